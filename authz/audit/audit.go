@@ -1,0 +1,39 @@
+// Package audit says what an access record holds and renders it as a FHIR R4 AuditEvent.
+package audit
+
+import (
+	"time"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir"
+)
+
+// Outcome is AuditEvent.outcome (http://hl7.org/fhir/audit-event-outcome).
+type Outcome string
+
+// The outcomes that are recorded.
+const (
+	Success Outcome = "0"
+	Refused Outcome = "4" // minor failure: refused, or not found
+	Failed  Outcome = "8" // serious failure
+)
+
+// Event is one access by one caller: what was done to which records, under which policy.
+type Event struct {
+	ID          string // UUID, also the id of the AuditEvent
+	At          time.Time
+	Caller      authz.Caller
+	Interaction fhir.Interaction
+	Type        fhir.ResourceType // the type that was asked for, or ""
+	Outcome     Outcome
+	Entities    []Entity
+}
+
+// Entity is one record that was disclosed or changed.
+type Entity struct {
+	Ref     fhir.Ref
+	Version fhir.VersionID
+	Labels  label.Set
+	Patient fhir.ID
+}

@@ -1,0 +1,253 @@
+// Package authz decides. It sees who asks, why, and the labels of what is
+// asked for; it never sees a resource.
+package authz
+
+import (
+	"context"
+	"sort"
+	"time"
+
+	"github.com/cloister-health/cloister/authz/internal/issue"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/outcome"
+)
+
+type (
+	// Grant says that a caller may try one interaction; only the Engine issues one.
+	Grant = issue.Grant
+	// Restriction is what a query may see; only the Engine issues one, and the zero value matches nothing.
+	Restriction = issue.Restriction
+	// Arm is one alternative of a Restriction.
+	Arm = issue.Arm
+	// Caller is the principal as frozen into a Grant.
+	Caller = issue.Caller
+	// Fact is a circumstance between caller and resource.
+	Fact = issue.Fact
+	// Scopes is what the token's SMART scopes leave open; it can only narrow.
+	Scopes = issue.Scopes
+)
+
+// The facts, see package issue.
+const (
+	Self       = issue.Self
+	Proxy      = issue.Proxy
+	Treating   = issue.Treating
+	Program    = issue.Program
+	Originator = issue.Originator
+	Consent    = issue.Consent
+)
+
+// Facts lists all facts in bit order with the names that policies use.
+func Facts() []struct {
+	Bit  Fact
+	Name string
+} {
+	return append(issue.Facts[:0:0], issue.Facts...)
+}
+
+// Principal is an authenticated caller, as read from a verified token.
+type Principal struct {
+	Tenant        int32
+	Subject       string // issuer|subject
+	Client        string
+	Roles         []string
+	Purpose       string // v3-ActReason code; empty is denied
+	User          fhir.Ref
+	Organizations []fhir.ID
+	Patient       fhir.ID // launch context
+	Scopes        Scopes  // nil denies everything
+	Expiry        time.Time
+	RequestID     string
+}
+
+// Action is what is done to a resource, in the words of policy lines.
+type Action string
+
+// The actions. Every read path, history and search included, is the one action read.
+const (
+	ActionRead   Action = "read"
+	ActionCreate Action = "create"
+	ActionUpdate Action = "update"
+	ActionDelete Action = "delete"
+)
+
+// ActionOf maps an interaction to its action; ok is false for interactions
+// that touch no resource themselves (batch, transaction, capabilities).
+func ActionOf(i fhir.Interaction) (a Action, ok bool) {
+	switch i {
+	case fhir.Read, fhir.VRead, fhir.HistoryInstance, fhir.SearchType:
+		return ActionRead, true
+	case fhir.Create:
+		return ActionCreate, true
+	case fhir.Update:
+		return ActionUpdate, true
+	case fhir.Delete:
+		return ActionDelete, true
+	}
+	return "", false
+}
+
+// Question is one cell of the policy: a class of callers asks to act on a class of resources.
+type Question struct {
+	Roles   []string
+	Purpose string
+	Action  Action
+	Type    fhir.ResourceType
+	Labels  label.Set
+}
+
+// PolicyDecisionPoint answers questions; package pdp implements it with Casbin.
+type PolicyDecisionPoint interface {
+	// Version names the policy; it changes whenever an answer can change.
+	Version() string
+	// Permit lists the minimal sets of facts under which the answer is permit:
+	// nil means deny, one zero Fact means permit without condition. An error means deny.
+	Permit(q Question) ([]Fact, error)
+}
+
+// Classes is the catalogue of label classes that the store has met.
+type Classes interface {
+	LabelClasses() map[int16]label.Set
+}
+
+// Engine is the decision point of the house.
+type Engine struct {
+	pdp     PolicyDecisionPoint
+	classes Classes
+	now     func() time.Time
+}
+
+// NewEngine wires the engine. now is the one clock of the server.
+func NewEngine(p PolicyDecisionPoint, c Classes, now func() time.Time) *Engine {
+	return &Engine{p, c, now}
+}
+
+// ErrDenied is every refusal that concerns the caller rather than one
+// resource; it says nothing of why. A resource that the caller may not see is
+// not denied: it is not found.
+var ErrDenied = outcome.New(outcome.Forbidden, "this request is not permitted")
+
+// Authorize issues a Grant for one interaction on one type, or refuses. Type
+// "" asks for an interaction on no type (batch, transaction), whose entries
+// are authorized one by one with [Engine.Extend].
+//
+// Purpose and practice come from the token alone; without them nothing is permitted.
+func (e *Engine) Authorize(_ context.Context, p Principal, i fhir.Interaction, t fhir.ResourceType) (Grant, error) {
+	if p.Tenant <= 0 || p.Subject == "" || p.Purpose == "" || len(p.Roles) == 0 || p.Scopes == nil {
+		return Grant{}, ErrDenied
+	}
+	now := e.now()
+	if !p.Expiry.IsZero() && !now.Before(p.Expiry) {
+		return Grant{}, outcome.New(outcome.Login, "the access token has expired: ask for a new one")
+	}
+	c := Caller{
+		Tenant: p.Tenant, Subject: p.Subject, Client: p.Client,
+		Roles: append([]string(nil), p.Roles...), Purpose: p.Purpose, User: p.User,
+		PolicyVersion: e.pdp.Version(), Now: now.UTC(), RequestID: p.RequestID,
+	}
+	sort.Strings(c.Roles)
+	for _, o := range p.Organizations {
+		c.Organizations = append(c.Organizations, string(o))
+	}
+	g := issue.NewGrant(c, p.Scopes, p.Patient, i)
+	if _, onType := ActionOf(i); !onType && t == "" {
+		return g, nil
+	}
+	return e.Extend(g, i, t)
+}
+
+// Extend derives from g the grant of the same request for a further interaction.
+func (e *Engine) Extend(g Grant, i fhir.Interaction, t fhir.ResourceType) (Grant, error) {
+	if !g.Valid() || !t.Valid() {
+		return Grant{}, ErrDenied
+	}
+	if _, ok := ActionOf(i); !ok {
+		return Grant{}, ErrDenied
+	}
+	h := issue.Extend(g, i)
+	r, err := e.plan(h, i, t)
+	if err != nil || r.Empty() {
+		return Grant{}, ErrDenied
+	}
+	return h, nil
+}
+
+// Plan compiles what g's caller may reach of type t with interaction i into a
+// Restriction. A Restriction that matches nothing is no error: the type is
+// then simply empty for this caller.
+func (e *Engine) Plan(_ context.Context, g Grant, i fhir.Interaction, t fhir.ResourceType) (Restriction, error) {
+	if !g.Valid() {
+		return Restriction{}, ErrDenied
+	}
+	return e.plan(issue.Extend(g, i), i, t)
+}
+
+func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restriction, error) {
+	action, ok := ActionOf(i)
+	if !ok || !t.Valid() {
+		return Restriction{}, ErrDenied
+	}
+	open, launch := issue.Scoped(g, t, i)
+	if !open {
+		return issue.NewRestriction(g, t, nil, 0, ""), nil
+	}
+	c := g.Caller()
+	if c.PolicyVersion != e.pdp.Version() {
+		return Restriction{}, outcome.New(outcome.Unavailable, "the policy changed during this request: repeat it")
+	}
+	byNeeds := map[Fact][]int16{}
+	var notes label.Set
+	for id, labels := range e.classes.LabelClasses() {
+		sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
+		if err != nil {
+			return Restriction{}, ErrDenied.Because(err)
+		}
+		for _, needs := range sets {
+			byNeeds[needs] = append(byNeeds[needs], id)
+			notes |= labels & label.Notes
+		}
+	}
+	arms := make([]Arm, 0, len(byNeeds))
+	for needs, ids := range byNeeds {
+		sort.Slice(ids, func(a, b int) bool { return ids[a] < ids[b] })
+		arms = append(arms, Arm{Classes: ids, Needs: needs})
+	}
+	sort.Slice(arms, func(a, b int) bool { return arms[a].Needs < arms[b].Needs })
+	return issue.NewRestriction(g, t, arms, notes, launch), nil
+}
+
+// Decision is the answer for one stored resource.
+type Decision struct {
+	Permit        bool
+	PolicyVersion string
+}
+
+// Decide answers for one resource whose labels and facts are known. It asks
+// the same policy as [Engine.Plan]; the gate calls it for every resource that the
+// SQL let through, so that a fault in either one alone does not leak.
+func (e *Engine) Decide(_ context.Context, g Grant, i fhir.Interaction, t fhir.ResourceType, labels label.Set, facts Fact) (Decision, error) {
+	d := Decision{PolicyVersion: e.pdp.Version()}
+	action, ok := ActionOf(i)
+	if !g.Valid() || !ok {
+		return d, ErrDenied
+	}
+	if open, _ := issue.Scoped(g, t, i); !open {
+		return d, nil
+	}
+	c := g.Caller()
+	if c.PolicyVersion != d.PolicyVersion {
+		return d, outcome.New(outcome.Unavailable, "the policy changed during this request: repeat it")
+	}
+	sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
+	if err != nil {
+		return d, ErrDenied.Because(err)
+	}
+	for _, needs := range sets {
+		if facts.Has(needs) {
+			d.Permit = true
+			return d, nil
+		}
+	}
+	return d, nil
+}

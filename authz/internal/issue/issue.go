@@ -1,0 +1,162 @@
+// Package issue makes the two tokens of permission, Grant and Restriction.
+// Only authz/** can import it, so nobody else can forge one.
+package issue
+
+import (
+	"time"
+
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir"
+)
+
+// Fact is a set of circumstances that hold between a caller and a stored
+// resource. The store computes them in SQL; a policy line may ask for them.
+type Fact uint8
+
+// The facts. A line of policy names them in lower case.
+const (
+	Self       Fact = 1 << iota // every patient of the resource is the caller
+	Proxy                       // the caller is a RelatedPerson of every patient of the resource
+	Treating                    // the caller is in a current CareTeam of every patient of the resource
+	Program                     // the caller works for every Part 2 program that the resource comes from
+	Originator                  // the caller wrote the resource
+	Consent                     // a valid consent covers caller, purpose and moment for every program of the resource
+)
+
+// Facts lists all facts in bit order with the names that policies use.
+var Facts = []struct {
+	Bit  Fact
+	Name string
+}{{Self, "self"}, {Proxy, "proxy"}, {Treating, "treating"}, {Program, "program"}, {Originator, "originator"}, {Consent, "consent"}}
+
+// Has reports whether all facts of need hold.
+func (f Fact) Has(need Fact) bool { return f&need == need }
+
+// Caller is what a decision needs to know of a principal, frozen for one request.
+type Caller struct {
+	Tenant        int32  // the practice
+	Subject       string // issuer and subject of the token, for audit
+	Client        string // OAuth client, for audit
+	Roles         []string
+	Purpose       string   // v3-ActReason code
+	User          fhir.Ref // fhirUser
+	Organizations []string // ids of the Organizations whose workforce the caller is
+	PolicyVersion string
+	Now           time.Time // the moment of the decision
+	RequestID     string
+}
+
+// Scopes is what the token's SMART scopes leave open; it can only narrow.
+type Scopes interface {
+	// Allow reports whether some scope covers the interaction on the type, and
+	// whether only patient-level scopes do, so that the launch patient narrows the answer.
+	Allow(t fhir.ResourceType, i fhir.Interaction) (ok, patientOnly bool)
+}
+
+type session struct {
+	caller Caller
+	scopes Scopes
+	launch fhir.ID
+}
+
+// Grant says that a caller may try one interaction. The zero Grant is worth nothing.
+type Grant struct {
+	s           *session
+	interaction fhir.Interaction
+}
+
+// NewGrant issues a Grant for one request.
+func NewGrant(c Caller, s Scopes, launch fhir.ID, i fhir.Interaction) Grant {
+	return Grant{&session{c, s, launch}, i}
+}
+
+// Valid reports whether g was issued by the engine.
+func (g Grant) Valid() bool { return g.s != nil }
+
+// Same reports whether both were issued to one request.
+func (g Grant) Same(h Grant) bool { return g.s != nil && g.s == h.s }
+
+// Interaction is what the grant is for.
+func (g Grant) Interaction() fhir.Interaction { return g.interaction }
+
+// Caller gives a copy of the frozen caller.
+func (g Grant) Caller() Caller {
+	if g.s == nil {
+		return Caller{}
+	}
+	c := g.s.caller
+	c.Roles = append([]string(nil), c.Roles...)
+	c.Organizations = append([]string(nil), c.Organizations...)
+	return c
+}
+
+// Extend is the same request's grant for a further interaction. Only the
+// engine calls it, after it has checked the interaction.
+func Extend(g Grant, i fhir.Interaction) Grant { return Grant{g.s, i} }
+
+// Scoped asks the scopes of g's token.
+func Scoped(g Grant, t fhir.ResourceType, i fhir.Interaction) (ok bool, launch fhir.ID) {
+	if g.s == nil || g.s.scopes == nil {
+		return false, ""
+	}
+	ok, patientOnly := g.s.scopes.Allow(t, i)
+	if !ok || !patientOnly {
+		return ok, ""
+	}
+	return g.s.launch != "", g.s.launch
+}
+
+// Arm is one way to be permitted: the label classes, and the facts that must hold for them.
+type Arm struct {
+	Classes []int16
+	Needs   Fact
+}
+
+// Restriction is what one caller may reach of one resource type with one
+// interaction. The zero value matches nothing.
+type Restriction struct {
+	grant  Grant
+	typ    fhir.ResourceType
+	arms   []Arm
+	notes  label.Set
+	launch fhir.ID
+}
+
+// NewRestriction issues a Restriction. notes are the labels of [label.Notes]
+// that some arm covers; where there are none, the notes schema is not read. A
+// launch patient that is not empty narrows the answer to that patient's compartment.
+func NewRestriction(g Grant, t fhir.ResourceType, arms []Arm, notes label.Set, launch fhir.ID) Restriction {
+	return Restriction{g, t, arms, notes, launch}
+}
+
+// Empty reports whether r matches nothing at all.
+func (r Restriction) Empty() bool { return !r.grant.Valid() || len(r.arms) == 0 }
+
+// Grant is the grant under which r was planned.
+func (r Restriction) Grant() Grant { return r.grant }
+
+// Type is the resource type that r is about.
+func (r Restriction) Type() fhir.ResourceType { return r.typ }
+
+// Launch is the patient to whom patient-level scopes narrow the answer, or "".
+func (r Restriction) Launch() fhir.ID { return r.launch }
+
+// Arms are the alternatives; a row that fits none of them does not exist for the caller.
+func (r Restriction) Arms() []Arm {
+	if !r.grant.Valid() {
+		return nil
+	}
+	out := make([]Arm, len(r.arms))
+	for i, a := range r.arms {
+		out[i] = Arm{append([]int16(nil), a.Classes...), a.Needs}
+	}
+	return out
+}
+
+// Notes tells which kinds of separately kept notes r can reach.
+func (r Restriction) Notes() label.Set {
+	if r.Empty() {
+		return 0
+	}
+	return r.notes
+}

@@ -1,0 +1,153 @@
+// Package fhir is the FHIR R4 vocabulary that the rest of the house speaks.
+//
+// It imports the standard library only.
+package fhir
+
+import (
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// ResourceType is the name of an R4 resource type, such as "Observation".
+type ResourceType string
+
+// Valid reports whether t is one of the concrete R4 (4.0.1) resource types.
+func (t ResourceType) Valid() bool { _, ok := typeCodes[t]; return ok }
+
+// Code is the stable small number under which the store keeps t; it is 0 for
+// a name that is no resource type.
+func (t ResourceType) Code() int16 { return typeCodes[t] }
+
+// TypeOf is the inverse of [ResourceType.Code]; it returns "" for an unknown code.
+func TypeOf(code int16) ResourceType {
+	if code < 1 || int(code) > len(resourceTypes) {
+		return ""
+	}
+	return resourceTypes[code-1]
+}
+
+// ResourceTypes lists all R4 resource types in alphabetical order. The caller
+// owns the slice.
+func ResourceTypes() []ResourceType { return append([]ResourceType(nil), resourceTypes...) }
+
+var typeCodes = func() map[ResourceType]int16 {
+	if !sort.SliceIsSorted(resourceTypes, func(i, j int) bool { return resourceTypes[i] < resourceTypes[j] }) {
+		panic("fhir: resource types out of order: stored codes would change")
+	}
+	m := make(map[ResourceType]int16, len(resourceTypes))
+	for i, t := range resourceTypes {
+		m[t] = int16(i + 1)
+	}
+	return m
+}()
+
+// ID is a logical id: 1 to 64 characters of A-Z a-z 0-9 - . (R4 datatypes, id).
+type ID string
+
+// Valid reports whether id has the form that R4 asks of a logical id.
+func (id ID) Valid() bool {
+	if len(id) == 0 || len(id) > 64 {
+		return false
+	}
+	for i := 0; i < len(id); i++ {
+		c := id[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// VersionID counts the versions of one resource from 1.
+type VersionID int32
+
+// ParseVersionID reads the form that this server writes; anything else is no
+// version of ours.
+func ParseVersionID(s string) (VersionID, bool) {
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil || n < 1 || strconv.FormatInt(n, 10) != s {
+		return 0, false
+	}
+	return VersionID(n), true
+}
+
+func (v VersionID) String() string { return strconv.Itoa(int(v)) }
+
+// Ref names one resource of this server: Type/id.
+type Ref struct {
+	Type ResourceType
+	ID   ID
+}
+
+// String gives the relative literal form, "Observation/42", or "" for the zero Ref.
+func (r Ref) String() string {
+	if r.Type == "" {
+		return ""
+	}
+	return string(r.Type) + "/" + string(r.ID)
+}
+
+// ParseRef reads a relative literal reference, with or without a version
+// ("Observation/42", "Observation/42/_history/3"). Absolute URLs, urn: and
+// fragment references are not local and give false.
+func ParseRef(s string) (Ref, bool) {
+	t, rest, ok := strings.Cut(s, "/")
+	if !ok {
+		return Ref{}, false
+	}
+	id, tail, versioned := strings.Cut(rest, "/")
+	if versioned {
+		v, ok := strings.CutPrefix(tail, "_history/")
+		if !ok || v == "" || strings.Contains(v, "/") {
+			return Ref{}, false
+		}
+	}
+	r := Ref{ResourceType(t), ID(id)}
+	return r, r.Type.Valid() && r.ID.Valid()
+}
+
+// Interaction is a RESTful interaction by its R4 code (restful-interaction).
+type Interaction string
+
+// The interactions that Cloister serves.
+const (
+	Read            Interaction = "read"
+	VRead           Interaction = "vread"
+	Update          Interaction = "update"
+	Delete          Interaction = "delete"
+	HistoryInstance Interaction = "history-instance"
+	Create          Interaction = "create"
+	SearchType      Interaction = "search-type"
+	Capabilities    Interaction = "capabilities"
+	Transaction     Interaction = "transaction"
+	Batch           Interaction = "batch"
+)
+
+// Canonicals of the code systems that Cloister defines for itself. Content
+// rules read them; no caller can set a label with them.
+const (
+	Canonical = "https://cloister.health/fhir"
+
+	// OrganizationKind: code part2-program marks an Organization that is a
+	// program under 42 CFR 2.11 (in Organization.type).
+	OrganizationKind = Canonical + "/CodeSystem/organization-kind"
+	// NoteKind: codes psychotherapy-note (45 CFR 164.501) and
+	// sud-counseling-note (42 CFR 2.11), in DocumentReference.type or Composition.type.
+	NoteKind = Canonical + "/CodeSystem/note-kind"
+	// EncounterKind: code minor-consented marks care to which a minor consented
+	// alone (in Encounter.type).
+	EncounterKind = Canonical + "/CodeSystem/encounter-kind"
+	// ConsentKind: codes part2-tpo and part2-specific (in Consent.category).
+	ConsentKind = Canonical + "/CodeSystem/consent-kind"
+	// RecipientClass: classes of recipients that a single TPO consent may name
+	// (42 CFR 2.31(a)(4)(i)); used as identifier.system of a Consent actor.
+	// Codes: treating-providers, payers, operations.
+	RecipientClass = Canonical + "/CodeSystem/recipient-class"
+)
+
+// GoString keeps %#v short in test output.
+func (r Ref) GoString() string { return fmt.Sprintf("fhir.Ref(%q)", r.String()) }

@@ -1,0 +1,101 @@
+// Package vault is the box that holds a stored resource closed. It lies under
+// fhir/record/internal, so the compiler refuses it to every package outside fhir/record.
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
+)
+
+// Header is what may be known of a sealed resource without opening it, inside
+// the house; respond shows of it only what belongs to a released one.
+type Header struct {
+	Ref     fhir.Ref
+	Version fhir.VersionID
+	Updated time.Time // meta.lastUpdated, whole milliseconds
+	Deleted bool      // a tombstone: there is no body
+	Created bool      // version 1 (history: POST or PUT)
+	Labels  label.Set
+	Facts   authz.Fact // what held between the grant's caller and this resource when it was read
+	Patient fhir.ID    // the one patient of the resource, or ""
+}
+
+// Sealed is a stored resource that nobody has been allowed to see yet. The
+// bytes are behind a closure: fmt, slog and test libraries print struct
+// fields, unexported ones too, but never call a func that they find there.
+type Sealed struct {
+	h     Header
+	grant authz.Grant
+	open  func() []byte
+}
+
+// Seal closes the box. The facts in h hold for grant's caller alone, and only
+// that grant can release it.
+func Seal(h Header, grant authz.Grant, body []byte) Sealed {
+	return Sealed{h, grant, func() []byte { return body }}
+}
+
+// Open opens the box.
+func Open(s Sealed) []byte {
+	if s.open == nil {
+		return nil
+	}
+	return s.open()
+}
+
+// Head gives the header of s to the trusted subtree.
+func Head(s Sealed) Header { return s.h }
+
+// ReadFor reports whether s was read under g.
+func ReadFor(s Sealed, g authz.Grant) bool { return s.grant.Same(g) }
+
+var errSealed = errors.New("vault: a sealed resource cannot be encoded")
+
+// Format keeps the content out of every fmt verb.
+func (Sealed) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "[sealed]") }
+
+// LogValue keeps the content out of logs.
+func (Sealed) LogValue() slog.Value { return slog.StringValue("[sealed]") }
+
+// MarshalJSON refuses.
+func (Sealed) MarshalJSON() ([]byte, error) { return nil, errSealed }
+
+// Cleared is a change that the gate let in: content, its own labels, and the
+// restrictions that the store applies in the writing transaction.
+type Cleared struct{ c *Clearance }
+
+// Clearance is the inside of a Cleared, for the trusted subtree.
+type Clearance struct {
+	Grant       authz.Grant
+	Interaction fhir.Interaction // create, update or delete
+	Ref         fhir.Ref
+	Content     *codec.Resource // nil for delete
+	IfMatch     fhir.VersionID
+	Upsert      bool
+	Unresolved  bool
+	Labels      label.Set // from the content alone; the store adds what flows in along references
+	// Check is applied to the row as it was (update, delete) and as it becomes (create, update).
+	Check authz.Restriction
+	// Insert is applied to the new row of an update that creates.
+	Insert authz.Restriction
+	// Resolve restricts the look-up of references by their target type.
+	Resolve map[fhir.ResourceType]authz.Restriction
+}
+
+// Clear wraps a clearance.
+func Clear(c Clearance) Cleared { return Cleared{&c} }
+
+// Clearing unwraps it.
+func Clearing(c Cleared) Clearance {
+	if c.c == nil {
+		return Clearance{}
+	}
+	return *c.c
+}
