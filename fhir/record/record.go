@@ -136,9 +136,10 @@ type Change struct {
 	Ref         fhir.Ref         // a create without an id gets one
 	Content     *codec.Resource  // nil for delete
 	IfMatch     fhir.VersionID   // 0: no precondition
-	Upsert      bool             // an update may create, if the caller can see everything of the type
-	// Unresolved lets references point at nothing yet; only a bulk import sets it.
-	Unresolved bool
+	Upsert      bool             // an update may create
+	// Import keeps ids, lets references point at nothing yet, and takes a note's
+	// author for its originator; only the command line sets it.
+	Import bool
 }
 
 // Admit checks that the caller may try the change, classifies its content and
@@ -171,3 +172,13 @@ type Page struct {
 	More    bool // there are further visible entries
 	Total   int  // all visible matches, when the query asked for it; else -1
 }
+
+// ChangeError says which of several changes failed.
+type ChangeError struct {
+	Index int // position in the changes that were given to Commit
+	Err   error
+}
+
+func (e *ChangeError) Error() string { return e.Err.Error() }
+
+func (e *ChangeError) Unwrap() error { return e.Err }
