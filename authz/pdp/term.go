@@ -1,0 +1,143 @@
+package pdp
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir"
+)
+
+// question is what Casbin is asked: a cell of the policy and the facts that hold.
+type question struct {
+	authz.Question
+	facts authz.Fact
+}
+
+// choice is a role, purpose or action field.
+type choice struct {
+	any     bool
+	negated bool // !a|b: none of them
+	names   []string
+}
+
+// holds reports whether one of the caller's names is meant.
+func (c choice) holds(names ...string) bool {
+	if c.any {
+		return true
+	}
+	for _, n := range names {
+		if slices.Contains(c.names, n) {
+			return !c.negated
+		}
+	}
+	return c.negated
+}
+
+// labelTerm is a labels field; how it matches depends on the line's effect.
+type labelTerm struct {
+	any bool
+	set label.Set
+}
+
+// factTerm is a facts field: conditions of an allow line, exceptions of a deny line.
+type factTerm struct {
+	need   authz.Fact
+	unless []authz.Fact
+}
+
+// line is one rule of the policy, as text for Casbin and as terms for the functions.
+type line struct {
+	number  int // in policy.csv
+	name    string
+	allow   bool
+	fields  []string // the eight columns
+	role    choice
+	purpose choice
+	action  choice
+	types   map[fhir.ResourceType]bool
+	labels  labelTerm
+	facts   factTerm
+}
+
+// about reports whether the line speaks of the cell, leaving facts aside.
+func (l *line) about(q authz.Question) bool {
+	return l.role.holds(q.Roles...) && l.purpose.holds(q.Purpose) && l.action.holds(string(q.Action)) &&
+		l.types[q.Type] && l.labelled(q.Labels)
+}
+
+// labelled: an allow line must cover every label; a deny line is set off by one.
+func (l *line) labelled(s label.Set) bool {
+	if l.allow {
+		return l.labels.set.Has(s)
+	}
+	return l.labels.any || l.labels.set.Any(s)
+}
+
+// applies reports whether the facts let the line take effect.
+func (l *line) applies(f authz.Fact) bool {
+	if l.allow {
+		return f.Has(l.facts.need)
+	}
+	for _, u := range l.facts.unless {
+		if f.Has(u) {
+			return false
+		}
+	}
+	return true
+}
+
+// mentions is every fact on which the line's effect depends.
+func (l *line) mentions() authz.Fact {
+	f := l.facts.need
+	for _, u := range l.facts.unless {
+		f |= u
+	}
+	return f
+}
+
+var errArguments = errors.New("pdp: a matcher function got arguments that no policy line has")
+
+// functions are those of the matcher. Casbin hands each the text of one field;
+// the terms were parsed once, when the policy was loaded.
+func (p *policy) functions() map[string]func(args ...any) (any, error) {
+	on := func(read func(q question, l *line) bool, column int) func(args ...any) (any, error) {
+		byText := map[string]*line{} // by field text, and by effect where the meaning depends on it
+		for _, l := range p.lines {
+			byText[l.fields[column]+"\x00"+l.fields[columnEffect]] = l
+			byText[l.fields[column]] = l
+		}
+		effective := column == columnLabels || column == columnFacts
+		return func(args ...any) (any, error) {
+			if len(args) < 2 {
+				return nil, errArguments
+			}
+			q, ok := args[0].(question)
+			text, ok2 := args[1].(string)
+			if !ok || !ok2 {
+				return nil, errArguments
+			}
+			if effective {
+				effect, ok := args[len(args)-1].(string)
+				if !ok || len(args) != 3 {
+					return nil, errArguments
+				}
+				text += "\x00" + effect
+			}
+			l := byText[text]
+			if l == nil {
+				return nil, errArguments
+			}
+			return read(q, l), nil
+		}
+	}
+	return map[string]func(args ...any) (any, error){
+		"role":    on(func(q question, l *line) bool { return l.role.holds(q.Roles...) }, columnRole),
+		"purpose": on(func(q question, l *line) bool { return l.purpose.holds(q.Purpose) }, columnPurpose),
+		"action":  on(func(q question, l *line) bool { return l.action.holds(string(q.Action)) }, columnAction),
+		"types":   on(func(q question, l *line) bool { return l.types[q.Type] }, columnTypes),
+		"labels":  on(func(q question, l *line) bool { return l.labelled(q.Labels) }, columnLabels),
+		"facts":   on(func(q question, l *line) bool { return l.applies(q.facts) }, columnFacts),
+	}
+}
