@@ -171,3 +171,13 @@ type Page struct {
 	More    bool // there are further visible entries
 	Total   int  // all visible matches, when the query asked for it; else -1
 }
+
+// ChangeError says which of several changes failed.
+type ChangeError struct {
+	Index int // position in the changes that were given to Commit
+	Err   error
+}
+
+func (e *ChangeError) Error() string { return e.Err.Error() }
+
+func (e *ChangeError) Unwrap() error { return e.Err }
