@@ -46,10 +46,17 @@ type Cursor struct {
 }
 
 // Criterion is one occurrence of a parameter: any of its values must match.
+//
+// Type says which part of the [Index] answers it: Token and URI the Tokens,
+// Reference the Refs, Date the Dates, String the Strings. _id and _lastUpdated
+// are answered by the resource's own columns.
 type Criterion struct {
 	Param string // code of the search parameter, "_id", "_lastUpdated" ...
 	Type  ParamType
 	Any   []Value
+	// Name and Literal are what the client wrote on either side of "=", modifier
+	// and escapes included: they serve the self link only.
+	Name, Literal string
 }
 
 // Value is one of a criterion's comma-separated values.
@@ -59,7 +66,8 @@ type Value struct {
 	// Lo and Hi bound the searched instant range [Lo, Hi) of a date, by its precision.
 	Prefix string // eq ne lt gt le ge sa eb ap
 	Lo, Hi time.Time
-	// Text is the normalised text of a string value (see [Normalise]).
+	// Text is the normalised text of a string value (see [Normalise]); with Match
+	// Exact it is the text as the client wrote it.
 	Text  string
 	Match StringMatch
 	// ID is the value of _id.
@@ -87,12 +95,12 @@ type Index struct {
 // DateEntry is one value of a date parameter as the range [Lo, Hi) that its precision spans.
 type DateEntry struct {
 	Param  string
-	Lo, Hi time.Time
+	Lo, Hi time.Time // UTC, whole microseconds, within [Earliest] and [Latest]
 }
 
 // StringEntry is one value of a string parameter.
 type StringEntry struct {
 	Param string
-	Text  string // normalised
-	Exact string // as written
+	Text  string // normalised; at most [MaxText] bytes
+	Exact string // as written; at most [MaxText] bytes
 }

@@ -1,0 +1,170 @@
+package search
+
+import (
+	_ "embed" // the table
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cloister-health/cloister/fhir"
+)
+
+//go:generate go run ./internal/registrygen $CLOISTER_R4_DEFINITIONS
+
+// r4 is the table that internal/registrygen writes: "@Type" opens a resource
+// type, then one line per parameter: code, type, definition, targets, paths.
+//
+//go:embed r4.txt
+var r4 string
+
+// Param is one search parameter of one resource type (R4 SearchParameter).
+type Param struct {
+	Code string
+	Type ParamType // 0 for a type that cannot be searched
+	// FHIRType is the code of the type (http://hl7.org/fhir/search-param-type),
+	// also where Type is 0.
+	FHIRType string
+	// Definition is the canonical URL of the official SearchParameter.
+	Definition string
+	// Targets are the types that a bare logical id may mean; nil is any type.
+	Targets []fhir.ResourceType
+	// Refused says why the parameter cannot be searched; "" if it can.
+	Refused string
+
+	paths []path
+}
+
+// Searchable reports whether [Parse] accepts the parameter.
+func (p *Param) Searchable() bool { return p.Refused == "" }
+
+var paramTypes = map[string]ParamType{
+	"token": Token, "reference": Reference, "date": Date, "string": String, "uri": URI,
+}
+
+// String is the R4 code of the parameter type (http://hl7.org/fhir/search-param-type).
+func (t ParamType) String() string {
+	for code, x := range paramTypes {
+		if x == t {
+			return code
+		}
+	}
+	return ""
+}
+
+// Params lists the search parameters that R4 defines for t, by code, refused
+// ones included; parameters of every resource (_id, _tag ...) come first. The
+// caller must not change them.
+func Params(t fhir.ResourceType) []*Param {
+	if !t.Valid() {
+		return nil
+	}
+	own := registry().list[t]
+	return slices.Concat(common, registry().list["Resource"], own)
+}
+
+// Lookup finds the parameter code of t, refused or not.
+func Lookup(t fhir.ResourceType, code string) (*Param, bool) {
+	if !t.Valid() {
+		return nil, false
+	}
+	for _, p := range common {
+		if p.Code == code {
+			return p, true
+		}
+	}
+	if p, ok := registry().index[key{t, code}]; ok {
+		return p, true
+	}
+	p, ok := registry().index[key{"Resource", code}]
+	return p, ok
+}
+
+// common are the two parameters that columns of the store answer.
+var common = []*Param{
+	{Code: "_id", Type: Token, FHIRType: "token", Definition: definitionBase + "Resource-id"},
+	{Code: "_lastUpdated", Type: Date, FHIRType: "date", Definition: definitionBase + "Resource-lastUpdated"},
+}
+
+const definitionBase = "http://hl7.org/fhir/SearchParameter/"
+
+type key struct {
+	t    fhir.ResourceType
+	code string
+}
+
+type table struct {
+	list     map[fhir.ResourceType][]*Param
+	index    map[key]*Param
+	uriNames map[string]bool // names of elements that can hold a url
+}
+
+// registry is read once; a table that does not read is a fault of the build.
+var registry = sync.OnceValue(func() *table {
+	t, err := readTable(r4)
+	if err != nil {
+		panic("search: " + err.Error())
+	}
+	return t
+})
+
+func readTable(text string) (*table, error) {
+	t := &table{list: map[fhir.ResourceType][]*Param{}, index: map[key]*Param{}, uriNames: map[string]bool{}}
+	var current fhir.ResourceType
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case line == "" || line[0] == '#':
+		case line[0] == '@':
+			current = fhir.ResourceType(line[1:])
+			if !current.Valid() && current != "Resource" {
+				return nil, fmt.Errorf("table: %q is no resource type", current)
+			}
+		case strings.HasPrefix(line, "%uri\t"):
+			for name := range strings.FieldsSeq(line[len("%uri\t"):]) {
+				t.uriNames[name] = true
+			}
+		default:
+			p, err := readParam(line)
+			if err != nil {
+				return nil, err
+			}
+			if _, twice := t.index[key{current, p.Code}]; twice {
+				return nil, fmt.Errorf("table: %s.%s stands there twice", current, p.Code)
+			}
+			t.index[key{current, p.Code}] = p
+			t.list[current] = append(t.list[current], p)
+		}
+	}
+	return t, nil
+}
+
+func readParam(line string) (*Param, error) {
+	col := strings.Split(line, "\t")
+	if len(col) != 5 {
+		return nil, fmt.Errorf("table: %d columns in %q", len(col), line)
+	}
+	p := &Param{Code: col[0], Type: paramTypes[col[1]], FHIRType: col[1], Definition: definitionBase + col[2]}
+	if reason, refused := strings.CutPrefix(col[4], "!"); refused {
+		p.Refused = reason
+		return p, nil
+	}
+	if p.Type == 0 {
+		return nil, fmt.Errorf("table: %s has paths but its type %s is not searched", p.Code, p.FHIRType)
+	}
+	if col[3] != "*" {
+		for name := range strings.FieldsSeq(col[3]) {
+			rt := fhir.ResourceType(name)
+			if !rt.Valid() {
+				return nil, fmt.Errorf("table: %s: target %q is no resource type", p.Code, name)
+			}
+			p.Targets = append(p.Targets, rt)
+		}
+	}
+	var err error
+	p.paths, err = readPaths(col[4])
+	if err != nil {
+		return nil, fmt.Errorf("table: %s: %w", p.Code, err)
+	}
+	return p, nil
+}
