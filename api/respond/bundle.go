@@ -7,27 +7,30 @@ import (
 
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 )
 
 // Links are the links of a page (R4 http.html, "paging"): absolute URLs, or "" where there is none.
 type Links struct{ Self, Next string }
 
-// Searchset answers a search with one page of matches. A total below 0 is left out.
-func Searchset(matches []record.Released, total int, l Links) Response {
-	return listing[record.Released]{"searchset", matches, total, l}
+// Searchset answers a search with one page of matches. A total below 0 is left
+// out; warnings become an entry of their own (R4 search, "search.mode" outcome).
+func Searchset(matches []record.Released, total int, l Links, warnings []outcome.Issue) Response {
+	return listing[record.Released]{"searchset", matches, total, l, warnings}
 }
 
 // History answers history-instance with one page of versions, the newest first.
 func History(versions []record.Released, l Links) Response {
-	return listing[record.Released]{"history", versions, -1, l}
+	return listing[record.Released]{"history", versions, -1, l, nil}
 }
 
 type listing[R released] struct {
-	kind    string
-	entries []R
-	total   int
-	links   Links
+	kind     string
+	entries  []R
+	total    int
+	links    Links
+	warnings []outcome.Issue
 }
 
 func (x listing[R]) build(m *message, rq *Request) error {
@@ -63,7 +66,17 @@ func (x listing[R]) build(m *message, rq *Request) error {
 			return err
 		}
 	}
-	if len(x.entries) > 0 {
+	if len(x.warnings) > 0 {
+		if len(x.entries) == 0 {
+			m.str(`,"entry":[`)
+		} else {
+			m.str(`,`)
+		}
+		m.str(`{"resource":`)
+		m.body = outcome.Resource(x.warnings).AppendJSON(m.body)
+		m.str(`,"search":{"mode":"outcome"}}`)
+	}
+	if len(x.entries)+len(x.warnings) > 0 {
 		m.str(`]`)
 	}
 	m.str(`}`)
@@ -137,8 +150,8 @@ type Entry struct {
 }
 
 // Bundle answers a batch or a transaction, entry by entry in the order of the
-// request (R4 http.html, "batch and transaction response"). In a batch an entry that failed
-// holds its own OperationOutcome; in a transaction it fails the whole answer.
+// request (R4 http.html, "batch/transaction response"). An entry that failed
+// holds its own OperationOutcome.
 func Bundle(i fhir.Interaction, entries []Entry) Response { return bundle{i, entries} }
 
 type bundle struct {
@@ -170,9 +183,6 @@ func (x bundle) build(m *message, rq *Request) error {
 			}
 		}
 		if err != nil {
-			if x.interaction == fhir.Transaction {
-				return err
-			}
 			part.fail(err)
 			if part.status >= http.StatusInternalServerError {
 				m.inner = append(m.inner, err)

@@ -40,6 +40,8 @@ type Request struct {
 	Query       string            // raw query
 	Form        string            // body of a POST search
 	Content     *codec.Resource   // the checked body of a write
+	// Faults are the entries of a Bundle in Content that did not pass the check, by their index.
+	Faults map[int]*outcome.Error
 	Conditions
 	Prefer Prefer
 }

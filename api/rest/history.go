@@ -33,21 +33,19 @@ func (s *Service) history(ctx context.Context, rq *respond.Request) (respond.Res
 	if err != nil {
 		return nil, err
 	}
-	base := rq.Base + "/" + string(rq.Type) + "/" + string(rq.ID) + "/_history?_count=" + strconv.Itoa(count)
-	l := respond.Links{Self: base}
+	self := rq.Base + "/" + string(rq.Type) + "/" + string(rq.ID) + "/_history?_count=" + strconv.Itoa(count)
+	l := respond.Links{Self: self}
 	if before > 0 {
-		l.Self += "&" + beforeParam + "=" + before.String()
+		l.Self += "&" + search.PageParam + "=" + before.String()
 	}
 	if page.More {
-		l.Next = base + "&" + beforeParam + "=" + out[len(out)-1].Version().String()
+		l.Next = self + "&" + search.PageParam + "=" + out[len(out)-1].Version().String()
 	}
 	return respond.History(out, l), nil
 }
 
-// beforeParam pages a history: the version below which the page starts, which
-// the caller has seen.
-const beforeParam = "_before"
-
+// historyParams reads _count and the page: the version below which it starts,
+// which the caller has seen and which therefore needs no seal.
 func historyParams(rq *respond.Request) (count int, before fhir.VersionID, err error) {
 	count = search.DefaultCount
 	q, err := url.ParseQuery(rq.Query)
@@ -64,7 +62,7 @@ func historyParams(rq *respond.Request) (count int, before fhir.VersionID, err e
 			n, err := strconv.Atoi(values[0])
 			ok = ok && err == nil && n > 0
 			count = min(n, search.MaxCount)
-		case beforeParam:
+		case search.PageParam:
 			v, parsed := fhir.ParseVersionID(values[0])
 			ok = ok && parsed
 			before = v

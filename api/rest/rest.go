@@ -34,13 +34,13 @@ type Service struct {
 	engine  *authz.Engine
 	gate    *record.Gate
 	store   Store
-	cursors []byte
+	cursors [32]byte
 	upsert  bool
 }
 
-// New wires the interactions. cursors is the secret key that signs paging
-// links, at least 32 bytes; upsert lets an update create (R4 http.html, "update as create").
-func New(e *authz.Engine, g *record.Gate, s Store, cursors []byte, upsert bool) *Service {
+// New wires the interactions. cursors is the secret key that seals paging
+// links; upsert lets an update create (R4 http.html, "update as create").
+func New(e *authz.Engine, g *record.Gate, s Store, cursors [32]byte, upsert bool) *Service {
 	return &Service{engine: e, gate: g, store: s, cursors: cursors, upsert: upsert}
 }
 
