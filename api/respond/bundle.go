@@ -1,0 +1,239 @@
+package respond
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
+)
+
+// Links are the links of a page (R4 http.html, "paging"): absolute URLs, or "" where there is none.
+type Links struct{ Self, Next string }
+
+// Searchset answers a search with one page of matches. A total below 0 is left
+// out; warnings become an entry of their own (R4 search, "search.mode" outcome).
+func Searchset(matches []record.Released, total int, l Links, warnings []outcome.Issue) Response {
+	return listing[record.Released]{"searchset", matches, total, l, warnings}
+}
+
+// History answers history-instance with one page of versions, the newest first.
+func History(versions []record.Released, l Links) Response {
+	return listing[record.Released]{"history", versions, -1, l, nil}
+}
+
+type listing[R released] struct {
+	kind     string
+	entries  []R
+	total    int
+	links    Links
+	warnings []outcome.Issue
+}
+
+func (x listing[R]) build(m *message, rq *Request) error {
+	for i := range x.entries {
+		if !x.entries[i].HeldBy(rq.Grant) {
+			return errHeld
+		}
+	}
+	m.status = http.StatusOK
+	m.str(`{"resourceType":"Bundle","type":"`)
+	m.str(x.kind)
+	m.str(`"`)
+	if x.total >= 0 {
+		m.str(`,"total":`)
+		m.body = strconv.AppendInt(m.body, int64(x.total), 10)
+	}
+	if x.links.Self != "" {
+		m.str(`,"link":[{"relation":"self","url":`)
+		m.body = element.AppendQuoted(m.body, x.links.Self)
+		if x.links.Next != "" {
+			m.str(`},{"relation":"next","url":`)
+			m.body = element.AppendQuoted(m.body, x.links.Next)
+		}
+		m.str(`}]`)
+	}
+	for i := range x.entries {
+		if i == 0 {
+			m.str(`,"entry":[`)
+		} else {
+			m.str(`,`)
+		}
+		if err := m.entry(rq, x.kind, x.entries[i]); err != nil {
+			return err
+		}
+	}
+	if len(x.warnings) > 0 {
+		if len(x.entries) == 0 {
+			m.str(`,"entry":[`)
+		} else {
+			m.str(`,`)
+		}
+		m.str(`{"resource":`)
+		m.body = outcome.Resource(x.warnings).AppendJSON(m.body)
+		m.str(`,"search":{"mode":"outcome"}}`)
+	}
+	if len(x.entries)+len(x.warnings) > 0 {
+		m.str(`]`)
+	}
+	m.str(`}`)
+	return nil
+}
+
+func (m *message) entry(rq *Request, kind string, r released) error {
+	m.str(`{"fullUrl":"`)
+	m.url(rq.Base, r.Ref())
+	m.str(`"`)
+	if !r.Deleted() {
+		m.str(`,"resource":`)
+		if _, err := r.WriteTo(m); err != nil {
+			return err
+		}
+	}
+	if kind == "searchset" {
+		m.str(`,"search":{"mode":"match"}}`)
+		return nil
+	}
+	method, status := "PUT", http.StatusOK
+	switch {
+	case r.Deleted():
+		method, status = "DELETE", http.StatusNoContent
+	case r.Created():
+		method, status = "POST", http.StatusCreated
+	}
+	m.str(`,"request":{"method":"`)
+	m.str(method)
+	m.str(`","url":"`)
+	m.str(string(r.Ref().Type))
+	if method != "POST" {
+		m.str(`/`)
+		m.str(string(r.Ref().ID))
+	}
+	m.str(`"},"response":{"status":"`)
+	m.statusLine(status)
+	m.str(`","etag":"W/\"`)
+	m.body = strconv.AppendInt(m.body, int64(r.Version()), 10)
+	m.str(`\"","lastModified":"`)
+	m.instant(r.Updated())
+	m.str(`"}}`)
+	return nil
+}
+
+// url appends base/Type/id. None of its parts can hold a character that JSON escapes.
+func (m *message) url(base string, r fhir.Ref) {
+	m.str(base)
+	m.str(`/`)
+	m.str(string(r.Type))
+	m.str(`/`)
+	m.str(string(r.ID))
+}
+
+func (m *message) statusLine(status int) {
+	m.body = strconv.AppendInt(m.body, int64(status), 10)
+	m.str(` `)
+	m.str(http.StatusText(status))
+}
+
+// instant appends t in whole milliseconds, as meta.lastUpdated has it.
+func (m *message) instant(t time.Time) {
+	m.body = t.UTC().AppendFormat(m.body, "2006-01-02T15:04:05.000Z07:00")
+}
+
+// Entry is what became of one entry of a batch or transaction.
+type Entry struct {
+	Request  *Request // under a grant of the same HTTP request
+	Response Response
+	Err      error // why there is no Response
+}
+
+// Bundle answers a batch or a transaction, entry by entry in the order of the
+// request (R4 http.html, "batch/transaction response"). An entry that failed
+// holds its own OperationOutcome.
+func Bundle(i fhir.Interaction, entries []Entry) Response { return bundle{i, entries} }
+
+type bundle struct {
+	interaction fhir.Interaction
+	entries     []Entry
+}
+
+func (x bundle) build(m *message, rq *Request) error {
+	m.status = http.StatusOK
+	kind := "batch-response"
+	if x.interaction == fhir.Transaction {
+		kind = "transaction-response"
+	}
+	m.str(`{"resourceType":"Bundle","type":"`)
+	m.str(kind)
+	m.str(`"`)
+	part := messages.Get().(*message)
+	defer messages.Put(part)
+	for i := range x.entries {
+		e := &x.entries[i]
+		part.reset()
+		err := e.Err
+		if err == nil {
+			if e.Request == nil || !e.Request.Grant.Same(rq.Grant) {
+				return errHeld
+			}
+			if err = compose(part, e.Request, e.Response); err != nil {
+				part.reset()
+			}
+		}
+		if err != nil {
+			part.fail(err)
+			if part.status >= http.StatusInternalServerError {
+				m.inner = append(m.inner, err)
+			}
+		}
+		if i == 0 {
+			m.str(`,"entry":[`)
+		} else {
+			m.str(`,`)
+		}
+		m.part(rq.Base, part)
+	}
+	if len(x.entries) > 0 {
+		m.str(`]`)
+	}
+	m.str(`}`)
+	return nil
+}
+
+// part splices the answer to one entry.
+func (m *message) part(base string, p *message) {
+	m.str(`{`)
+	if p.ref.Type != "" {
+		m.str(`"fullUrl":"`)
+		m.url(base, p.ref)
+		m.str(`",`)
+	}
+	if len(p.body) > 0 && !p.outcome {
+		m.str(`"resource":`)
+		_, _ = m.Write(p.body)
+		m.str(`,`)
+	}
+	m.str(`"response":{"status":"`)
+	m.statusLine(p.status)
+	m.str(`"`)
+	if p.location != "" {
+		m.str(`,"location":`)
+		m.body = element.AppendQuoted(m.body, p.location)
+	}
+	if p.etag != "" {
+		m.str(`,"etag":`)
+		m.body = element.AppendQuoted(m.body, p.etag)
+	}
+	if !p.modified.IsZero() {
+		m.str(`,"lastModified":"`)
+		m.instant(p.modified)
+		m.str(`"`)
+	}
+	if len(p.body) > 0 && p.outcome {
+		m.str(`,"outcome":`)
+		_, _ = m.Write(p.body)
+	}
+	m.str(`}}`)
+}

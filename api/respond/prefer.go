@@ -1,0 +1,45 @@
+package respond
+
+import "strings"
+
+// Return says what a write sends back (R4 http.html, Prefer: return=...).
+type Return uint8
+
+// The preferences. Without one the answer to a write has no body.
+const (
+	Minimal Return = iota
+	Representation
+	OperationOutcome
+)
+
+// Prefer is the Prefer header (RFC 7240), as far as this server honours it.
+type Prefer struct {
+	Return Return
+	// Lenient ignores unknown search parameters; without it they are refused,
+	// because a filter that is silently dropped discloses more than was asked for.
+	Lenient bool
+}
+
+// ParsePrefer reads the Prefer header fields; what it does not know it ignores.
+func ParsePrefer(fields []string) (p Prefer) {
+	for _, f := range fields {
+		for _, token := range strings.FieldsFunc(f, func(r rune) bool { return r == ',' || r == ';' }) {
+			name, value, _ := strings.Cut(strings.TrimSpace(token), "=")
+			value = strings.Trim(strings.TrimSpace(value), `"`)
+			switch strings.ToLower(strings.TrimSpace(name)) {
+			case "return":
+				switch value {
+				case "minimal":
+					p.Return = Minimal
+				case "representation":
+					p.Return = Representation
+				case "OperationOutcome":
+					p.Return = OperationOutcome
+				}
+			case "handling":
+				p.Lenient = value == "lenient"
+			}
+		}
+	}
+	return p
+}

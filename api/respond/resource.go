@@ -1,0 +1,149 @@
+package respond
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
+)
+
+// released is the part of [record.Released] that a response reads. The
+// exported constructors take nothing but a record.Released.
+type released interface {
+	Ref() fhir.Ref
+	Version() fhir.VersionID
+	Updated() time.Time
+	Deleted() bool
+	Created() bool
+	HeldBy(authz.Grant) bool
+	WriteTo(io.Writer) (int64, error)
+}
+
+var _ released = record.Released{}
+
+// Resource answers a read or vread: 200 with the resource, 304 where a
+// conditional read finds the version that the client holds already, 410 for a
+// tombstone. All three need a released resource: a hidden one never gets here.
+func Resource(r record.Released) Response { return resource[record.Released]{r} }
+
+type resource[R released] struct{ r R }
+
+func (x resource[R]) build(m *message, rq *Request) error {
+	if !x.r.HeldBy(rq.Grant) {
+		return errHeld
+	}
+	if x.r.Deleted() {
+		return outcome.New(outcome.Deleted, uniform[outcome.Deleted])
+	}
+	m.ref = x.r.Ref()
+	m.version(x.r.Version(), x.r.Updated())
+	if rq.unchanged(x.r.Version(), x.r.Updated()) {
+		m.status = http.StatusNotModified
+		return nil
+	}
+	m.status = http.StatusOK
+	_, err := x.r.WriteTo(m)
+	return err
+}
+
+// Written answers a create or update: 201 or 200, with the location of the
+// new version. The representation, where there is one, is that very version as
+// the caller may read it.
+func Written(rc record.Receipt, representation ...record.Released) Response {
+	return written[record.Released]{rc, representation}
+}
+
+// Found answers a conditional create that met an existing resource: 200 with
+// its location (R4 http.html, "conditional create").
+func Found(r record.Released) Response {
+	return written[record.Released]{record.Receipt{Ref: r.Ref(), Version: r.Version(), Updated: r.Updated()}, []record.Released{r}}
+}
+
+type written[R released] struct {
+	rc  record.Receipt
+	rep []R
+}
+
+func (x written[R]) build(m *message, rq *Request) error {
+	m.status = http.StatusOK
+	if x.rc.Created {
+		m.status = http.StatusCreated
+	}
+	m.ref = x.rc.Ref
+	m.location = rq.Base + "/" + x.rc.Ref.String() + "/_history/" + x.rc.Version.String()
+	m.version(x.rc.Version, x.rc.Updated)
+	for _, r := range x.rep {
+		if !r.HeldBy(rq.Grant) {
+			return errHeld
+		}
+		if r.Ref() != x.rc.Ref || r.Version() != x.rc.Version {
+			return errors.New("respond: the representation is not the version that was written")
+		}
+	}
+	switch {
+	case rq.Prefer.Return == Representation && len(x.rep) == 1:
+		_, err := x.rep[0].WriteTo(m)
+		return err
+	case rq.Prefer.Return == OperationOutcome:
+		m.done("the resource is stored")
+	}
+	return nil
+}
+
+// Deleted answers a delete: 204, or 200 with an OperationOutcome if the client prefers one.
+func Deleted(rc record.Receipt) Response { return deleted{rc} }
+
+type deleted struct{ rc record.Receipt }
+
+func (x deleted) build(m *message, rq *Request) error {
+	m.status = http.StatusNoContent
+	m.version(x.rc.Version, x.rc.Updated)
+	if rq.Prefer.Return == OperationOutcome {
+		m.status = http.StatusOK
+		m.done("the resource is deleted")
+	}
+	return nil
+}
+
+// done writes the OperationOutcome of a success.
+func (m *message) done(text string) {
+	m.outcome = true
+	m.str(`{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational","diagnostics":`)
+	m.body = element.AppendQuoted(m.body, text)
+	m.str(`}]}`)
+}
+
+// Document answers with content of the server itself: a capability statement,
+// a SMART configuration, its health. It never holds anything of a stored
+// resource. contentType "" means the negotiated FHIR type, cacheControl "" no-store.
+func Document(status int, body []byte, contentType, cacheControl string) Response {
+	return document{status, body, contentType, cacheControl}
+}
+
+type document struct {
+	status                    int
+	body                      []byte
+	contentType, cacheControl string
+}
+
+func (x document) build(m *message, _ *Request) error {
+	m.status, m.contentType, m.cacheControl = x.status, x.contentType, x.cacheControl
+	_, err := m.Write(x.body)
+	return err
+}
+
+// Preflight answers a CORS preflight request of an allowed origin.
+func Preflight() Response { return preflight{} }
+
+type preflight struct{}
+
+func (preflight) build(m *message, _ *Request) error {
+	m.status, m.preflight = http.StatusNoContent, true
+	return nil
+}

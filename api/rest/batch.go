@@ -1,0 +1,76 @@
+package rest
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/cloister-health/cloister/api/respond"
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/outcome"
+)
+
+// batch answers POST [base] with a Bundle of type batch: every entry is
+// authorized and answered as if it had come alone
+// (http://hl7.org/fhir/R4/http.html#brules).
+func (s *Service) batch(ctx context.Context, rq *respond.Request) (respond.Response, error) {
+	entries := rq.Content.Entries()
+	out := make([]respond.Entry, len(entries))
+	for i := range entries {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		out[i] = s.entry(ctx, rq, &entries[i], rq.Faults[i])
+	}
+	return respond.Bundle(fhir.Batch, out), nil
+}
+
+// entry answers one entry of a batch.
+func (s *Service) entry(ctx context.Context, rq *respond.Request, e *codec.Entry, fault *outcome.Error) respond.Entry {
+	sub := s.sub(rq, e)
+	t, err := parseTarget(e.Method, e.URL, rq.Base)
+	if err != nil {
+		return respond.Entry{Request: sub, Err: err}
+	}
+	if err := s.aim(sub, t); err != nil {
+		return respond.Entry{Request: sub, Err: s.Refuse(ctx, sub, err)}
+	}
+	if fault != nil {
+		return respond.Entry{Request: sub, Err: fault}
+	}
+	h, ok := s.Handler(t.interaction)
+	if !ok {
+		return respond.Entry{Request: sub, Err: errEntryMethod}
+	}
+	resp, err := h(ctx, sub)
+	return respond.Entry{Request: sub, Response: resp, Err: err}
+}
+
+// sub is the request that an entry stands for.
+func (s *Service) sub(rq *respond.Request, e *codec.Entry) *respond.Request {
+	return &respond.Request{
+		Base: rq.Base, Grant: rq.Grant, Prefer: rq.Prefer, Content: e.Resource,
+		Conditions: respond.Conditions{IfMatch: e.IfMatch, IfNoneExist: e.IfNoneExist},
+	}
+}
+
+// aim authorizes sub for its target; what cannot exist is not found. As on a
+// path of its own, permission comes first.
+func (s *Service) aim(sub *respond.Request, t target) error {
+	sub.Interaction, sub.Type, sub.ID, sub.Version, sub.Query = t.interaction, t.typ, t.id, t.version, t.query
+	if t.typ == "" {
+		return errNotFound
+	}
+	g, err := s.engine.Extend(sub.Grant, t.interaction, t.typ)
+	if err != nil {
+		return authz.ErrDenied.Because(err)
+	}
+	sub.Grant = g
+	if t.unknown {
+		return errNotFound
+	}
+	return nil
+}
+
+func entryPath(i int) string { return "Bundle.entry[" + strconv.Itoa(i) + "]" }

@@ -1,0 +1,71 @@
+package rest
+
+import (
+	"context"
+
+	"github.com/cloister-health/cloister/api/respond"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
+)
+
+// written answers a change that is stored. A representation is what the caller
+// may read of the new version: whoever may write more than she may read gets none.
+func (s *Service) written(ctx context.Context, rq *respond.Request, rc record.Receipt) respond.Response {
+	if rq.Prefer.Return != respond.Representation {
+		return respond.Written(rc)
+	}
+	out, err := s.representation(ctx, rq, rc.Ref, rc.Version)
+	if err != nil {
+		return respond.Written(rc) // the change is stored, whatever becomes of its echo
+	}
+	return respond.Written(rc, out...)
+}
+
+// representation reads a version of a resource under the read permission of rq's caller.
+func (s *Service) representation(ctx context.Context, rq *respond.Request, ref fhir.Ref, v fhir.VersionID) ([]record.Released, error) {
+	g, err := s.engine.Extend(rq.Grant, fhir.Read, ref.Type)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.engine.Plan(ctx, g, fhir.Read, ref.Type)
+	if err != nil {
+		return nil, err
+	}
+	var sealed record.Sealed
+	if v == 0 {
+		sealed, err = s.store.Read(ctx, r, ref.ID)
+	} else {
+		sealed, err = s.store.VRead(ctx, r, ref.ID, v)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.gate.Release(ctx, g, ref.Type, sealed)
+}
+
+// ifMatch reads the If-Match header of a write: 0 without one. A tag that this
+// server cannot have written matches no version.
+func ifMatch(header string) (fhir.VersionID, error) {
+	if header == "" || header == "*" {
+		return 0, nil
+	}
+	v, ok := respond.ParseETag(header)
+	if !ok {
+		return 0, outcome.New(outcome.Precondition, `If-Match names no version of this server: its form is W/"1"`)
+	}
+	return v, nil
+}
+
+// commitOne admits and stores one change.
+func (s *Service) commitOne(ctx context.Context, rq *respond.Request, c record.Change) (record.Receipt, error) {
+	cleared, err := s.gate.Admit(ctx, rq.Grant, c)
+	if err != nil {
+		return record.Receipt{}, err
+	}
+	rcs, err := s.store.Commit(ctx, []record.Cleared{cleared})
+	if err != nil {
+		return record.Receipt{}, err
+	}
+	return rcs[0], nil
+}

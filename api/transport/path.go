@@ -1,0 +1,70 @@
+package transport
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/labstack/echo/v4"
+)
+
+// nowhere is a path that no route can have.
+const nowhere = "/."
+
+// normalise sends every path that is not written in the one way in which this
+// server writes paths to nowhere, before it is routed: echo routes on the raw
+// path, so that /%24export or a double slash would reach another handler
+// than the rule that guards the plain form. All of them are the one 404.
+func normalise(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if r := c.Request(); !plain(r.URL) {
+			u := *r.URL
+			u.Path, u.RawPath, u.Opaque = nowhere, "", ""
+			r2 := *r
+			r2.URL = &u
+			c.SetRequest(&r2)
+		}
+		return next(c)
+	}
+}
+
+func plain(u *url.URL) bool {
+	p := u.Path
+	if u.RawPath != "" || u.Opaque != "" || len(p) < 2 || p[0] != '/' || p[len(p)-1] == '/' {
+		return false
+	}
+	start := 1
+	for i := 1; i <= len(p); i++ {
+		if i == len(p) || p[i] == '/' {
+			if s := p[start:i]; s == "" || s == "." || s == ".." {
+				return false
+			}
+			start = i + 1
+			continue
+		}
+		switch c := p[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '.', c == '_', c == '$':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// origin is what Access-Control-Allow-Origin says to this request, or "".
+func (t *transport) origin(r *http.Request) string {
+	o := r.Header.Get("Origin")
+	switch {
+	case o == "":
+		return ""
+	case t.origins["*"]:
+		return "*"
+	case t.origins[o]:
+		return o
+	}
+	return ""
+}
+
+// preflight reports a CORS preflight request, which browsers send without a token.
+func preflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+}
