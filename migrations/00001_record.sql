@@ -16,6 +16,9 @@ END
 $$;
 -- +goose StatementEnd
 
+-- Whoever migrates may serve; any other login that serves is granted both roles by hand.
+GRANT cloister_app, cloister_notes TO CURRENT_USER;
+
 CREATE SCHEMA record;
 
 CREATE TABLE record.tenant (

@@ -6,6 +6,7 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 )
@@ -55,16 +56,19 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	if err := g.note(gr, &x); err != nil {
 		return Cleared{}, err
 	}
-	for _, l := range append(c.Content.References(), c.Content.URLs()...) {
-		ref, ok := fhir.ParseRef(l.Node.Text)
-		if !ok {
-			continue
-		}
-		if _, planned := x.Resolve[ref.Type]; planned {
-			continue
-		}
-		if x.Resolve[ref.Type], err = g.decider.Plan(ctx, gr, fhir.Read, ref.Type); err != nil {
-			return Cleared{}, err
+	x.References, x.URLs = c.Content.References(), c.Content.URLs()
+	for _, links := range [][]codec.Link{x.References, x.URLs} {
+		for _, l := range links {
+			ref, ok := codec.LocalRef(l.Node.Text)
+			if !ok {
+				continue
+			}
+			if _, planned := x.Resolve[ref.Type]; planned {
+				continue
+			}
+			if x.Resolve[ref.Type], err = g.decider.Plan(ctx, gr, fhir.Read, ref.Type); err != nil {
+				return Cleared{}, err
+			}
 		}
 	}
 	return vault.Clear(x), nil
@@ -83,7 +87,7 @@ func (g *Gate) note(gr authz.Grant, x *vault.Clearance) error {
 	}
 	var authors []fhir.Ref
 	for _, a := range root.Get("author").List() {
-		if ref, ok := fhir.ParseRef(a.Get("reference").String()); ok {
+		if ref, ok := codec.LocalRef(a.Get("reference").String()); ok {
 			authors = append(authors, ref)
 		}
 	}

@@ -29,6 +29,23 @@ func (p protection) equal(q protection) bool {
 	return p.labels == q.labels && slices.Equal(p.programs, q.programs)
 }
 
+// link is a mention of a local resource.
+type link struct {
+	to   fhir.Ref
+	path string
+	must bool // it has to resolve
+}
+
+func parse(in []codec.Link, must bool) []link {
+	out := make([]link, 0, len(in))
+	for _, l := range in {
+		if ref, ok := codec.LocalRef(l.Node.Text); ok {
+			out = append(out, link{ref, l.Path, must})
+		}
+	}
+	return out
+}
+
 const (
 	textUnresolved = "the reference does not resolve: there is no such resource"
 	textNoteRef    = "psychotherapy and SUD counseling notes are kept separate: no other resource can refer to one"
@@ -45,17 +62,13 @@ func (w *write) flow(ctx context.Context) error {
 			inBatch[r.c.Ref] = r
 		}
 	}
-	links := make(map[*row][]codec.Link, len(w.rows))
+	links := make(map[*row][]link, len(w.rows))
 	wanted := map[fhir.Ref]bool{}
 	for _, r := range w.rows {
-		if r.c.Content == nil {
-			continue
-		}
-		refs := r.c.Content.References()
-		links[r] = append(slices.Clone(refs), r.c.Content.URLs()...)
+		links[r] = append(parse(r.c.References, !r.c.Import), parse(r.c.URLs, false)...)
 		for _, l := range links[r] {
-			if ref, ok := fhir.ParseRef(l.Node.Text); ok && inBatch[ref] == nil {
-				wanted[ref] = true
+			if inBatch[l.to] == nil {
+				wanted[l.to] = true
 			}
 		}
 	}
@@ -77,23 +90,17 @@ func (w *write) flow(ctx context.Context) error {
 		if r.old != nil {
 			p = p.join(protection{r.old.labels, r.old.programs})
 		}
-		if r.c.Content != nil {
-			for i, l := range links[r] {
-				ref, ok := fhir.ParseRef(l.Node.Text)
-				if !ok {
-					continue
-				}
-				if programs[ref] {
-					p = p.join(protection{label.Part2, []string{string(ref.ID)}})
-				}
-				target, ok := found[ref]
-				switch {
-				case inBatch[ref] != nil:
-				case ok:
-					p = p.join(target)
-				case i < len(r.c.Content.References()) && !r.c.Import:
-					return w.fail(r, outcome.At(outcome.Unprocessable, l.Path, textUnresolved))
-				}
+		for _, l := range links[r] {
+			if programs[l.to] {
+				p = p.join(protection{label.Part2, []string{string(l.to.ID)}})
+			}
+			target, ok := found[l.to]
+			switch {
+			case inBatch[l.to] != nil:
+			case ok:
+				p = p.join(target)
+			case l.must:
+				return w.fail(r, outcome.At(outcome.Unprocessable, l.path, textUnresolved))
 			}
 		}
 		state[r] = p
@@ -103,8 +110,8 @@ func (w *write) flow(ctx context.Context) error {
 		for _, r := range w.rows {
 			p := state[r]
 			for _, l := range links[r] {
-				if ref, ok := fhir.ParseRef(l.Node.Text); ok && inBatch[ref] != nil && inBatch[ref] != r {
-					p = p.join(state[inBatch[ref]])
+				if target := inBatch[l.to]; target != nil && target != r {
+					p = p.join(state[target])
 				}
 			}
 			if !p.equal(state[r]) {
@@ -126,7 +133,7 @@ func (w *write) flow(ctx context.Context) error {
 
 // separate keeps notes in their own schema, from their first version on, and
 // everything else out of it.
-func (w *write) separate(r *row, links []codec.Link, found map[fhir.Ref]protection) error {
+func (w *write) separate(r *row, links []link, found map[fhir.Ref]protection) error {
 	own := r.c.Labels & label.Notes
 	if r.old != nil && r.old.schema == "notes" {
 		own = r.old.labels & label.Notes
@@ -134,8 +141,8 @@ func (w *write) separate(r *row, links []codec.Link, found map[fhir.Ref]protecti
 	if own == 0 {
 		if r.labels.Any(label.Notes) {
 			for _, l := range links {
-				if ref, ok := fhir.ParseRef(l.Node.Text); ok && found[ref].labels.Any(label.Notes) {
-					return w.fail(r, outcome.At(outcome.BusinessRule, l.Path, textNoteRef))
+				if found[l.to].labels.Any(label.Notes) {
+					return w.fail(r, outcome.At(outcome.BusinessRule, l.path, textNoteRef))
 				}
 			}
 			return w.fail(r, outcome.New(outcome.BusinessRule, textNoteRef))

@@ -45,7 +45,7 @@ func (w *work) rewrite(ctx context.Context) error {
 	}
 	for _, e := range w.entries {
 		e.resource.Localise(w.m.Base)
-		for _, l := range append(e.resource.References(), e.resource.URLs()...) {
+		for _, l := range append(e.resource.References(), e.resource.URNs()...) {
 			if ref, ok := byURL[l.Node.Text]; ok {
 				l.Node.Text = ref.String()
 			}

@@ -80,9 +80,11 @@ type Clearance struct {
 	IfMatch     fhir.VersionID
 	Upsert      bool // an update may create
 	Import      bool
-	Labels      label.Set // from the content alone; the store adds what flows in along references
-	Program     bool      // an Organization that is a Part 2 program (42 CFR 2.11)
-	Originator  fhir.Ref  // of an imported note: its author
+	Labels      label.Set    // from the content alone; the store adds what flows in along references
+	Program     bool         // an Organization that is a Part 2 program (42 CFR 2.11)
+	Originator  fhir.Ref     // of an imported note: its author
+	References  []codec.Link // local references of the content; each must resolve
+	URLs        []codec.Link // other local links of the content
 	// Check is applied to the row as it was (update, delete) and as it becomes (create, update).
 	Check authz.Restriction
 	// Insert is applied to the new row of an update that creates.
