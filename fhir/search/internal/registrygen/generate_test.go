@@ -18,12 +18,12 @@ func small() fstest.MapFS {
 	add := func(name, text string) { out[name+".json"] = &fstest.MapFile{Data: []byte(text)} }
 	el := func(path, types string) string { return `{"path":"` + path + `","type":[` + types + `]}` }
 	code := func(c string) string { return `{"code":"` + c + `"}` }
-	structure := func(name, derivation string, elements ...string) {
-		add("StructureDefinition-"+name, `{"url":"urn:sd:`+name+`","type":"`+strings.TrimPrefix(name, "Ext")+`","derivation":"`+derivation+`","snapshot":{"element":[`+strings.Join(elements, ",")+`]}}`)
+	structure := func(name string, elements ...string) {
+		add("StructureDefinition-"+name, `{"url":"urn:sd:`+name+`","type":"`+name+`","derivation":"specialization","snapshot":{"element":[`+strings.Join(elements, ",")+`]}}`)
 	}
-	structure("Patient", "specialization", el("Patient", ""))
-	structure("Group", "specialization", el("Group", ""))
-	structure("Observation", "specialization",
+	structure("Patient", el("Patient", ""))
+	structure("Group", el("Group", ""))
+	structure("Observation",
 		el("Observation.id", `{"code":"http://hl7.org/fhirpath/System.String"}`),
 		`{"path":"Observation.status","type":[{"code":"code"}],"binding":{"strength":"required","valueSet":"urn:vs:status|1"}}`,
 		el("Observation.code", code("CodeableConcept")),
@@ -33,8 +33,8 @@ func small() fstest.MapFS {
 		`{"path":"Observation.component.component","contentReference":"#Observation.component"}`,
 		el("Observation.telecom", code("ContactPoint")), el("Observation.gone[x]", code("boolean")+","+code("dateTime")),
 		el("Observation.seen", code("uri")), el("Observation.size", code("Quantity")))
-	structure("CodeableConcept", "specialization", el("CodeableConcept.text", code("string")))
-	structure("Extension", "specialization", el("Extension.value[x]", code("string")+","+code("Coding")))
+	structure("CodeableConcept", el("CodeableConcept.text", code("string")))
+	structure("Extension", el("Extension.value[x]", code("string")+","+code("Coding")))
 	add("StructureDefinition-known", `{"url":"urn:known","type":"Extension","derivation":"constraint","snapshot":{"element":[`+el("Extension.value[x]", code("Coding"))+`]}}`)
 	add("ValueSet-status", `{"url":"urn:vs:status","compose":{"include":[{"system":"urn:cs:status"}]}}`)
 	param := func(code, typ, expression, more string) {
