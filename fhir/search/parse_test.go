@@ -70,8 +70,8 @@ func TestParseResult(t *testing.T) {
 		return out
 	}
 	date := func(prefix string, lo, hi time.Time) []Value { return []Value{{Prefix: prefix, Lo: lo, Hi: hi}} }
-	one := func(param string, pt ParamType, any ...Value) []Criterion {
-		return []Criterion{{Param: param, Type: pt, Any: any}}
+	one := func(param string, pt ParamType, values ...Value) []Criterion {
+		return []Criterion{{Param: param, Type: pt, Any: values}}
 	}
 	tests := []struct {
 		query string
