@@ -49,8 +49,10 @@ func (c *chart) identity() {
 	house, place := 1+c.dice.IntN(250), c.dice.IntN(len(cities))
 	line := strconv.Itoa(house) + " " + street
 	phoneNumber := fmt.Sprintf("+1-555-01%02d", c.dice.IntN(100))
-	address := object(str("use", "home"), strs("line", line), str("city", cities[place].city),
-		str("postalCode", cities[place].zip), str("country", "US"))
+	address := func() node { // a new tree each time: every resource plants its own canaries
+		return object(str("use", "home"), strs("line", line), str("city", cities[place].city),
+			str("postalCode", cities[place].zip), str("country", "US"))
+	}
 	c.self = c.put(c.ref("Patient", ""),
 		narrative(c.name()+", born "+date(c.birth)),
 		list("identifier", object(str("use", "usual"),
@@ -61,7 +63,7 @@ func (c *chart) identity() {
 		list("name", object(str("use", "official"), str("text", c.name()), str("family", c.family), strs("given", c.given))),
 		list("telecom", object(str("system", "phone"), str("value", phoneNumber), str("use", "mobile"))),
 		str("gender", c.gender), str("birthDate", date(c.birth)),
-		list("address", address),
+		list("address", address()),
 		list("communication", object(conceptField("language", "English", code{"urn:ietf:bcp:47", "en-US", "English"}), boolean("preferred", true))),
 		references("generalPractitioner", c.leader()),
 		reference("managingOrganization", home))
@@ -71,7 +73,7 @@ func (c *chart) identity() {
 			list("relationship", concept("Mother", code{roleCode, "MTH", "Mother"}, code{roleCode, "PRN", "Parent"})),
 			list("name", object(str("use", "official"), str("text", parentName+" "+c.family), str("family", c.family), strs("given", parentName))),
 			list("telecom", object(str("system", "phone"), str("value", phoneNumber), str("use", "home"))),
-			str("gender", "female"), list("address", address.Clone()),
+			str("gender", "female"), list("address", address()),
 			nest("period", str("start", date(c.birth))))
 	}
 	subscriber := c.self

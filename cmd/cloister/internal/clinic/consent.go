@@ -55,6 +55,7 @@ func (c *chart) consent(d directive) {
 			nest("period", str("start", date(signed)), str("end", date(end))),
 			list("actor", actors...),
 			list("action",
+				concept("Access", code{terminology + "consentaction", "access", "Access"}),
 				concept("Disclose", code{terminology + "consentaction", "disclose", "Disclose"}),
 				concept("Use", code{terminology + "consentaction", "use", "Use"})),
 			list("securityLabel", code{actCode, "42CFRPart2", "Records of a Part 2 program"}.coding()),
