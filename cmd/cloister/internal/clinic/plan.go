@@ -75,7 +75,7 @@ const (
 )
 
 // The featured patients of the second practice have the names and birth dates
-// of patients of the first, in the same program or another.
+// of patients of the first,, in another tenant.
 var namesakes = []int{featuredNotes, featuredSpecific}
 
 func (s *site) plan(i int) plan {
