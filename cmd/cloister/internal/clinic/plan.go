@@ -75,7 +75,7 @@ const (
 )
 
 // The featured patients of the second practice have the names and birth dates
-// of patients of the first,, in another tenant.
+// of patients of the first.
 var namesakes = []int{featuredNotes, featuredSpecific}
 
 func (s *site) plan(i int) plan {
