@@ -27,10 +27,10 @@ func (s *site) patient(i int) Batch {
 	c := &chart{shelf: &shelf{site: s}, plan: s.plan(i)}
 	c.dice = s.dice("chart/" + c.key())
 	c.identity()
-	if c.plan.general {
+	if c.attendsGeneral {
 		c.mentalHealth()
 	}
-	if c.plan.sud {
+	if c.attendsSUD {
 		c.recovery()
 	}
 	return Batch{
@@ -41,9 +41,9 @@ func (s *site) patient(i int) Batch {
 
 // identity writes who the patient is, who speaks for them and who pays.
 func (c *chart) identity() {
-	home := c.site.general.org
-	if !c.plan.general {
-		home = c.site.sud.org // that the person is a patient at all is then a Part 2 record
+	home := c.general.org
+	if !c.attendsGeneral {
+		home = c.sud.org // that the person is a patient at all is then a Part 2 record
 	}
 	street := pick(c.dice, streets)
 	house, place := 1+c.dice.IntN(250), c.dice.IntN(len(cities))

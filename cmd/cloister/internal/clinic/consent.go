@@ -45,7 +45,7 @@ func (c *chart) consent(d directive) {
 		conceptField("scope", "Privacy", code{terminology + "consentscope", "patient-privacy", "Privacy"}),
 		list("category", concept(title, code{fhir.ConsentKind, kind, title})),
 		reference("patient", c.self), str("dateTime", instant(signed.Add(15*time.Hour))),
-		references("performer", c.self), references("organization", c.site.sud.org),
+		references("performer", c.self), references("organization", c.sud.org),
 		nest("sourceAttachment", str("contentType", "application/pdf"), str("title", title)),
 		list("policy", object(str("authority", "https://www.samhsa.gov"), str("uri", "https://www.ecfr.gov/current/title-42/part-2"))),
 		conceptField("policyRule", "Disclosure with the patient's consent only", code{actCode, "OPTIN", "Opt in"}),

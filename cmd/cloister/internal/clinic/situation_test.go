@@ -96,22 +96,22 @@ func TestPart2(t *testing.T) {
 		both, only := 0, 0
 		for i := range harbor.patients {
 			p := harbor.plan(i)
-			if p.sud && p.general {
+			if p.attendsSUD && p.attendsGeneral {
 				both++
 			}
-			if p.sud && !p.general {
+			if p.attendsSUD && !p.attendsGeneral {
 				only++
 			}
-			if p.sud {
+			if p.attendsSUD {
 				// What a chart of the same patient without the SUD program would not hold.
 				chart := &chart{shelf: &shelf{site: harbor.site}, plan: p, dice: harbor.dice("chart/" + p.key())}
 				chart.identity()
-				if p.general {
+				if p.attendsGeneral {
 					chart.mentalHealth()
 				}
 				general := map[fhir.Ref]bool{}
 				for _, r := range chart.out {
-					general[refOf(r)] = p.general
+					general[refOf(r)] = p.attendsGeneral
 				}
 				for _, ref := range harbor.order {
 					if harbor.batch[ref] == chart.self.ID && !general[ref] {
