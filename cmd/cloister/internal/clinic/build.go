@@ -65,14 +65,6 @@ func list(name string, items ...node) field {
 	return field{Name: name, Value: &element.Node{Kind: element.Array, Items: items}}
 }
 
-// optional keeps f only if ok.
-func optional(ok bool, f field) field {
-	if !ok {
-		return field{}
-	}
-	return f
-}
-
 func to(r fhir.Ref) node { return object(str("reference", r.String())) }
 
 func reference(name string, r fhir.Ref) field {

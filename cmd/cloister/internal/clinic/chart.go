@@ -27,10 +27,10 @@ func (s *site) patient(i int) Batch {
 	c := &chart{shelf: &shelf{site: s}, plan: s.plan(i)}
 	c.dice = s.dice("chart/" + c.key())
 	c.identity()
-	if c.plan.general {
+	if c.attendsGeneral {
 		c.mentalHealth()
 	}
-	if c.plan.sud {
+	if c.attendsSUD {
 		c.recovery()
 	}
 	return Batch{
@@ -41,16 +41,18 @@ func (s *site) patient(i int) Batch {
 
 // identity writes who the patient is, who speaks for them and who pays.
 func (c *chart) identity() {
-	home := c.site.general.org
-	if !c.plan.general {
-		home = c.site.sud.org // that the person is a patient at all is then a Part 2 record
+	home := c.general.org
+	if !c.attendsGeneral {
+		home = c.sud.org // that the person is a patient at all is then a Part 2 record
 	}
 	street := pick(c.dice, streets)
 	house, place := 1+c.dice.IntN(250), c.dice.IntN(len(cities))
 	line := strconv.Itoa(house) + " " + street
 	phoneNumber := fmt.Sprintf("+1-555-01%02d", c.dice.IntN(100))
-	address := object(str("use", "home"), strs("line", line), str("city", cities[place].city),
-		str("postalCode", cities[place].zip), str("country", "US"))
+	address := func() node { // a new tree each time: every resource plants its own canaries
+		return object(str("use", "home"), strs("line", line), str("city", cities[place].city),
+			str("postalCode", cities[place].zip), str("country", "US"))
+	}
 	c.self = c.put(c.ref("Patient", ""),
 		narrative(c.name()+", born "+date(c.birth)),
 		list("identifier", object(str("use", "usual"),
@@ -61,7 +63,7 @@ func (c *chart) identity() {
 		list("name", object(str("use", "official"), str("text", c.name()), str("family", c.family), strs("given", c.given))),
 		list("telecom", object(str("system", "phone"), str("value", phoneNumber), str("use", "mobile"))),
 		str("gender", c.gender), str("birthDate", date(c.birth)),
-		list("address", address),
+		list("address", address()),
 		list("communication", object(conceptField("language", "English", code{"urn:ietf:bcp:47", "en-US", "English"}), boolean("preferred", true))),
 		references("generalPractitioner", c.leader()),
 		reference("managingOrganization", home))
@@ -71,7 +73,7 @@ func (c *chart) identity() {
 			list("relationship", concept("Mother", code{roleCode, "MTH", "Mother"}, code{roleCode, "PRN", "Parent"})),
 			list("name", object(str("use", "official"), str("text", parentName+" "+c.family), str("family", c.family), strs("given", parentName))),
 			list("telecom", object(str("system", "phone"), str("value", phoneNumber), str("use", "home"))),
-			str("gender", "female"), list("address", address.Clone()),
+			str("gender", "female"), list("address", address()),
 			nest("period", str("start", date(c.birth))))
 	}
 	subscriber := c.self

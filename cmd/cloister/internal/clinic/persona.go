@@ -35,9 +35,7 @@ type Request struct {
 	Method string
 	Path   string // below the base URL, escaped
 	Expect string // what a person should look for in the answer
-	// Status is the HTTP status of the answer; 0 where a policy may answer with an
-	// empty Bundle as well as with 403.
-	Status int
+	Status int    // HTTP status of the answer under the embedded policy
 }
 
 // Personas lists the callers of the clinic. Everything that their claims and
@@ -156,31 +154,32 @@ func (s *site) others() []Persona {
 		s.ask(featuredRevoked, "Condition", "an empty Bundle: the consent was revoked", http.StatusOK),
 		s.ask(featuredExpired, "Condition", "an empty Bundle: the consent has expired", http.StatusOK),
 		s.ask(featuredSilent, "Condition", "an empty Bundle: there never was a consent", http.StatusOK),
+		s.ask(featuredNotes, "Condition", "what the general program shares for treatment", http.StatusOK),
 	})
 	hie.Claims.Client = "tri-county-exchange"
 	hie.Claims.Organizations = []string{string(s.hie.ID)}
 	return []Persona{
 		s.worker("front-desk", "front-desk/0", "Dana Pruitt, front desk of the general program", "HOPERAT", scopeUser,
 			s.ask(featuredNotes, "Appointment", "appointments, past and to come", http.StatusOK),
-			s.ask(featuredNotes, "DocumentReference", "no notes", 0),
+			s.ask(featuredNotes, "DocumentReference", "403: no notes at the front desk or in the office", http.StatusForbidden),
 			s.ask(featuredSilent, "Appointment", "an empty Bundle: a patient of the SUD program", http.StatusOK)),
 		s.worker("sud-front-desk", "sud-front-desk/0", "Leroy Vance, front desk of the SUD program", "HOPERAT", scopeUser,
 			s.ask(featuredSilent, "Appointment", "appointments in his program", http.StatusOK),
-			s.ask(featuredSilent, "DocumentReference", "no notes", 0)),
+			s.ask(featuredSilent, "DocumentReference", "403: no notes at the front desk or in the office", http.StatusForbidden)),
 		s.worker("biller", "biller/0", "Greta Sorensen, biller of the general program", "HPAYMT", scopeUser,
 			s.ask(featuredNotes, "Claim", "the claims of a patient", http.StatusOK),
-			s.ask(featuredNotes, "DocumentReference", "no notes", 0)),
+			s.ask(featuredNotes, "DocumentReference", "403: no notes at the front desk or in the office", http.StatusForbidden)),
 		s.worker("privacy-officer", "privacy-officer/0", "Ngozi Abara, privacy officer of the practice", "HOPERAT", scopeUser,
 			s.ask(featuredTPO, "Consent", "the TPO consent", http.StatusOK),
 			s.ask(featuredRevoked, "Consent", "the consent that was revoked", http.StatusOK),
-			read(apart, "404", http.StatusNotFound)),
+			read(apart, "403: no notes for the office", http.StatusForbidden)),
 		s.worker("practice-admin", "practice-admin/0", "Victor Feld, who runs the practice", "HOPERAT", scopeUser,
 			get("/PractitionerRole?_count=20", "the staff outside the SUD program", http.StatusOK),
 			get("/Schedule?_count=20", "the schedules outside the SUD program", http.StatusOK)),
 		hie,
 		s.worker("research-analyst", "research-analyst/0", "Quyen Tran, research analyst", "HRESCH", scopeRead,
-			get("/Patient?_count=5", "no identified patient", 0),
-			get("/Observation?code="+url.QueryEscape(scorePHQ9)+"&_count=5", "no identified record", 0)),
+			get("/Patient?_count=5", "403: no identified patient", http.StatusForbidden),
+			get("/Observation?code="+url.QueryEscape(scorePHQ9)+"&_count=5", "403: no identified record", http.StatusForbidden)),
 		s.person("patient", "Nora Bergstrom, patient of the general program", rolePatient, self(featuredNotes), featuredNotes,
 			s.ask(featuredNotes, "Observation", "her own PHQ-9 totals", http.StatusOK, "code", scorePHQ9),
 			s.ask(featuredNotes, "Appointment", "her own appointments", http.StatusOK),
@@ -203,7 +202,7 @@ func (s *site) neighbours(first *site) []Persona {
 	abroad := first.patientRef(featuredNotes, "Patient", "")
 	return []Persona{
 		s.worker("lakeside-therapist", "therapist/0", "Lucia Ibarra, therapist in the other practice", "TREAT", scopeUser,
-			get("/Patient?family=Bergstrom", "the Nora Bergstrom of this practice, and no other", http.StatusOK),
+			get("/Patient?name=Bergstrom", "the Nora Bergstrom of this practice, and no other", http.StatusOK),
 			read(s.patientRef(0, "Patient", ""), "her patient", http.StatusOK),
 			read(abroad, "404: a patient of the first practice", http.StatusNotFound)),
 		s.worker("lakeside-front-desk", "front-desk/0", "Kai Amundsen, front desk of the other practice", "HOPERAT", scopeUser,

@@ -41,7 +41,8 @@ type plan struct {
 	index                 int
 	family, given, gender string
 	birth                 time.Time
-	general, sud          bool // the programs that the patient attends
+	attendsGeneral        bool
+	attendsSUD            bool
 	diagnoses             []diagnosis
 	addictions            []diagnosis
 	clinician             string // keys of staff
@@ -75,7 +76,7 @@ const (
 )
 
 // The featured patients of the second practice have the names and birth dates
-// of patients of the first, in the same program or another.
+// of patients of the first.
 var namesakes = []int{featuredNotes, featuredSpecific}
 
 func (s *site) plan(i int) plan {
@@ -90,15 +91,15 @@ func (s *site) plan(i int) plan {
 	if i >= featured || !s.SUD {
 		return p
 	}
-	f := plan{index: i, general: true, diagnoses: []diagnosis{recurrentDepression, anxiety},
+	f := plan{index: i, attendsGeneral: true, diagnoses: []diagnosis{recurrentDepression, anxiety},
 		clinician: "therapist/0", prescriber: "psychiatrist/0"}
 	recovery := func(a diagnosis, consents ...directive) {
-		f.sud, f.addictions, f.consents = true, []diagnosis{a}, consents
+		f.attendsSUD, f.addictions, f.consents = true, []diagnosis{a}, consents
 		f.counselor, f.sudPrescriber = "sud-counselor/0", "sud-psychiatrist/0"
 	}
 	only := func(a diagnosis, consents ...directive) {
 		recovery(a, consents...)
-		f.general, f.diagnoses, f.clinician, f.prescriber = false, nil, "", ""
+		f.attendsGeneral, f.diagnoses, f.clinician, f.prescriber = false, nil, "", ""
 	}
 	age := 0
 	switch i {
@@ -140,7 +141,7 @@ func (s *site) plan(i int) plan {
 
 // chance draws a patient without a part in the stories above.
 func (s *site) chance(i int) plan {
-	p := plan{index: i, general: true}
+	p := plan{index: i, attendsGeneral: true}
 	d := s.dice("plan/" + p.key())
 	first := pick(d, givenNames)
 	p.given, p.gender, p.family = first.name, first.gender, pick(d, familyNames)
@@ -151,11 +152,11 @@ func (s *site) chance(i int) plan {
 		p.minor, p.minorConsented = true, d.IntN(3) == 0
 		p.birth = s.Now.AddDate(-14-d.IntN(3), 0, -20-d.IntN(300))
 	case kind < 28 && s.SUD:
-		p.general, p.sud = false, true
+		p.attendsGeneral, p.attendsSUD = false, true
 	case kind < 38 && s.SUD:
-		p.sud = true
+		p.attendsSUD = true
 	}
-	if p.general {
+	if p.attendsGeneral {
 		p.diagnoses = s.distinct(d)
 		p.clinician = fmt.Sprintf("therapist/%d", i%s.therapists())
 		if d.IntN(2) == 0 && !p.minor {
@@ -165,7 +166,7 @@ func (s *site) chance(i int) plan {
 			p.former = fmt.Sprintf("therapist/%d", (i+1)%t)
 		}
 	}
-	if p.sud {
+	if p.attendsSUD {
 		p.addictions = []diagnosis{pick(d, []diagnosis{opioid, alcohol, alcohol, opioid, cannabis})}
 		p.counselor = fmt.Sprintf("sud-counselor/%d", i%s.counselors())
 		if p.addictions[0] != cannabis {

@@ -9,7 +9,7 @@ import (
 
 // mentalHealth writes the care of the general program.
 func (c *chart) mentalHealth() {
-	p, lead := c.site.general, c.member(c.clinician)
+	p, lead := c.general, c.member(c.clinician)
 	seats := []seat{{c.self, "Patient", c.start(), time.Time{}}, {lead.ref(), "Lead clinician", c.start(), time.Time{}}}
 	for _, more := range []struct{ key, role string }{{c.supervisor, "Supervisor"}, {c.prescriber, "Prescriber"}} {
 		if more.key != "" {
@@ -25,7 +25,7 @@ func (c *chart) mentalHealth() {
 	e := c.open(p, "Outpatient therapy", "general/", lead.ref(), seats)
 
 	n := 14
-	if c.plan.sud {
+	if c.attendsSUD {
 		n = 8 // the other program takes its share of the time
 	}
 	low := course{12 + c.dice.IntN(8), 3 + c.dice.IntN(4)}
@@ -104,14 +104,14 @@ func (c *chart) alone(p program, lead Staff, e episode) {
 // recovery writes the care of the Part 2 program. Each of its resources refers to
 // the program, directly or through its Encounters; nothing outside does.
 func (c *chart) recovery() {
-	p, lead := c.site.sud, c.member(c.counselor)
+	p, lead := c.sud, c.member(c.counselor)
 	seats := []seat{{c.self, "Patient", c.start(), time.Time{}}, {lead.ref(), "Counselor", c.start(), time.Time{}}}
 	if c.sudPrescriber != "" {
 		seats = append(seats, seat{c.member(c.sudPrescriber).ref(), "Prescriber", c.start(), time.Time{}})
 	}
 	e := c.open(p, "Recovery program", "sud/", lead.ref(), seats)
 	n := 15
-	if c.plan.general {
+	if c.attendsGeneral {
 		n = 7
 	}
 	low := course{11 + c.dice.IntN(7), 4 + c.dice.IntN(3)}
