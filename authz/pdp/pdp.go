@@ -101,7 +101,8 @@ type policy struct {
 	lines    []*line
 	enforcer *casbin.Enforcer
 	kinds    map[fhir.ResourceType]uint16 // types that every line treats alike share a number
-	cells    cells
+	cells    bounded[cell, []authz.Fact]
+	parts    bounded[aspect, *policy]
 }
 
 func build(src Source) (*policy, error) {
@@ -114,6 +115,14 @@ func build(src Source) (*policy, error) {
 		return nil, err
 	}
 	p := &policy{version: version(src), lines: lines, kinds: kindsOf(lines)}
+	p.cells.max, p.parts.max = maxCells, maxParts
+	p.enforcer, err = newEnforcer(lines, functions(lines))
+	return p, err
+}
+
+// newEnforcer hands the lines to Casbin. The enforcer is never changed
+// afterwards: Casbin keeps compiled matchers, so a change could go unnoticed.
+func newEnforcer(lines []*line, functions map[string]func(...any) (any, error)) (*casbin.Enforcer, error) {
 	m, err := model.NewModelFromString(modelText)
 	if err != nil {
 		return nil, fmt.Errorf("pdp: the model: %w", err)
@@ -123,13 +132,14 @@ func build(src Source) (*policy, error) {
 			return nil, fmt.Errorf("pdp: policy.csv:%d: %w", l.number, err)
 		}
 	}
-	if p.enforcer, err = casbin.NewEnforcer(m); err != nil {
+	e, err := casbin.NewEnforcer(m)
+	if err != nil {
 		return nil, fmt.Errorf("pdp: %w", err)
 	}
-	for name, f := range p.functions() {
-		p.enforcer.AddFunction(name, f)
+	for name, f := range functions {
+		e.AddFunction(name, f)
 	}
-	return p, nil
+	return e, nil
 }
 
 // version changes whenever an answer can change.
@@ -196,16 +206,41 @@ func (p *policy) permit(q authz.Question) ([]authz.Fact, error) {
 	if !ok {
 		return nil, nil
 	}
-	key := cell{strings.Join(q.Roles, ","), q.Purpose, q.Action, p.kinds[q.Type], q.Labels}
+	about := aspect{strings.Join(q.Roles, ","), q.Purpose, q.Action, p.kinds[q.Type]}
+	key := cell{about, q.Labels}
 	if sets, ok := p.cells.get(key); ok {
 		return slices.Clone(sets), nil
 	}
-	sets, err := p.minimal(q)
+	part, err := p.part(about, q)
+	if err != nil {
+		return nil, err
+	}
+	sets, err := part.minimal(q)
 	if err != nil {
 		return nil, err
 	}
 	p.cells.put(key, sets)
 	return slices.Clone(sets), nil
+}
+
+// part is the policy without the lines that cannot match, whatever the labels
+// and the facts: lines match one by one, so Casbin decides the same, sooner.
+func (p *policy) part(about aspect, q authz.Question) (*policy, error) {
+	if part, ok := p.parts.get(about); ok {
+		return part, nil
+	}
+	part := &policy{version: p.version}
+	for _, l := range p.lines {
+		if l.role.holds(q.Roles...) && l.purpose.holds(q.Purpose) && l.action.holds(string(q.Action)) && l.types[q.Type] {
+			part.lines = append(part.lines, l)
+		}
+	}
+	var err error
+	if part.enforcer, err = newEnforcer(part.lines, functions(part.lines)); err != nil {
+		return nil, err
+	}
+	p.parts.put(about, part)
+	return part, nil
 }
 
 // minimal enumerates the sets of those facts that lines about q mention, small
@@ -255,38 +290,47 @@ func subsets(f authz.Fact) []authz.Fact {
 	return out
 }
 
-// cell is one question in its normal form.
-type cell struct {
+// aspect is a question without its labels.
+type aspect struct {
 	roles   string
 	purpose string
 	action  authz.Action
 	kind    uint16
-	labels  label.Set
+}
+
+// cell is one question in its normal form.
+type cell struct {
+	aspect
+	labels label.Set
 }
 
 // maxCells bounds the memory of a policy version: a caller chooses roles and
 // purpose through its token, and the store has few label classes.
 const maxCells = 1 << 16
 
-// cells remembers the answers of one policy version. It is typed, belongs to
-// its version, and is never told that something was removed: a new version starts empty.
-type cells struct {
-	mu sync.RWMutex
-	m  map[cell][]authz.Fact
+// maxParts is fewer: a part is an enforcer.
+const maxParts = 1 << 12
+
+// bounded remembers answers of one policy version. It belongs to its version
+// and is never told that something was removed: a new version starts empty.
+type bounded[K comparable, V any] struct {
+	mu  sync.RWMutex
+	max int
+	m   map[K]V
 }
 
-func (c *cells) get(k cell) ([]authz.Fact, bool) {
+func (c *bounded[K, V]) get(k K) (V, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	sets, ok := c.m[k]
-	return sets, ok
+	v, ok := c.m[k]
+	return v, ok
 }
 
-func (c *cells) put(k cell, sets []authz.Fact) {
+func (c *bounded[K, V]) put(k K, v V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= maxCells {
-		c.m = map[cell][]authz.Fact{}
+	if c.m == nil || len(c.m) >= c.max {
+		c.m = map[K]V{}
 	}
-	c.m[k] = sets
+	c.m[k] = v
 }

@@ -40,13 +40,13 @@ func nevers() []never {
 	documents := []fhir.ResourceType{"DocumentReference"}
 	return []never{
 		{"a note of a session is its originator's (45 CFR 164.508(a)(2), 42 CFR 2.31(b))",
-			people, usual, Actions(), documents, notes, authz.Originator},
+			people, usual, []authz.Action{authz.ActionRead, authz.ActionUpdate}, documents, notes, authz.Originator},
 		{"a note of a session is a clinician's (45 CFR 164.501)",
 			notClinicians, usual, read, documents, notes, 0},
 		{"a note of a session has no emergency exception (45 CFR 164.508(a)(2))",
 			people, []string{"ETREAT", "BTG", "HLEGAL"}, read, documents, notes, 0},
 		{"a Part 2 record needs program, consent or self (42 CFR 2.13)",
-			people, usual, Actions(), []fhir.ResourceType{"Condition", "Patient"}, []label.Set{label.Part2, label.Part2 | label.SUD},
+			people, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{label.Part2, label.Part2 | label.SUD},
 			authz.Program | authz.Consent | authz.Self},
 		{"a Part 2 record is not for proceedings (42 CFR 2.12(d)(1))",
 			roles, []string{"HLEGAL", "LEGAL"}, read, []fhir.ResourceType{"Condition"}, []label.Set{label.Part2}, 0},
@@ -59,7 +59,7 @@ func nevers() []never {
 		{"a clinical record is not for research (this version)",
 			[]string{"research-analyst"}, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{0, label.Part2}, 0},
 		{"the server's own records are nobody's",
-			roles, append([]string{"HSYSADMIN"}, usual...), Actions(), []fhir.ResourceType{"AuditEvent", "Subscription"}, []label.Set{0}, 0},
+			roles, []string{"HSYSADMIN", "TREAT", "HOPERAT"}, []authz.Action{authz.ActionRead, authz.ActionCreate}, []fhir.ResourceType{"AuditEvent", "Subscription"}, []label.Set{0}, 0},
 		{"the operator's purpose is the operator's",
 			people, []string{"HSYSADMIN"}, read, []fhir.ResourceType{"Condition", "Organization"}, []label.Set{0}, 0},
 	}

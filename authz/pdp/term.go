@@ -99,45 +99,47 @@ func (l *line) mentions() authz.Fact {
 
 var errArguments = errors.New("pdp: a matcher function got arguments that no policy line has")
 
-// functions are those of the matcher. Casbin hands each the text of one field;
-// the terms were parsed once, when the policy was loaded.
-func (p *policy) functions() map[string]func(args ...any) (any, error) {
-	on := func(read func(q question, l *line) bool, column int) func(args ...any) (any, error) {
-		byText := map[string]*line{} // by field text, and by effect where the meaning depends on it
-		for _, l := range p.lines {
-			byText[l.fields[column]+"\x00"+l.fields[columnEffect]] = l
-			byText[l.fields[column]] = l
+// functions are those of the matcher. Casbin hands each the question and the
+// text of one field, and the effect where the meaning of the field depends on it; the
+// terms were parsed once, when the policy was loaded.
+func functions(lines []*line) map[string]func(args ...any) (any, error) {
+	on := func(column int, read func(q question, l *line) bool) func(args ...any) (any, error) {
+		texts := []int{column}
+		if column == columnLabels || column == columnFacts {
+			texts = append(texts, columnEffect)
 		}
-		effective := column == columnLabels || column == columnFacts
+		byText := map[string]*line{}
+		for _, l := range lines {
+			key := ""
+			for _, c := range texts {
+				key += "\x00" + l.fields[c]
+			}
+			byText[key] = l
+		}
 		return func(args ...any) (any, error) {
-			if len(args) < 2 {
+			if len(args) != 1+len(texts) {
 				return nil, errArguments
 			}
 			q, ok := args[0].(question)
-			text, ok2 := args[1].(string)
-			if !ok || !ok2 {
-				return nil, errArguments
+			key := ""
+			for _, a := range args[1:] {
+				text, isText := a.(string)
+				ok = ok && isText
+				key += "\x00" + text
 			}
-			if effective {
-				effect, ok := args[len(args)-1].(string)
-				if !ok || len(args) != 3 {
-					return nil, errArguments
-				}
-				text += "\x00" + effect
-			}
-			l := byText[text]
-			if l == nil {
+			l := byText[key]
+			if !ok || l == nil {
 				return nil, errArguments
 			}
 			return read(q, l), nil
 		}
 	}
 	return map[string]func(args ...any) (any, error){
-		"role":    on(func(q question, l *line) bool { return l.role.holds(q.Roles...) }, columnRole),
-		"purpose": on(func(q question, l *line) bool { return l.purpose.holds(q.Purpose) }, columnPurpose),
-		"action":  on(func(q question, l *line) bool { return l.action.holds(string(q.Action)) }, columnAction),
-		"types":   on(func(q question, l *line) bool { return l.types[q.Type] }, columnTypes),
-		"labels":  on(func(q question, l *line) bool { return l.labelled(q.Labels) }, columnLabels),
-		"facts":   on(func(q question, l *line) bool { return l.applies(q.facts) }, columnFacts),
+		"role":    on(columnRole, func(q question, l *line) bool { return l.role.holds(q.Roles...) }),
+		"purpose": on(columnPurpose, func(q question, l *line) bool { return l.purpose.holds(q.Purpose) }),
+		"action":  on(columnAction, func(q question, l *line) bool { return l.action.holds(string(q.Action)) }),
+		"types":   on(columnTypes, func(q question, l *line) bool { return l.types[q.Type] }),
+		"labels":  on(columnLabels, func(q question, l *line) bool { return l.labelled(q.Labels) }),
+		"facts":   on(columnFacts, func(q question, l *line) bool { return l.applies(q.facts) }),
 	}
 }
