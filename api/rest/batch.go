@@ -2,7 +2,9 @@ package rest
 
 import (
 	"context"
+	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/authz"
@@ -49,10 +51,11 @@ func (s *Service) entry(ctx context.Context, rq *respond.Request, e *codec.Entry
 
 // sub is the request that an entry stands for.
 func (s *Service) sub(rq *respond.Request, e *codec.Entry) *respond.Request {
-	return &respond.Request{
-		Base: rq.Base, Grant: rq.Grant, Prefer: rq.Prefer, Content: e.Resource,
-		Conditions: respond.Conditions{IfMatch: e.IfMatch, IfNoneExist: e.IfNoneExist},
+	c := respond.Conditions{IfMatch: e.IfMatch, IfNoneMatch: e.IfNoneMatch, IfNoneExist: e.IfNoneExist}
+	if at, err := time.Parse(time.RFC3339, e.IfModifiedSince); err == nil {
+		c.IfModifiedSince = at.UTC().Format(http.TimeFormat)
 	}
+	return &respond.Request{Base: rq.Base, Grant: rq.Grant, Prefer: rq.Prefer, Content: e.Resource, Conditions: c}
 }
 
 // aim authorizes sub for its target; what cannot exist is not found. As on a

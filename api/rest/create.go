@@ -22,9 +22,9 @@ func (s *Service) create(ctx context.Context, rq *respond.Request) (respond.Resp
 			return resp, err
 		}
 	}
-	rc, err := s.commitOne(ctx, rq, record.Change{
-		Interaction: fhir.Create, Ref: fhir.Ref{Type: rq.Type, ID: fhir.ID(record.NewID())}, Content: rq.Content,
-	})
+	ref := fhir.Ref{Type: rq.Type, ID: fhir.ID(record.NewID())}
+	rq.Content.SetID(ref.ID)
+	rc, err := s.commitOne(ctx, rq, record.Change{Interaction: fhir.Create, Ref: ref, Content: rq.Content})
 	if err != nil {
 		return nil, err
 	}

@@ -159,9 +159,11 @@ func (p *plan) link(content *codec.Resource, fullURL string) []unresolved {
 			rest = append(rest, unresolved{l})
 		}
 	}
-	for _, l := range content.URLs() {
-		if ref, ok := p.names[l.Node.Text]; ok {
-			l.Node.Text = ref.String()
+	for _, links := range [][]codec.Link{content.URLs(), content.URNs()} {
+		for _, l := range links {
+			if literal, ok := p.resolve(l.Node.Text, fullURL); ok {
+				l.Node.Text = literal
+			}
 		}
 	}
 	if div := content.Root.Get("text").Get("div"); div != nil {
@@ -174,10 +176,7 @@ func (p *plan) link(content *codec.Resource, fullURL string) []unresolved {
 // (http://hl7.org/fhir/R4/bundle.html#references): an absolute one as it
 // stands, a relative one against the base of the fullUrl of the entry that holds it.
 func (p *plan) resolve(literal, fullURL string) (string, bool) {
-	plain, version := literal, ""
-	if i := strings.Index(literal, "/_history/"); i >= 0 {
-		plain, version = literal[:i], literal[i:]
-	}
+	plain, _, _ := strings.Cut(literal, "/_history/") // a version given elsewhere means nothing here
 	ref, ok := p.names[plain]
 	if !ok {
 		if _, relative := fhir.ParseRef(plain); relative {
@@ -189,7 +188,6 @@ func (p *plan) resolve(literal, fullURL string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	_ = version // the version of another server means nothing here
 	return ref.String(), true
 }
 

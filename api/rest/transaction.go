@@ -24,7 +24,10 @@ func (s *Service) transaction(ctx context.Context, rq *respond.Request) (respond
 	for _, st := range p.steps {
 		sub := s.sub(rq, &entries[st.at])
 		subs[st.at] = sub
-		if err := s.aim(sub, st.target); err != nil && st.writes() {
+		if !st.writes() {
+			continue // answered like an entry of a batch, after the commit
+		}
+		if err := s.aim(sub, st.target); err != nil {
 			return nil, within(entryPath(st.at), err)
 		}
 	}
@@ -133,6 +136,9 @@ func (s *Service) commitAll(ctx context.Context, subs []*respond.Request, p *pla
 		v, err := ifMatch(sub.IfMatch)
 		if err != nil {
 			return nil, within(entryPath(st.at), err)
+		}
+		if st.interaction == fhir.Create {
+			sub.Content.SetID(st.ref.ID)
 		}
 		c, err := s.gate.Admit(ctx, sub.Grant, record.Change{
 			Interaction: st.interaction, Ref: st.ref, Content: st.content(sub), IfMatch: v,

@@ -19,9 +19,7 @@ func normalise(next echo.HandlerFunc) echo.HandlerFunc {
 		if r := c.Request(); !plain(r.URL) {
 			u := *r.URL
 			u.Path, u.RawPath, u.Opaque = nowhere, "", ""
-			r2 := *r
-			r2.URL = &u
-			c.SetRequest(&r2)
+			r.URL = &u // in place: echo routes by the request that it was given
 		}
 		return next(c)
 	}

@@ -1,0 +1,116 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/cloister-health/cloister/api/respond"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/search"
+)
+
+// capabilities answers GET [base]/metadata (http://hl7.org/fhir/R4/http.html#capabilities)
+// with what the table and the search registry say, and nothing that they do not.
+func (s *server) capabilities(table []route) respond.Handler {
+	resp := respond.Document(http.StatusOK, s.statement(table).AppendJSON(nil), "", "public, max-age=300")
+	return func(context.Context, *respond.Request) (respond.Response, error) { return resp, nil }
+}
+
+func text(s string) *element.Node { return element.NewString(s) }
+
+func list(items ...*element.Node) *element.Node {
+	return &element.Node{Kind: element.Array, Items: items}
+}
+
+func boolean(b bool) *element.Node {
+	if b {
+		return &element.Node{Kind: element.Bool, Text: "true"}
+	}
+	return &element.Node{Kind: element.Bool, Text: "false"}
+}
+
+// object makes an object of name, value, name, value ...
+func object(pairs ...any) *element.Node {
+	n := element.NewObject()
+	for i := 0; i+1 < len(pairs); i += 2 {
+		name, value := pairs[i].(string), pairs[i+1]
+		switch v := value.(type) {
+		case string:
+			n.Fields = append(n.Fields, element.Field{Name: name, Value: text(v)})
+		case *element.Node:
+			n.Fields = append(n.Fields, element.Field{Name: name, Value: v})
+		}
+	}
+	return n
+}
+
+// statement is the CapabilityStatement (http://hl7.org/fhir/R4/capabilitystatement.html).
+func (s *server) statement(table []route) *element.Node {
+	served := map[fhir.Interaction]bool{}
+	onType, onSystem := list(), list()
+	for _, r := range table {
+		if r.interaction == "" || served[r.interaction] {
+			continue
+		}
+		served[r.interaction] = true
+		code := object("code", string(r.interaction))
+		switch r.interaction {
+		case fhir.Capabilities:
+		case fhir.Batch, fhir.Transaction:
+			onSystem.Items = append(onSystem.Items, code)
+		default:
+			onType.Items = append(onType.Items, code)
+		}
+	}
+	resources := list()
+	for _, t := range fhir.ResourceTypes() {
+		resources.Items = append(resources.Items, s.resource(t, onType, served))
+	}
+	return object(
+		"resourceType", "CapabilityStatement",
+		"status", "active",
+		"date", s.Released.UTC().Format(time.RFC3339),
+		"kind", "instance",
+		"software", object("name", "Cloister", "version", s.Version),
+		"implementation", object("description", "Cloister: a FHIR server for behavioral health", "url", s.Base),
+		"fhirVersion", "4.0.1",
+		"format", list(text("application/fhir+json"), text("json")),
+		"rest", list(object(
+			"mode", "server",
+			"security", s.security(),
+			"resource", resources,
+			"interaction", onSystem,
+		)),
+	)
+}
+
+func (s *server) resource(t fhir.ResourceType, interactions *element.Node, served map[fhir.Interaction]bool) *element.Node {
+	n := object("type", string(t), "interaction", interactions, "versioning", "versioned",
+		"readHistory", boolean(served[fhir.VRead]), "updateCreate", boolean(s.Upsert && served[fhir.Update]),
+		"conditionalCreate", boolean(served[fhir.Create]), "conditionalRead", "full-support",
+		"conditionalUpdate", boolean(false), "conditionalDelete", "not-supported",
+		"referencePolicy", list(text("literal"), text("local"), text("logical")))
+	params := list()
+	for _, p := range search.Params(t) {
+		if p.Searchable() {
+			params.Items = append(params.Items, object("name", p.Code, "definition", p.Definition, "type", p.FHIRType))
+		}
+	}
+	if len(params.Items) > 0 && served[fhir.SearchType] {
+		n.Set("searchParam", params)
+	}
+	return n
+}
+
+// security names the OAuth endpoints where a SMART configuration is served (SMART App Launch 2.0).
+func (s *server) security() *element.Node {
+	n := object("cors", boolean(len(s.Origins) > 0))
+	if s.SMART != nil {
+		n.Set("service", list(object("coding", list(object(
+			"system", "http://terminology.hl7.org/CodeSystem/restful-security-service", "code", "SMART-on-FHIR")))))
+	}
+	n.Set("description", text("Every request but for this statement, the SMART configuration and health needs a bearer token."))
+	return n
+}

@@ -1,0 +1,184 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/cloister-health/cloister/api/respond"
+	"github.com/cloister-health/cloister/api/transport"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/outcome"
+)
+
+// mount gives every row to the router; HEAD goes where GET goes.
+func (s *server) mount(e *echo.Echo, table []route) {
+	type place struct{ method, path string }
+	rows := map[place][]route{}
+	var order []place
+	for _, r := range table {
+		p := place{r.method, r.path}
+		if rows[p] == nil {
+			order = append(order, p)
+		}
+		rows[p] = append(rows[p], r)
+	}
+	for _, p := range order {
+		h := s.dispatch(rows[p])
+		e.Add(p.method, p.path, h)
+		if p.method == http.MethodGet {
+			e.Add(http.MethodHead, p.path, h)
+		}
+	}
+}
+
+// dispatch makes the Request of a row, authorizes it, and calls its handler.
+func (s *server) dispatch(rows []route) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		x, err := transport.Of(c)
+		if err != nil {
+			return err
+		}
+		ctx, r := x.Deadline(), x.Request()
+		rq := &respond.Request{Base: s.Base, Query: r.URL.RawQuery}
+		x.Asked = rq
+		headers(rq, r.Header)
+		if err := negotiate(x, rq.Query); err != nil {
+			return err
+		}
+		row := &rows[0]
+		if row.reads == bundle {
+			if row, err = s.bundle(x, rq, rows); err != nil {
+				return err
+			}
+		}
+		if !row.open {
+			if err := s.authorize(ctx, x, rq, row); err != nil {
+				return err
+			}
+			if err := read(x, rq, row.reads); err != nil {
+				return err
+			}
+		}
+		x.Answer, err = row.handler(ctx, rq)
+		return err
+	}
+}
+
+// authorize issues the grant of the request, or refuses it. Permission comes
+// first and depends on the caller alone; then a type or id that cannot exist is
+// not found, like one that does not.
+func (s *server) authorize(ctx context.Context, x *transport.Exchange, rq *respond.Request, row *route) error {
+	rq.Interaction = row.interaction
+	names, err := x.ParamNames(), error(nil)
+	for i, value := range x.ParamValues() {
+		ok := true
+		switch names[i] {
+		case "type":
+			if ok = fhir.ResourceType(value).Valid(); ok {
+				rq.Type = fhir.ResourceType(value)
+			}
+		case "id":
+			if ok = fhir.ID(value).Valid(); ok {
+				rq.ID = fhir.ID(value)
+			}
+		case "vid":
+			rq.Version, ok = fhir.ParseVersionID(value)
+		}
+		if !ok {
+			err = outcome.New(outcome.NotFound, "")
+		}
+	}
+	if rq.Type != "" || row.reads == bundle {
+		g, denied := s.Engine.Authorize(ctx, x.Principal, row.interaction, rq.Type)
+		if rq.Grant = g; denied != nil {
+			err = denied
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	if !rq.Grant.Valid() {
+		rq.Grant = s.Engine.Refused(x.Principal, row.interaction)
+	}
+	return s.rest.Refuse(ctx, rq, err)
+}
+
+// read takes in the body.
+func read(x *transport.Exchange, rq *respond.Request, reads content) error {
+	switch reads {
+	case resource:
+		body, err := body(x, respond.Readable)
+		if err != nil {
+			return err
+		}
+		rq.Content, err = codec.Parse(body)
+		return err
+	case form:
+		body, err := body(x, respond.ReadableForm)
+		if err != nil {
+			return err
+		}
+		rq.Form = string(body)
+		return negotiate(x, rq.Form)
+	}
+	return nil
+}
+
+func body(x *transport.Exchange, readable func(string) bool) ([]byte, error) {
+	types := x.Request().Header["Content-Type"]
+	if len(types) != 1 || !readable(types[0]) {
+		return nil, outcome.New(outcome.MediaType, "send a resource as application/fhir+json and the form of a search as application/x-www-form-urlencoded, both in UTF-8")
+	}
+	return x.Body()
+}
+
+// bundle reads the Bundle of a request to the base and finds the row that it asks for.
+func (s *server) bundle(x *transport.Exchange, rq *respond.Request, rows []route) (*route, error) {
+	b, err := body(x, respond.Readable)
+	if err != nil {
+		return nil, err
+	}
+	if rq.Content, rq.Faults, err = codec.ParseBatch(b, codec.Limits{Bytes: int(s.MaxBody)}); err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		if rq.Content.BundleType() == string(rows[i].interaction) {
+			return &rows[i], nil
+		}
+	}
+	return nil, outcome.New(outcome.Invalid, "what is posted to the base is a Bundle of type batch or transaction")
+}
+
+// negotiate finds the media type of the answer.
+func negotiate(x *transport.Exchange, query string) error {
+	format := ""
+	if strings.Contains(query, "_format") {
+		q, err := url.ParseQuery(query)
+		if err != nil {
+			return outcome.New(outcome.Invalid, "the query is not well-formed: escape reserved characters")
+		}
+		format = q.Get("_format")
+	}
+	t, ok := respond.Negotiate(x.Request().Header["Accept"], format)
+	if !ok {
+		return outcome.New(outcome.NotAcceptable, "this server writes application/fhir+json (FHIR 4.0) and nothing else")
+	}
+	x.Head.MediaType = t
+	return nil
+}
+
+// headers copies what a handler may know of the header.
+func headers(rq *respond.Request, h http.Header) {
+	rq.Conditions = respond.Conditions{
+		IfMatch: h.Get("If-Match"), IfNoneMatch: strings.Join(h["If-None-Match"], ","),
+		IfModifiedSince: h.Get("If-Modified-Since"), IfNoneExist: h.Get("If-None-Exist"),
+	}
+	if p := h["Prefer"]; p != nil {
+		rq.Prefer = respond.ParsePrefer(p)
+	}
+}

@@ -1,0 +1,74 @@
+package api
+
+import (
+	"fmt"
+
+	"github.com/cloister-health/cloister/api/respond"
+	"github.com/cloister-health/cloister/fhir"
+)
+
+// content is what a route reads of the request body.
+type content uint8
+
+const (
+	nothing content = iota
+	resource
+	form
+	bundle
+)
+
+// route is one row of the table.
+type route struct {
+	method      string
+	path        string
+	interaction fhir.Interaction // "" for what is no FHIR interaction
+	reads       content
+	open        bool // answers without a token
+	handler     respond.Handler
+}
+
+// routes is the table of everything that this server answers. The router, the
+// capability statement and the walk of the tests are made from it and from nothing else.
+//
+// Rows with the same method and path are told apart by Bundle.type.
+func (s *server) routes() ([]route, error) {
+	table := []route{
+		{method: "GET", path: "/fhir/metadata", interaction: fhir.Capabilities, open: true},
+		{method: "GET", path: "/health", open: true, handler: s.ready()},
+		{method: "GET", path: "/health/live", open: true, handler: live},
+
+		{method: "GET", path: "/fhir/:type", interaction: fhir.SearchType},
+		{method: "POST", path: "/fhir/:type/_search", interaction: fhir.SearchType, reads: form},
+		{method: "POST", path: "/fhir/:type", interaction: fhir.Create, reads: resource},
+		{method: "GET", path: "/fhir/:type/:id", interaction: fhir.Read},
+		{method: "PUT", path: "/fhir/:type/:id", interaction: fhir.Update, reads: resource},
+		{method: "DELETE", path: "/fhir/:type/:id", interaction: fhir.Delete},
+		{method: "GET", path: "/fhir/:type/:id/_history", interaction: fhir.HistoryInstance},
+		{method: "GET", path: "/fhir/:type/:id/_history/:vid", interaction: fhir.VRead},
+		{method: "POST", path: "/fhir", interaction: fhir.Batch, reads: bundle},
+		{method: "POST", path: "/fhir", interaction: fhir.Transaction, reads: bundle},
+	}
+	if s.SMART != nil {
+		h, err := s.SMART.handler()
+		if err != nil {
+			return nil, err
+		}
+		table = append(table, route{method: "GET", path: "/fhir/.well-known/smart-configuration", open: true, handler: h})
+	}
+	for i := range table {
+		r := &table[i]
+		if r.handler != nil {
+			continue
+		}
+		if r.interaction == fhir.Capabilities {
+			r.handler = s.capabilities(table)
+			continue
+		}
+		h, ok := s.rest.Handler(r.interaction)
+		if !ok {
+			return nil, fmt.Errorf("api: nothing answers the interaction %s", r.interaction)
+		}
+		r.handler = h
+	}
+	return table, nil
+}

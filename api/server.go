@@ -1,0 +1,111 @@
+// Package api is the HTTP face of Cloister: the table of its routes, and the
+// capability statement that follows from it.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/cloister-health/cloister/api/rest"
+	"github.com/cloister-health/cloister/api/transport"
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir/record"
+)
+
+// Config wires the server. All of it is required but SMART, Origins and Upsert.
+type Config struct {
+	// Base is the service base URL as clients write it, without a slash at its
+	// end; its path is /fhir, perhaps behind the prefix of a proxy.
+	Base          string
+	Engine        *authz.Engine
+	Gate          *record.Gate
+	Store         rest.Store
+	Authenticator transport.Authenticator
+	// Ready reports whether the database answers.
+	Ready func(context.Context) error
+	// SMART is what the configured issuer says of itself, or nil.
+	SMART    *SMART
+	Version  string        // of the software
+	Released time.Time     // when that version was built
+	Deadline time.Duration // for one request
+	MaxBody  int64         // bytes of one request body
+	Origins  []string      // origins that CORS allows; none by default
+	Upsert   bool          // whether an update may create
+	Cursors  [32]byte      // secret key that seals paging links
+	Log      *slog.Logger
+	Now      func() time.Time // the one clock
+}
+
+// New builds the handler of the whole service. The error names the field of
+// the configuration that is wrong.
+func New(c Config) (http.Handler, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.Cursors, c.Upsert)}
+	e := echo.New()
+	table, err := s.routes()
+	if err != nil {
+		return nil, err
+	}
+	open := map[string]bool{}
+	for _, r := range table {
+		if r.open {
+			open[r.path] = true
+		}
+	}
+	transport.Use(e, transport.Config{
+		Authenticator: c.Authenticator, Log: c.Log, Now: c.Now, Open: open,
+		Deadline: c.Deadline, MaxBody: c.MaxBody, Origins: c.Origins,
+		Secure: strings.HasPrefix(c.Base, "https://"),
+	})
+	s.mount(e, table)
+	return e, nil
+}
+
+func (c *Config) check() error {
+	u, err := url.Parse(c.Base)
+	switch {
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || u.String() != c.Base:
+		return errors.New("api: Base is no plain http(s) URL")
+	case strings.ContainsAny(c.Base, "\"\\<>") || strings.HasSuffix(c.Base, "/"):
+		return errors.New("api: Base has a character or an end that it cannot have")
+	case c.Engine == nil:
+		return errors.New("api: Engine is missing")
+	case c.Gate == nil:
+		return errors.New("api: Gate is missing")
+	case c.Store == nil:
+		return errors.New("api: Store is missing")
+	case c.Authenticator == nil:
+		return errors.New("api: Authenticator is missing")
+	case c.Ready == nil:
+		return errors.New("api: Ready is missing")
+	case c.Log == nil || c.Now == nil:
+		return errors.New("api: Log or Now is missing")
+	case c.Deadline <= 0:
+		return errors.New("api: Deadline must be positive")
+	case c.MaxBody <= 0:
+		return errors.New("api: MaxBody must be positive")
+	case c.Cursors == [32]byte{}:
+		return errors.New("api: Cursors is no secret")
+	}
+	for _, o := range c.Origins {
+		if u, err := url.Parse(o); o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o) {
+			return fmt.Errorf("api: Origins: %q is no origin", o)
+		}
+	}
+	return nil
+}
+
+type server struct {
+	Config
+	rest *rest.Service
+}
