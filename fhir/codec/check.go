@@ -2,6 +2,7 @@ package codec
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/element"
@@ -19,7 +20,6 @@ type checker struct {
 	trail    trail
 	scope    *scope
 	fullURLs map[string]fhir.ResourceType
-	depth    int
 }
 
 // scope is one resource with its contained ones: what #references can name.
@@ -420,7 +420,7 @@ func (c *checker) primitives(e *fieldDef, v, ext *element.Node) {
 			c.primitive(e, v)
 		}
 		if ext != nil {
-			c.companion(ext)
+			c.companion(ext, v != nil)
 		}
 		return
 	}
@@ -447,7 +447,7 @@ func (c *checker) primitives(e *fieldDef, v, ext *element.Node) {
 			c.primitive(e, x)
 		}
 		if y != nil {
-			c.companion(y)
+			c.companion(y, x != nil)
 		}
 		c.trail.pop()
 	}
@@ -495,7 +495,18 @@ func (c *checker) primitive(e *fieldDef, n *element.Node) {
 	}
 }
 
-// companion checks the extension half of a primitive.
-func (c *checker) companion(n *element.Node) {
+// companion checks the extension half of a primitive; beside a value it may be
+// no more than an id.
+func (c *checker) companion(n *element.Node, valued bool) {
+	if valued {
+		c.object(besideValue(), n)
+		return
+	}
 	c.object(types()["Element"], n)
 }
+
+var besideValue = sync.OnceValue(func() *typeDef {
+	d := *types()["Element"]
+	d.meaning = isCompanion
+	return &d
+})

@@ -80,7 +80,7 @@ func (c *checker) use(fragment string) (x *containedRef, found bool) {
 
 // rules are the invariants that hold for every resource.
 func (c *checker) rules(d *typeDef, n *element.Node) {
-	if !d.resource && len(n.Fields) == 1 && n.Fields[0].Name == "id" {
+	if !d.resource && d.meaning != isCompanion && len(n.Fields) == 1 && n.Fields[0].Name == "id" {
 		c.fault(outcome.Value, "an element needs a value or elements besides its id (ele-1)")
 	}
 	if d.meaning == isExtension {

@@ -62,12 +62,12 @@ const (
 	isQuantity
 	isMeta
 	isExtension
-	isIdentifier
+	isCompanion
 )
 
 var meanings = map[string]meaning{
 	"Reference": isReference, "Coding": isCoding, "CodeableConcept": isConcept, "Meta": isMeta,
-	"Extension": isExtension, "Identifier": isIdentifier, "Quantity": isQuantity, "SimpleQuantity": isQuantity,
+	"Extension": isExtension, "Quantity": isQuantity, "SimpleQuantity": isQuantity,
 	"MoneyQuantity": isQuantity, "Age": isQuantity, "Count": isQuantity, "Distance": isQuantity, "Duration": isQuantity,
 }
 

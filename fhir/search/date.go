@@ -58,6 +58,10 @@ func bounded(lo, hi time.Time) (time.Time, time.Time, bool) {
 	if hi.After(Latest) {
 		hi = Latest
 	}
+	// A time zone can put a whole value beyond either end.
+	if !hi.After(Earliest) {
+		hi = Earliest.Add(time.Microsecond)
+	}
 	if !lo.Before(hi) {
 		lo = hi.Add(-time.Microsecond)
 	}

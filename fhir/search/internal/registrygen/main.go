@@ -26,7 +26,7 @@ func run(folder string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll("testdata/golden", 0o755); err != nil {
+	if err := os.MkdirAll("testdata/golden", 0o750); err != nil {
 		return err
 	}
 	if err := os.WriteFile("r4.txt", out.table, 0o644); err != nil { //nolint:gosec // a source file, not a secret

@@ -1,0 +1,233 @@
+// Package policytest runs the authorization cases, which are data, against a policy.
+//
+// A case is one YAML mapping; testdata/authz holds them, and README.md there
+// explains each key. This package decides the decision part. What needs a
+// database (records, a request, what is released, recorded and found) is kept
+// as nodes for whoever runs that part.
+package policytest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/authz/pdp"
+	"github.com/cloister-health/cloister/fhir"
+)
+
+// Persona is a caller as its token describes it.
+type Persona struct {
+	Roles         []string `yaml:"roles"`
+	Purpose       string   `yaml:"purpose"` // v3-ActReason code
+	Practice      string   `yaml:"practice"`
+	User          string   `yaml:"user"` // fhirUser
+	Organizations []string `yaml:"organizations"`
+	Patient       string   `yaml:"patient"` // launch context
+	Scope         string   `yaml:"scope"`
+	Client        string   `yaml:"client"`
+}
+
+// Caller is a persona by name, or one written out in the case.
+type Caller struct {
+	Name string // "" if written out
+	Persona
+}
+
+// UnmarshalYAML reads a name or a mapping.
+func (c *Caller) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		return n.Decode(&c.Name)
+	}
+	return n.Decode(&c.Persona)
+}
+
+// Resource is the class of the resource that is asked for.
+type Resource struct {
+	Type   fhir.ResourceType `yaml:"type"`
+	Labels []string          `yaml:"labels"` // codes, as label.Set.Codes gives them
+}
+
+// Expect is what must come of a case.
+type Expect struct {
+	Decision string `yaml:"decision"` // permit or deny
+	// By is the name of a line that decides, or "-" where it is denied because no line permits it.
+	By string `yaml:"by"`
+
+	// The end-to-end part.
+	Status   int       `yaml:"status"`
+	Released yaml.Node `yaml:"released"`
+	Audit    yaml.Node `yaml:"audit"`
+	Found    yaml.Node `yaml:"found"`
+}
+
+// Case is one question with its answer.
+type Case struct {
+	Name     string       `yaml:"name"`
+	Rules    []string     `yaml:"rules"` // numbers in the specification and citations
+	Caller   Caller       `yaml:"caller"`
+	Resource Resource     `yaml:"resource"`
+	Facts    []string     `yaml:"facts"`
+	Action   authz.Action `yaml:"action"`
+	Expect   Expect       `yaml:"expect"`
+
+	// The end-to-end part.
+	Records yaml.Node `yaml:"records"`
+	Request yaml.Node `yaml:"request"`
+
+	File string `yaml:"-"`
+}
+
+// Question is the case as the decision point is asked.
+func (c Case) Question() (authz.Question, authz.Fact, error) {
+	q := authz.Question{Roles: c.Caller.Roles, Purpose: c.Caller.Purpose, Action: c.Action, Type: c.Resource.Type}
+	if len(c.Resource.Labels) > 0 {
+		var err error
+		if q.Labels, err = label.ParseSet(strings.Join(c.Resource.Labels, "+")); err != nil {
+			return q, 0, err
+		}
+	}
+	var facts authz.Fact
+next:
+	for _, name := range c.Facts {
+		for _, f := range authz.Facts() {
+			if f.Name == name {
+				facts |= f.Bit
+				continue next
+			}
+		}
+		return q, 0, fmt.Errorf("unknown fact %q", name)
+	}
+	return q, facts, nil
+}
+
+type file struct {
+	Personas map[string]Persona `yaml:"personas"`
+	Cases    []Case             `yaml:"cases"`
+}
+
+// Load reads every *.yaml at the top of fsys. Unknown keys, unknown personas
+// and repeated names are errors; all of them are reported.
+func Load(fsys fs.FS) ([]Case, error) {
+	names, err := fs.Glob(fsys, "*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, errors.New("policytest: no *.yaml files")
+	}
+	var errs []error
+	var cases []Case
+	personas := map[string]Persona{}
+	for _, name := range names {
+		data, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return nil, err
+		}
+		var f file
+		d := yaml.NewDecoder(bytes.NewReader(data))
+		d.KnownFields(true)
+		if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			continue
+		}
+		for k, p := range f.Personas {
+			if _, taken := personas[k]; taken {
+				errs = append(errs, fmt.Errorf("%s: the persona %q is defined twice", name, k))
+			}
+			personas[k] = p
+		}
+		for _, c := range f.Cases {
+			c.File = name
+			cases = append(cases, c)
+		}
+	}
+	seen := map[string]bool{}
+	for i := range cases {
+		c := &cases[i]
+		fault := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("%s: %s: %s", c.File, c.Name, fmt.Sprintf(format, args...)))
+		}
+		if c.Name == "" || seen[c.Name] {
+			fault("a case has a name of its own")
+		}
+		seen[c.Name] = true
+		if n := c.Caller.Name; n != "" {
+			p, ok := personas[n]
+			if !ok {
+				fault("unknown persona %q", n)
+			}
+			c.Caller.Persona = p
+		}
+		if len(c.Rules) == 0 {
+			fault("a case names the rules that it stands for")
+		}
+		if c.Expect.Decision != "permit" && c.Expect.Decision != "deny" {
+			fault("the decision is permit or deny, not %q", c.Expect.Decision)
+		}
+		if c.Expect.By == "" {
+			fault("expect.by names the line that decides, or is -")
+		}
+		if !slices.Contains(pdp.Actions(), c.Action) {
+			fault("unknown action %q", c.Action)
+		}
+		if !c.Resource.Type.Valid() {
+			fault("unknown resource type %q", c.Resource.Type)
+		}
+		if _, _, err := c.Question(); err != nil {
+			fault("%v", err)
+		}
+	}
+	return cases, errors.Join(errs...)
+}
+
+// Result is what came of one case. Fault is "" where it came out as expected.
+type Result struct {
+	Case        Case
+	Explanation pdp.Explanation
+	Fault       string
+}
+
+// Run decides every case under the policy of p.
+func Run(p *pdp.Point, cases []Case) []Result {
+	out := make([]Result, 0, len(cases))
+	for _, c := range cases {
+		r := Result{Case: c}
+		r.Explanation, r.Fault = run(p, c)
+		out = append(out, r)
+	}
+	return out
+}
+
+func run(p *pdp.Point, c Case) (pdp.Explanation, string) {
+	q, facts, err := c.Question()
+	if err != nil {
+		return pdp.Explanation{}, err.Error()
+	}
+	e, err := p.Explain(q, facts)
+	if err != nil {
+		return e, err.Error()
+	}
+	decision := "deny"
+	if e.Permit {
+		decision = "permit"
+	}
+	by := e.By
+	if len(by) == 0 {
+		by = []string{"-"}
+	}
+	switch {
+	case decision != c.Expect.Decision:
+		return e, fmt.Sprintf("expected %s by %s, got %s by %s", c.Expect.Decision, c.Expect.By, decision, strings.Join(by, ", "))
+	case !slices.Contains(by, c.Expect.By):
+		return e, fmt.Sprintf("expected %s by %s, got it by %s", decision, c.Expect.By, strings.Join(by, ", "))
+	}
+	return e, ""
+}

@@ -1,0 +1,114 @@
+package pdp
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir"
+)
+
+// never is a class of questions to which every policy of this house says no,
+// even where all facts but the withheld ones hold.
+type never struct {
+	why      string
+	roles    []string // each is asked alone
+	purposes []string
+	actions  []authz.Action
+	types    []fhir.ResourceType
+	labels   []label.Set
+	withheld authz.Fact
+}
+
+func nevers() []never {
+	var people, notClinicians []string
+	for _, r := range roles {
+		if r == Operator {
+			continue
+		}
+		people = append(people, r)
+		switch r {
+		case "therapist", "psychiatrist", "trainee", "supervisor", "sud-counselor":
+		default:
+			notClinicians = append(notClinicians, r)
+		}
+	}
+	usual := []string{"TREAT", "HPAYMT", "HOPERAT", "PATRQT", "HRESCH"}
+	read := []authz.Action{authz.ActionRead}
+	notes := []label.Set{label.PsychNote, label.CounselingNote, label.CounselingNote | label.Part2}
+	documents := []fhir.ResourceType{"DocumentReference"}
+	return []never{
+		{"a note of a session is its originator's (45 CFR 164.508(a)(2), 42 CFR 2.31(b))",
+			people, usual, []authz.Action{authz.ActionRead, authz.ActionUpdate}, documents, notes, authz.Originator},
+		{"a note of a session is a clinician's (45 CFR 164.501)",
+			notClinicians, usual, read, documents, notes, 0},
+		{"a note of a session has no emergency exception (45 CFR 164.508(a)(2))",
+			people, []string{"ETREAT", "BTG", "HLEGAL"}, read, documents, notes, 0},
+		{"a Part 2 record needs program, consent or self (42 CFR 2.13)",
+			people, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{label.Part2, label.Part2 | label.SUD},
+			authz.Program | authz.Consent | authz.Self},
+		{"a Part 2 record is not for proceedings (42 CFR 2.12(d)(1))",
+			roles, []string{"HLEGAL", "LEGAL"}, read, []fhir.ResourceType{"Condition"}, []label.Set{label.Part2}, 0},
+		{"what a minor consented to is not the parent's (42 CFR 2.14)",
+			[]string{"proxy"}, usual, read, []fhir.ResourceType{"Encounter"}, []label.Set{label.MinorConsented, label.Part2}, authz.Self},
+		{"a patient has no right of access to notes of sessions (45 CFR 164.524(a)(1)(i))",
+			[]string{"patient", "proxy"}, []string{"PATRQT"}, read, documents, notes, 0},
+		{"a clinical record is not for the front desk (45 CFR 164.502(b))",
+			[]string{"front-desk"}, usual, read, []fhir.ResourceType{"Condition", "DocumentReference"}, []label.Set{0, label.PSY}, 0},
+		{"a clinical record is not for research (this version)",
+			[]string{"research-analyst"}, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{0, label.Part2}, 0},
+		{"the server's own records are nobody's",
+			roles, []string{"HSYSADMIN", "TREAT", "HOPERAT"}, []authz.Action{authz.ActionRead, authz.ActionCreate}, []fhir.ResourceType{"AuditEvent", "Subscription"}, []label.Set{0}, 0},
+		{"the operator's purpose is the operator's",
+			people, []string{"HSYSADMIN"}, read, []fhir.ResourceType{"Condition", "Organization"}, []label.Set{0}, 0},
+	}
+}
+
+// selfTest asks what must be denied before a policy comes into force.
+func (p *policy) selfTest() error {
+	var errs []error
+	ask := func(why string, q authz.Question, f authz.Fact) {
+		permit := false
+		q, ok := normal(q)
+		if ok {
+			var err error
+			if permit, err = p.enforce(q, f); err != nil {
+				errs = append(errs, err)
+				return
+			}
+		}
+		if permit {
+			errs = append(errs, fmt.Errorf("pdp: self-test: %v may %s %s labelled %s for %s with %s: %s",
+				q.Roles, q.Action, q.Type, q.Labels, q.Purpose, factNames(f), why))
+		}
+	}
+	for _, n := range nevers() {
+		for _, r := range n.roles {
+			for _, u := range n.purposes {
+				for _, a := range n.actions {
+					for _, t := range n.types {
+						for _, l := range n.labels {
+							ask(n.why, authz.Question{Roles: []string{r}, Purpose: u, Action: a, Type: t, Labels: l}, allFacts&^n.withheld)
+						}
+					}
+				}
+			}
+		}
+	}
+	open := authz.Question{Roles: []string{"therapist"}, Purpose: "TREAT", Action: authz.ActionRead, Type: "Organization"}
+	for _, broken := range []func(*authz.Question){
+		func(q *authz.Question) { q.Roles = nil },
+		func(q *authz.Question) { q.Roles = []string{"nobody"} },
+		func(q *authz.Question) { q.Purpose = "" },
+		func(q *authz.Question) { q.Purpose = "NONE" },
+		func(q *authz.Question) { q.Action = "" },
+		func(q *authz.Question) { q.Type = "Nothing" },
+		func(q *authz.Question) { q.Labels = 1 << 31 },
+	} {
+		q := open
+		broken(&q)
+		ask("the question is not one", q, allFacts)
+	}
+	return errors.Join(errs...)
+}

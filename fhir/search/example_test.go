@@ -1,0 +1,52 @@
+package search_test
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/search"
+)
+
+func ExampleParse() {
+	v, _ := url.ParseQuery("code=http://loinc.org|44261-6&patient=p1&date=ge2024&_count=5")
+	q, _, err := search.Parse("Observation", v, search.Options{Base: "https://clinic.example/fhir"})
+	fmt.Println(len(q.Where), q.Count, err)
+	fmt.Println(q.Self().Encode())
+
+	v, _ = url.ParseQuery("code:missing=true&value-quantity=5")
+	_, _, err = search.Parse("Observation", v, search.Options{})
+	fmt.Println(err)
+	// Output:
+	// 3 5 <nil>
+	// _count=5&code=http%3A%2F%2Floinc.org%7C44261-6&date=ge2024&patient=p1
+	// the parameter "code:missing" has a modifier that is not supported here; the parameter "value-quantity" cannot be used here: parameters of type quantity are not indexed
+}
+
+func ExampleExtract() {
+	x := search.Extract("Observation", element.NewObject(
+		element.Field{Name: "effectiveDateTime", Value: element.NewString("2024-05")},
+		element.Field{Name: "subject", Value: element.NewObject(
+			element.Field{Name: "reference", Value: element.NewString("Patient/p1")})},
+	))
+	fmt.Println(x.Dates[0].Param, x.Dates[0].Lo.Format(time.DateOnly), x.Dates[0].Hi.Format(time.DateOnly))
+	fmt.Println(len(x.Refs), "keys: subject, patient and the bare target")
+	// Output:
+	// date 2024-05-01 2024-06-01
+	// 3 keys: subject, patient and the bare target
+}
+
+func ExampleEncodeCursor() {
+	key := [32]byte{ /* the server's secret */ }
+	here := []byte("Practitioner/1 TREAT policy-7 Observation?code=x")
+	token := search.EncodeCursor(key, here, search.Cursor{Updated: time.Unix(1_700_000_000, 0), ID: "obs-1"})
+
+	c, err := search.DecodeCursor(key, here, token)
+	fmt.Println(c.ID, err)
+	_, err = search.DecodeCursor(key, []byte("Practitioner/2 TREAT policy-7 Observation?code=x"), token)
+	fmt.Println(err)
+	// Output:
+	// obs-1 <nil>
+	// this page link is not valid here: start the search again
+}

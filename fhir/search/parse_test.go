@@ -1,0 +1,333 @@
+package search
+
+import (
+	"errors"
+	neturl "net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/outcome"
+)
+
+func quoted(s string) string { return neturl.QueryEscape(s) }
+
+func values(t testing.TB, query string) neturl.Values {
+	t.Helper()
+	v, err := neturl.ParseQuery(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// TestParseFrontEndParameters holds the parameters that the sample front end
+// needs, per type, each in a form that must be accepted.
+func TestParseFrontEndParameters(t *testing.T) {
+	for rt, queries := range map[fhir.ResourceType][]string{
+		"Patient":               {"name=a", "family=a", "given=a", "identifier=urn:x|1", "birthdate=1990", "gender=female", "general-practitioner=Practitioner/1", "organization=1", "active=true"},
+		"Practitioner":          {"name=a", "identifier=1", "active=true"},
+		"Organization":          {"name=a", "identifier=1", "type=x", "partof=1"},
+		"Observation":           {"patient=1", "subject=Patient/1", "subject:Patient=1", "code=http://loinc.org|44261-6", "status=final", "date=ge2024-01-01&date=lt2025", "category=survey", "encounter=1", "identifier=1", "performer=Practitioner/1"},
+		"Condition":             {"patient=1", "code=F32.1", "category=x", "clinical-status=active", "onset-date=2024", "recorded-date=2024", "encounter=1", "identifier=1"},
+		"MedicationRequest":     {"patient=1", "code=1", "status=active", "authoredon=2024", "encounter=1", "identifier=1", "intent=order"},
+		"QuestionnaireResponse": {"patient=1", "questionnaire=http://x.example/q", "status=completed", "authored=2024", "encounter=1", "identifier=1", "author=Practitioner/1"},
+		"Encounter":             {"patient=1", "status=finished", "date=2024", "class=AMB", "type=x", "identifier=1", "service-provider=1", "participant=Practitioner/1"},
+		"Appointment":           {"patient=1", "actor=Practitioner/1", "status=booked", "date=2024", "identifier=1"},
+		"CarePlan":              {"patient=1", "status=active", "category=x", "date=2024", "encounter=1"},
+		"CareTeam":              {"patient=1", "status=active", "participant=Practitioner/1"},
+		"DocumentReference":     {"patient=1", "status=current", "type=x", "category=x", "date=2024", "encounter=1", "identifier=1", "author=Practitioner/1"},
+		"Consent":               {"patient=1", "status=active", "category=x", "date=2024", "identifier=1"},
+		"RelatedPerson":         {"patient=1", "name=a", "active=true"},
+		"AuditEvent":            {"patient=1", "date=2024", "agent=Practitioner/1"},
+	} {
+		for _, query := range append(queries, "_id=a,b", "_lastUpdated=ge2024", "_count=5", "_sort=-_lastUpdated", "_total=accurate", "_summary=count", "_tag=x", "_profile=urn:x", "_source=urn:x") {
+			q, issues, err := Parse(rt, values(t, query), Options{})
+			if err != nil || len(issues) > 0 {
+				t.Errorf("%s?%s: %v %v", rt, query, err, issues)
+				continue
+			}
+			for _, c := range q.Where {
+				if len(c.Any) == 0 || c.Type == 0 {
+					t.Errorf("%s?%s: criterion %+v can match nothing", rt, query, c)
+				}
+			}
+		}
+	}
+}
+
+func TestParseResult(t *testing.T) {
+	day := func(y, m, d int) time.Time { return time.Date(y, time.Month(m), d, 0, 0, 0, 0, time.UTC) }
+	patient := func(param string, types ...string) []Value {
+		var out []Value
+		for _, rt := range types {
+			out = append(out, Value{Hash: hash(kindLocal, param, rt+"/7")})
+		}
+		return out
+	}
+	date := func(prefix string, lo, hi time.Time) []Value { return []Value{{Prefix: prefix, Lo: lo, Hi: hi}} }
+	one := func(param string, pt ParamType, values ...Value) []Criterion {
+		return []Criterion{{Param: param, Type: pt, Any: values}}
+	}
+	tests := []struct {
+		query string
+		want  Query
+	}{
+		{"", Query{Count: 20}},
+		{"_count=3", Query{Count: 3}},
+		{"_count=1001", Query{Count: MaxCount}},
+		{"_count=99999999999999999999", Query{Count: MaxCount}},
+		{"_count=0", Query{Count: 0, Total: true}},
+		{"_summary=count&_count=7", Query{Count: 0, Total: true}},
+		{"_summary=false", Query{Count: 20}},
+		{"_total=none", Query{Count: 20}},
+		{"_total=estimate", Query{Count: 20, Total: true}},
+		{"_sort=_lastUpdated", Query{Count: 20, Ascending: true}},
+		{"_sort=-_lastUpdated&_format=json&_pretty=true&_page=xyz", Query{Count: 20}},
+		{"_id=a,b,a", Query{Count: 20, Where: one("_id", Token, Value{ID: "a"}, Value{ID: "b"})}},
+		{"_lastUpdated=2024", Query{Count: 20, Where: one("_lastUpdated", Date, date("eq", day(2024, 1, 1), day(2025, 1, 1))...)}},
+		{"date=lt2024-02", Query{Count: 20, Where: one("date", Date, date("lt", day(2024, 2, 1), day(2024, 3, 1))...)}},
+		{"date=ap2024-06-11", Query{Count: 20, Where: one("date", Date, date("ap", day(2024, 6, 10), day(2024, 6, 13))...)}},
+		{"date=2024-02-03T04:05", Query{Count: 20, Where: one("date", Date, date("eq", at("2024-02-03T04:05:00Z"), at("2024-02-03T04:06:00Z"))...)}},
+		{"date=sa2024-02-03T04:05:06.5%2B01:00", Query{Count: 20, Where: one("date", Date, date("sa", at("2024-02-03T03:05:06.5Z"), at("2024-02-03T03:05:06.6Z"))...)}},
+		{"date=sa2024-02-03T04:05:06+01:00", Query{Count: 20, Where: one("date", Date, date("sa", at("2024-02-03T03:05:06Z"), at("2024-02-03T03:05:07Z"))...)}},
+		{"subject=7", Query{Count: 20, Where: one("subject", Reference, patient("subject", "Device", "Group", "Location", "Patient")...)}},
+		{"subject:Patient=7", Query{Count: 20, Where: one("subject", Reference, patient("subject", "Patient")...)}},
+		{"subject:Patient=Patient/7", Query{Count: 20, Where: one("subject", Reference, patient("subject", "Patient")...)}},
+		{"patient=7", Query{Count: 20, Where: one("patient", Reference, patient("patient", "Patient")...)}},
+		{"patient=" + quoted("https://here.example/fhir/Patient/7"), Query{Count: 20, Where: one("patient", Reference, patient("patient", "Patient")...)}},
+		{"code=a,|b,s|c,s|", Query{Count: 20, Where: one("code", Token,
+			Value{Hash: hash(kindCode, "code", "a")}, Value{Hash: hash(kindSystemCode, "code", "", "b")},
+			Value{Hash: hash(kindSystemCode, "code", "s", "c")}, Value{Hash: hash(kindSystem, "code", "s")})}},
+		{`value-string=` + quoted(`a\,B`), Query{Count: 20, Where: one("value-string", String, Value{Text: "a,b"})}},
+		{`value-string:exact=` + quoted(`a\,B `), Query{Count: 20, Where: one("value-string", String, Value{Text: "a,B ", Match: Exact})}},
+		{`value-string:contains=B`, Query{Count: 20, Where: one("value-string", String, Value{Text: "b", Match: Contains})}},
+		{"status=final&status=final", Query{Count: 20, Where: one("status", Token, Value{Hash: hash(kindCode, "status", "final")})}},
+		{"status=final&category=x&status=draft", Query{Count: 20, Where: []Criterion{
+			{Param: "category", Type: Token, Any: []Value{{Hash: hash(kindCode, "category", "x")}}},
+			{Param: "status", Type: Token, Any: []Value{{Hash: hash(kindCode, "status", "final")}}},
+			{Param: "status", Type: Token, Any: []Value{{Hash: hash(kindCode, "status", "draft")}}},
+		}}},
+	}
+	opt := Options{Base: "https://here.example/fhir/", Now: day(2024, 6, 22)}
+	for _, tt := range tests {
+		t.Run(tt.query, func(t *testing.T) {
+			q, issues, err := Parse("Observation", values(t, tt.query), opt)
+			if err != nil || len(issues) > 0 {
+				t.Fatal(err, issues)
+			}
+			again, _, err := Parse("Observation", q.Self(), opt)
+			if err != nil || !reflect.DeepEqual(again, q) {
+				t.Errorf("the self link %v gives another search: %v\n%s", q.Self(), err, cmp.Diff(q, again))
+			}
+			for i := range q.Where {
+				q.Where[i].Name, q.Where[i].Literal = "", ""
+			}
+			tt.want.Type = "Observation"
+			if diff := cmp.Diff(tt.want, q); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	const secret = "canary"
+	tests := []struct{ query, names string }{
+		{"nonsense=" + secret, `"nonsense"`},
+		{"value-quantity=5", `"value-quantity"`},
+		{"code-value-concept=a$b", `"code-value-concept"`},
+		{"_security=" + secret, `"_security"`},
+		{"_security:not=" + secret, `"_security:not"`},
+		{"_text=" + secret, `"_text"`},
+		{"_content=" + secret, `"_content"`},
+		{"_filter=" + secret, `"_filter"`},
+		{"_query=" + secret, `"_query"`},
+		{"_has:Condition:patient:code=" + secret, `"_has:Condition:patient:code"`},
+		{"_include=Observation:subject", `"_include"`},
+		{"_include:iterate=*", `"_include:iterate"`},
+		{"_revinclude=*", `"_revinclude"`},
+		{"_elements=id", `"_elements"`},
+		{"_contained=both", `"_contained"`},
+		{"_list=1", `"_list"`},
+		{"_type=Patient", `"_type"`},
+		{"_summary=data", `"_summary"`},
+		{"_summary=text", `"_summary"`},
+		{"subject.name=" + secret, `"subject.name"`},
+		{"subject:Patient.name=" + secret, `"subject:Patient.name"`},
+		{"code:not=" + secret, `"code:not"`},
+		{"code:missing=true", `"code:missing"`},
+		{"code:=a", `"code:"`},
+		{"code:exact=a", `"code:exact"`},
+		{"code:in=a", `"code:in"`},
+		{"subject:identifier=a", `"subject:identifier"`},
+		{"subject:Encounter=1", `"subject:Encounter"`},
+		{"subject:Patient=Group/1", `"subject:Patient"`},
+		{"_id:not=1", `"_id:not"`},
+		{"_id=can_ary", `"_id"`},
+		{"_id=", `"_id"`},
+		{"_id=a,,b", `"_id"`},
+		{"_lastUpdated=canary", `"_lastUpdated"`},
+		{"_lastUpdated:missing=true", `"_lastUpdated:missing"`},
+		{"_count=-1", `"_count"`},
+		{"_count=canary", `"_count"`},
+		{"_count=", `"_count"`},
+		{"_count=" + strings.Repeat("9", 21), `"_count"`},
+		{"_count=1&_count=2", `"_count"`},
+		{"_count:x=1", `"_count:x"`},
+		{"_sort=date", `"_sort"`},
+		{"_sort=_lastUpdated,_id", `"_sort"`},
+		{"_sort=_id", `"_sort"`},
+		{"_total=canary", `"_total"`},
+		{"date=2024-02-30", `"date"`},
+		{"date=xx2024", `"date"`},
+		{"date=gt", `"date"`},
+		{"date=24", `"date"`},
+		{"date=0000", `"date"`},
+		{"date=2024-13", `"date"`},
+		{"date=2024-01-01T25:00:00Z", `"date"`},
+		{"date=2024-01-01T10", `"date"`},
+		{"date=2024-01-01T10:00:00Zcanary", `"date"`},
+		{"date=2024-01-01T10:00:00.Z", `"date"`},
+		{"date=2024-01-01T10:00:00%2B15:00", `"date"`},
+		{"code=a||b", `"code"`},
+		{"code=|", `"code"`},
+		{"code=a|b|c", `"code"`},
+		{`code=canary\x`, `"code"`},
+		{`code=canary\`, `"code"`},
+		{`value-string=canary\x`, `"value-string"`},
+		{"value-string=" + quoted(" \u0301 "), `"value-string"`},
+		{"value-string=" + strings.Repeat("a", maxSearchText+1), `"value-string"`},
+		{"code=%00", `"code"`},
+		{"code=%ff", `"code"`},
+		{"code=" + strings.Repeat("a", MaxValue+1), `"code"`},
+		{"code=" + strings.Repeat("a,", MaxValues) + "a", `"code"`},
+		{"code=" + strings.Repeat(strings.Repeat("a", 1000)+",", 17) + "a", `"code"`},
+		{"subject=can_ary", `"subject"`},
+		{"subject=%23canary", `"subject"`},
+		{"subject=Nonsense/1", `"subject"`},
+		{"subject=Patient%3Fidentifier=1", `"subject"`},
+		{"focus=1", `"focus"`},
+		{"_profile=a%20b", `"_profile"`},
+		{"<script>canary=1", "with that name"},
+		{"John%20canary=1", "with that name"},
+		{strings.Repeat("n", 81) + "=canary", "with that name"},
+		{"=canary", "with that name"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.query[:min(len(tt.query), 60)], func(t *testing.T) {
+			_, _, err := Parse("Observation", values(t, tt.query), Options{})
+			var o *outcome.Error
+			if !errors.As(err, &o) {
+				t.Fatalf("accepted, or no outcome: %v", err)
+			}
+			if o.Status() != 400 {
+				t.Errorf("status %d", o.Status())
+			}
+			if !strings.Contains(o.Error(), tt.names) {
+				t.Errorf("%q does not name the parameter %s", o.Error(), tt.names)
+			}
+			if strings.Contains(o.Error(), secret) {
+				t.Errorf("%q repeats the value", o.Error())
+			}
+		})
+	}
+}
+
+func TestParseBoundsTheWhole(t *testing.T) {
+	many := neturl.Values{}
+	for i := range MaxOccurrences + 1 {
+		many.Add("code", strings.Repeat("x", i+1))
+	}
+	if _, _, err := Parse("Observation", many, Options{}); err == nil {
+		t.Error("too many parameters were accepted")
+	}
+	many["code"] = many["code"][:MaxOccurrences]
+	if _, _, err := Parse("Observation", many, Options{}); err != nil {
+		t.Error(err)
+	}
+	wide := neturl.Values{}
+	for i := range MaxTotalValues/MaxValues/4 + 1 {
+		var ids []string
+		for j := range MaxValues {
+			ids = append(ids, strings.Repeat("i", i+1)+"-"+strings.Repeat("j", j%16)+strings.Repeat("k", j/16))
+		}
+		wide.Add("subject", strings.Join(ids, ","))
+	}
+	if _, _, err := Parse("Observation", wide, Options{}); err == nil {
+		t.Error("too many values in all were accepted")
+	}
+	if _, _, err := Parse("Nonsense", nil, Options{}); err == nil {
+		t.Error("a search on no resource type was accepted")
+	}
+}
+
+func TestParseReportsEveryFault(t *testing.T) {
+	_, _, err := Parse("Patient", values(t, "birthdate=x&gender:not=a&zzz=1&family=ok"), Options{})
+	if o := outcome.Of(err); len(o.Issues) != 3 {
+		t.Errorf("issues: %v", o.Issues)
+	}
+}
+
+func TestParseLenient(t *testing.T) {
+	q, issues, err := Parse("Patient", values(t, "zzz=canary&family=a"), Options{Lenient: true})
+	if err != nil || len(q.Where) != 1 || len(issues) != 1 || !issues[0].Warning || strings.Contains(issues[0].Text, "canary") {
+		t.Fatalf("%+v %v %v", q, issues, err)
+	}
+	if got := q.Self().Encode(); got != "family=a" {
+		t.Errorf("self link names what was ignored: %s", got)
+	}
+	for _, query := range []string{"_has:Condition:patient:code=a", "family:missing=true", "_security=R", "age=5", "general-practitioner.name=a", "birthdate=x"} {
+		if _, _, err := Parse("Patient", values(t, query), Options{Lenient: true}); err == nil {
+			t.Errorf("lenient let %s pass", query)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{
+		"code=http://loinc.org|1&date=ge2024&_count=5", `value-string=a\,b&subject:Patient=1`, "_id=a,b&_sort=_lastUpdated",
+		"_lastUpdated=ap2024-01-01T00:00:00.123456789-14:00", "focus=urn:uuid:1&_total=accurate", `identifier=\||\,`, "a=b;c=%zz&%ff=\xff", "_has:x=1",
+	} {
+		f.Add(s, false)
+		f.Add(s, true)
+	}
+	f.Fuzz(func(t *testing.T, query string, lenient bool) {
+		v, err := neturl.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		opt := Options{Base: "http://h/fhir", Lenient: lenient, Now: time.Unix(1.7e9, 0)}
+		q, _, err := Parse("Observation", v, opt)
+		if err != nil {
+			if o := outcome.Of(err); o.Status() != 400 {
+				t.Fatalf("status %d: %v", o.Status(), err)
+			}
+			return
+		}
+		if q.Count < 0 || q.Count > MaxCount || q.Count == 0 && !q.Total {
+			t.Fatalf("count %d", q.Count)
+		}
+		for _, c := range q.Where {
+			if len(c.Any) == 0 {
+				t.Fatalf("criterion %s matches nothing", c.Param)
+			}
+			for _, x := range c.Any {
+				if c.Type == Date && !x.Lo.Before(x.Hi) {
+					t.Fatalf("empty range %v %v", x.Lo, x.Hi)
+				}
+				if c.Type == String && (x.Text == "" || x.Match != Exact && Normalise(x.Text) != x.Text) {
+					t.Fatalf("text %q is not normalised", x.Text)
+				}
+			}
+		}
+		again, _, err := Parse("Observation", q.Self(), opt)
+		if err != nil || !reflect.DeepEqual(q, again) {
+			t.Fatalf("self link of %q differs: %v", query, err)
+		}
+	})
+}
