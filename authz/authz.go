@@ -157,20 +157,27 @@ func (e *Engine) Authorize(_ context.Context, p Principal, i fhir.Interaction, t
 	return e.Extend(g, i, t)
 }
 
-// Extend derives from g the grant of the same request for a further interaction.
+// Extend derives from g the grant of the same request for a further
+// interaction. It refuses what no record of the type could be open to, which
+// depends on the caller's roles, purpose and scopes alone: a line of policy that
+// covers some labels covers the unlabelled too.
 func (e *Engine) Extend(g Grant, i fhir.Interaction, t fhir.ResourceType) (Grant, error) {
-	if !g.Valid() || !t.Valid() {
+	action, ok := ActionOf(i)
+	if !g.Valid() || !ok || !t.Valid() {
 		return Grant{}, ErrDenied
 	}
-	if _, ok := ActionOf(i); !ok {
+	if open, _ := issue.Scoped(g, t, i); !open {
 		return Grant{}, ErrDenied
 	}
-	h := issue.Extend(g, i)
-	r, err := e.plan(h, i, t)
-	if err != nil || r.Empty() {
+	c := g.Caller()
+	sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, 0})
+	if err != nil {
+		return Grant{}, ErrDenied.Because(err)
+	}
+	if len(sets) == 0 {
 		return Grant{}, ErrDenied
 	}
-	return h, nil
+	return issue.Extend(g, i), nil
 }
 
 // Plan compiles what g's caller may reach of type t with interaction i into a
@@ -190,16 +197,19 @@ func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restric
 	}
 	open, launch := issue.Scoped(g, t, i)
 	if !open {
-		return issue.NewRestriction(g, t, nil, 0, ""), nil
+		return issue.NewRestriction(g, t, nil, 0, "", nil), nil
 	}
 	c := g.Caller()
 	if c.PolicyVersion != e.pdp.Version() {
 		return Restriction{}, outcome.New(outcome.Unavailable, "the policy changed during this request: repeat it")
 	}
+	permit := func(labels label.Set) ([]Fact, error) {
+		return e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
+	}
 	byNeeds := map[Fact][]int16{}
 	var notes label.Set
 	for id, labels := range e.classes.LabelClasses() {
-		sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
+		sets, err := permit(labels)
 		if err != nil {
 			return Restriction{}, ErrDenied.Because(err)
 		}
@@ -214,7 +224,7 @@ func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restric
 		arms = append(arms, Arm{Classes: ids, Needs: needs})
 	}
 	sort.Slice(arms, func(a, b int) bool { return arms[a].Needs < arms[b].Needs })
-	return issue.NewRestriction(g, t, arms, notes, launch), nil
+	return issue.NewRestriction(g, t, arms, notes, launch, permit), nil
 }
 
 // Decision is the answer for one stored resource.

@@ -4,9 +4,101 @@ import (
 	"context"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 )
 
 func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, error) {
-	return Cleared{}, outcome.New(outcome.NotSupported, "writes are not served")
+	gr, err := g.decider.Extend(gr, c.Interaction, c.Ref.Type)
+	if err != nil {
+		return Cleared{}, err
+	}
+	x := vault.Clearance{
+		Grant: gr, Interaction: c.Interaction, Ref: c.Ref, Content: c.Content,
+		IfMatch: c.IfMatch, Upsert: c.Upsert, Import: c.Import,
+		Resolve: map[fhir.ResourceType]authz.Restriction{},
+	}
+	if x.Check, err = g.decider.Plan(ctx, gr, c.Interaction, c.Ref.Type); err != nil {
+		return Cleared{}, err
+	}
+	if x.Visible, err = g.decider.Plan(ctx, gr, fhir.Read, c.Ref.Type); err != nil {
+		return Cleared{}, err
+	}
+	switch c.Interaction {
+	case fhir.Delete:
+		if c.Content != nil || c.Ref.ID == "" {
+			return Cleared{}, authz.ErrDenied
+		}
+		return vault.Clear(x), nil
+	case fhir.Create:
+		if c.Ref.ID == "" {
+			x.Ref.ID = fhir.ID(NewID())
+		}
+	case fhir.Update:
+		if c.Upsert {
+			if x.Insert, err = g.decider.Plan(ctx, gr, fhir.Create, c.Ref.Type); err != nil {
+				return Cleared{}, err
+			}
+		}
+	default:
+		return Cleared{}, authz.ErrDenied
+	}
+	if c.Content == nil || c.Content.Type != c.Ref.Type || !x.Ref.ID.Valid() {
+		return Cleared{}, outcome.New(outcome.Invalid, "the body is not a resource of the type that the URL names")
+	}
+	c.Content.StripSecurity()
+	content := label.Content{Type: c.Ref.Type, Codings: c.Content.Codings()}
+	x.Labels = label.Classify(content)
+	x.Program = c.Ref.Type == "Organization" && label.IsPart2Program(content)
+	if err := g.note(gr, &x); err != nil {
+		return Cleared{}, err
+	}
+	x.References, x.URLs = c.Content.References(), c.Content.URLs()
+	for _, links := range [][]codec.Link{x.References, x.URLs} {
+		for _, l := range links {
+			ref, ok := codec.LocalRef(l.Node.Text)
+			if !ok {
+				continue
+			}
+			if _, planned := x.Resolve[ref.Type]; planned {
+				continue
+			}
+			if x.Resolve[ref.Type], err = g.decider.Plan(ctx, gr, fhir.Read, ref.Type); err != nil {
+				return Cleared{}, err
+			}
+		}
+	}
+	return vault.Clear(x), nil
+}
+
+// note checks what makes a psychotherapy note (45 CFR 164.501) or an SUD
+// counseling note (42 CFR 2.11): written by the professional herself, and
+// free of what belongs in the general record.
+func (g *Gate) note(gr authz.Grant, x *vault.Clearance) error {
+	if !x.Labels.Any(label.Notes) {
+		return nil
+	}
+	root := x.Content.Root
+	if faults := label.NoteFaults(root); len(faults) > 0 {
+		return &outcome.Error{Issues: faults}
+	}
+	var authors []fhir.Ref
+	for _, a := range root.Get("author").List() {
+		if ref, ok := codec.LocalRef(a.Get("reference").String()); ok {
+			authors = append(authors, ref)
+		}
+	}
+	if len(authors) != 1 || len(root.Get("author").List()) != 1 {
+		return outcome.At(outcome.BusinessRule, string(x.Ref.Type)+".author", "such a note has exactly one author: the professional who writes it")
+	}
+	switch user := gr.Caller().User; {
+	case x.Import:
+		x.Originator = authors[0]
+	case user != authors[0]:
+		return outcome.At(outcome.BusinessRule, string(x.Ref.Type)+".author", "only its author can store such a note")
+	}
+	return nil
 }

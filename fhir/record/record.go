@@ -136,9 +136,10 @@ type Change struct {
 	Ref         fhir.Ref         // a create without an id gets one
 	Content     *codec.Resource  // nil for delete
 	IfMatch     fhir.VersionID   // 0: no precondition
-	Upsert      bool             // an update may create, if the caller can see everything of the type
-	// Unresolved lets references point at nothing yet; only a bulk import sets it.
-	Unresolved bool
+	Upsert      bool             // an update may create
+	// Import keeps ids, lets references point at nothing yet, and takes a note's
+	// author for its originator; only the command line sets it.
+	Import bool
 }
 
 // Admit checks that the caller may try the change, classifies its content and

@@ -120,16 +120,18 @@ type Restriction struct {
 	arms   []Arm
 	notes  label.Set
 	launch fhir.ID
+	permit func(label.Set) ([]Fact, error)
 }
 
-// NewRestriction issues a Restriction. notes are the labels of [label.Notes]
+// NewRestriction issues a Restriction. permit is the policy itself for label
+// sets that are new to the catalogue. notes are the labels of [label.Notes]
 // that some arm covers; where there are none, the notes schema is not read. A
 // launch patient that is not empty narrows the answer to that patient's compartment.
-func NewRestriction(g Grant, t fhir.ResourceType, arms []Arm, notes label.Set, launch fhir.ID) Restriction {
-	return Restriction{g, t, arms, notes, launch}
+func NewRestriction(g Grant, t fhir.ResourceType, arms []Arm, notes label.Set, launch fhir.ID, permit func(label.Set) ([]Fact, error)) Restriction {
+	return Restriction{g, t, arms, notes, launch, permit}
 }
 
-// Empty reports whether r matches nothing at all.
+// Empty reports whether r matches no stored resource at all.
 func (r Restriction) Empty() bool { return !r.grant.Valid() || len(r.arms) == 0 }
 
 // Grant is the grant under which r was planned.
@@ -151,6 +153,24 @@ func (r Restriction) Arms() []Arm {
 		out[i] = Arm{append([]int16(nil), a.Classes...), a.Needs}
 	}
 	return out
+}
+
+// Admits asks the policy about one resource with these labels and facts, for
+// the row that a write is about to leave behind.
+func (r Restriction) Admits(labels label.Set, facts Fact) (bool, error) {
+	if !r.grant.Valid() || r.permit == nil {
+		return false, nil
+	}
+	sets, err := r.permit(labels)
+	if err != nil {
+		return false, err
+	}
+	for _, needs := range sets {
+		if facts.Has(needs) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Notes tells which kinds of separately kept notes r can reach.

@@ -78,13 +78,19 @@ type Clearance struct {
 	Ref         fhir.Ref
 	Content     *codec.Resource // nil for delete
 	IfMatch     fhir.VersionID
-	Upsert      bool
-	Unresolved  bool
-	Labels      label.Set // from the content alone; the store adds what flows in along references
+	Upsert      bool // an update may create
+	Import      bool
+	Labels      label.Set    // from the content alone; the store adds what flows in along references
+	Program     bool         // an Organization that is a Part 2 program (42 CFR 2.11)
+	Originator  fhir.Ref     // of an imported note: its author
+	References  []codec.Link // local references of the content; each must resolve
+	URLs        []codec.Link // other local links of the content
 	// Check is applied to the row as it was (update, delete) and as it becomes (create, update).
 	Check authz.Restriction
 	// Insert is applied to the new row of an update that creates.
 	Insert authz.Restriction
+	// Visible is what the caller may read of the type: it tells a refusal from an absence.
+	Visible authz.Restriction
 	// Resolve restricts the look-up of references by their target type.
 	Resolve map[fhir.ResourceType]authz.Restriction
 }

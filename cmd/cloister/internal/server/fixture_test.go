@@ -1,0 +1,175 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cloister-health/cloister/api"
+	"github.com/cloister-health/cloister/api/rest"
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/smart"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/seed"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record/postgres"
+	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
+)
+
+const base = "http://localhost/fhir"
+
+// noon is the one moment of these tests: answers must not differ by the time at which they were given.
+var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+
+func clock() time.Time { return noon }
+
+var sample = clinic.Config{Seed: 7, Now: noon}
+
+var seeded = cluster.Template{Name: "clinic", Prepare: func(ctx context.Context, dsn string) error {
+	if _, err := postgres.Migrate(ctx, dsn); err != nil {
+		return err
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: dsn, Now: clock})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	core, err := server.NewCore(store, clock)
+	if err != nil {
+		return err
+	}
+	return seed.Run(ctx, core, sample, nil)
+}}
+
+// house is a whole server on a database of its own.
+type house struct {
+	t       *testing.T
+	dsn     string
+	core    *server.Core
+	handler http.Handler
+	log     *strings.Builder
+}
+
+// newHouse starts a server on a copy of the sample clinic. wrap may replace the
+// store that the API sees, to show that a broken one is found out.
+func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store) *house {
+	t.Helper()
+	store, err := postgres.Open(context.Background(), postgres.Options{URL: dsn, Now: clock, MaxConns: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	core, err := server.NewCore(store, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &house{t: t, dsn: dsn, core: core, log: &strings.Builder{}}
+	var seen rest.Store = store
+	if wrap != nil {
+		seen = wrap(core)
+	}
+	h.handler, err = api.New(api.Config{
+		Base: base, Engine: core.Engine, Gate: core.Gate, Store: seen, Authenticator: personas{store}, Ready: store.Ping,
+		Version: "test", Released: noon, Deadline: time.Minute, MaxBody: 1 << 20, Upsert: true, Cursors: [32]byte{1},
+		Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: clock,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// personas authenticates a persona of the sample clinic by her name; tokens
+// themselves are tested where they are read.
+type personas struct{ store *postgres.Store }
+
+func (a personas) Authenticate(_ context.Context, token string) (authz.Principal, error) {
+	p, ok := persona(token)
+	if !ok {
+		return authz.Principal{}, outcome.New(outcome.Login, "no such persona")
+	}
+	return principal(a.store, p)
+}
+
+func persona(name string) (clinic.Persona, bool) {
+	for _, p := range clinic.Personas(sample) {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return clinic.Persona{}, false
+}
+
+func principal(store *postgres.Store, p clinic.Persona) (authz.Principal, error) {
+	c := p.Claims
+	tenant, ok := store.Tenant(c.Practice)
+	if !ok {
+		return authz.Principal{}, errors.New("no such practice")
+	}
+	out := authz.Principal{Tenant: tenant, Subject: "test|" + c.Subject, Client: c.Client, Roles: c.Roles, Purpose: c.Purpose, Patient: fhir.ID(c.Patient), Scopes: smart.Parse(c.Scope)}
+	out.User, _ = fhir.ParseRef(c.FHIRUser)
+	for _, o := range c.Organizations {
+		out.Organizations = append(out.Organizations, fhir.ID(o))
+	}
+	return out, nil
+}
+
+// call is one request.
+type call struct {
+	method, path, body string
+	header             map[string]string
+}
+
+// answer is all that a client can see of a response.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (h *house) do(token string, c call) answer {
+	h.t.Helper()
+	target := "http://localhost" + c.path
+	r := httptest.NewRequest(c.method, target, strings.NewReader(c.body))
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	if c.body != "" {
+		r.Header.Set("Content-Type", "application/fhir+json")
+	}
+	for k, v := range c.header {
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	h.handler.ServeHTTP(w, r)
+	res := w.Result()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return answer{res.StatusCode, maps.Clone(res.Header), string(body)}
+}
+
+func get(path string) call { return call{method: "GET", path: "/fhir" + path} }
+
+// owner is a connection with the rights of the database's owner.
+func (h *house) owner() *pgx.Conn {
+	h.t.Helper()
+	c, err := pgx.Connect(context.Background(), h.dsn)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = c.Close(context.Background()) })
+	return c
+}

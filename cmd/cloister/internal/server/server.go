@@ -1,0 +1,72 @@
+// Package server assembles the server from its parts: record store, policy,
+// gate and HTTP API.
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/cloister-health/cloister/api"
+	"github.com/cloister-health/cloister/api/transport"
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/pdp"
+	"github.com/cloister-health/cloister/authz/smart"
+	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/postgres"
+)
+
+// Config is what the assembly needs beside an open store.
+type Config struct {
+	Base          string // service base URL, see api.Config
+	Authenticator transport.Authenticator
+	SMART         *api.SMART
+	Version       string
+	Released      time.Time
+	Deadline      time.Duration // for one request
+	MaxBody       int64         // bytes of one request body
+	Origins       []string
+	Upsert        bool
+	Cursors       [32]byte
+	Log           *slog.Logger
+	Now           func() time.Time
+}
+
+// Core is the house without its HTTP face: what the command line works with.
+type Core struct {
+	Store  *postgres.Store
+	Engine *authz.Engine
+	Gate   *record.Gate
+}
+
+// NewCore loads the policy, whose self-test must pass, and wires it to the store.
+func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
+	if store == nil {
+		return nil, errors.New("server: there is no store")
+	}
+	policy, err := pdp.New(pdp.Embedded())
+	if err != nil {
+		return nil, err
+	}
+	engine := authz.NewEngine(policy, store, now)
+	return &Core{Store: store, Engine: engine, Gate: record.NewGate(engine, store, now)}, nil
+}
+
+// Handler is the HTTP face of the house.
+func (c *Core) Handler(cfg Config) (http.Handler, error) {
+	return api.New(api.Config{
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate, Store: c.Store, Authenticator: cfg.Authenticator,
+		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
+		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
+	})
+}
+
+// Operator is the caller behind import and seed. No token can hold this role:
+// only a process with the database at hand can make it.
+func Operator(tenant int32, command string) authz.Principal {
+	return authz.Principal{
+		Tenant: tenant, Subject: "operator|" + command, Client: "cloister", Roles: []string{"operator"},
+		Purpose: "HSYSADMIN", Scopes: smart.Parse("system/*.cruds"),
+	}
+}

@@ -1,0 +1,405 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/cloister-health/cloister/api/rest"
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/postgres"
+	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
+	"github.com/cloister-health/cloister/fhir/search"
+)
+
+// twins is a persona's full database and the one from which everything that
+// she may not see is physically absent.
+type twins struct {
+	full, twin *house
+	persona    clinic.Persona
+	fresh      map[string]string // ids that writes made, by the order in which they came up
+}
+
+func newTwins(t *testing.T, p clinic.Persona, wrap func(*server.Core) rest.Store) *twins {
+	t.Helper()
+	w := &twins{
+		full: newHouse(t, cluster.NewDatabase(t, seeded), wrap), twin: newHouse(t, cluster.NewDatabase(t, seeded), wrap),
+		persona: p, fresh: map[string]string{},
+	}
+	ctx := context.Background()
+	who, err := principal(w.twin.core.Store, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sees := map[fhir.ResourceType]authz.Restriction{}
+	for _, rt := range fhir.ResourceTypes() {
+		g, err := w.twin.core.Engine.Authorize(ctx, who, fhir.Read, rt)
+		if err != nil {
+			continue
+		}
+		if sees[rt], err = w.twin.core.Engine.Plan(ctx, g, fhir.Read, rt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := postgres.Excise(ctx, w.twin.owner(), sees); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+var (
+	uuids   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
+	ignored = map[string]bool{"X-Request-Id": true, "Date": true}
+)
+
+// normal is the answer as it is compared: whole, but for the request's own id,
+// and with the random (version 4) ids that the server gives replaced by one mark. The sample clinic's
+// own ids are of version 8 and stay.
+func normal(a answer) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d\n", a.status)
+	names := make([]string, 0, len(a.header))
+	for k := range a.header {
+		if !ignored[k] {
+			names = append(names, k)
+		}
+	}
+	sort.Strings(names)
+	for _, k := range names {
+		fmt.Fprintf(&b, "%s: %s\n", k, strings.Join(a.header[k], ", "))
+	}
+	b.WriteString("\n" + a.body)
+	return uuids.ReplaceAllString(b.String(), "<new>")
+}
+
+// compare runs one request on both and reports whether the answers are the same.
+func (w *twins) compare(c call) (same bool, full, twin answer) {
+	full, twin = w.full.do(w.persona.Name, c), w.twin.do(w.persona.Name, c)
+	return normal(full) == normal(twin), full, twin
+}
+
+func (w *twins) check(t *testing.T, c call) answer {
+	t.Helper()
+	same, full, twin := w.compare(c)
+	if !same {
+		t.Errorf("as %s: %s %s %v\n%.300s\n--- full\n%.1500s\n--- twin\n%.1500s", w.persona.Name, c.method, c.path, c.header, c.body, normal(full), normal(twin))
+	}
+	if full.status >= 500 {
+		t.Errorf("as %s: %s %s: %d\n%s", w.persona.Name, c.method, c.path, full.status, full.body)
+	}
+	return full
+}
+
+// material is what requests are made of: everything that exists in the
+// practice, hidden or not.
+type material struct {
+	ids      map[fhir.ResourceType][]string
+	types    []fhir.ResourceType
+	codes    map[fhir.ResourceType][]string // token values of that type's resources
+	patients []string
+	words    []string
+}
+
+func gather(practice string) *material {
+	m := &material{ids: map[fhir.ResourceType][]string{}, codes: map[fhir.ResourceType][]string{}, words: []string{"a", "Be", "no", "Mar", "zz"}}
+	for b := range clinic.Generate(sample) {
+		for _, r := range b.Resources {
+			rt := fhir.ResourceType(r.Get("resourceType").String())
+			if b.Practice != practice && rt != "Patient" {
+				continue
+			}
+			id := r.Get("id").String()
+			m.ids[rt] = append(m.ids[rt], id)
+			if rt == "Patient" {
+				m.patients = append(m.patients, id)
+			}
+			if len(m.codes[rt]) > 200 {
+				continue
+			}
+			for _, f := range []string{"code", "category", "type", "class", "vaccineCode", "medicationCodeableConcept"} {
+				for _, cc := range r.Get(f).List() {
+					for _, c := range append(cc.Get("coding").List(), cc) {
+						if code := c.Get("code").String(); code != "" {
+							m.codes[rt] = append(m.codes[rt], code, c.Get("system").String()+"|"+code)
+						}
+					}
+				}
+			}
+		}
+	}
+	for rt := range m.ids {
+		m.types = append(m.types, rt)
+	}
+	sort.Slice(m.types, func(i, j int) bool { return m.types[i] < m.types[j] })
+	return m
+}
+
+func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
+
+// fixed lists requests over every route: each type searched, and a number of its
+// resources, hidden ones among them, read in every way.
+func (m *material) fixed(r *rand.Rand, each int) []call {
+	var out []call
+	for _, rt := range m.types {
+		t := "/" + string(rt)
+		out = append(out,
+			get(t+"?_total=accurate&_count=1000"), get(t+"?_summary=count"), get(t+"?_sort=_lastUpdated&_count=7&_total=accurate"),
+			get(t+"?_lastUpdated=ge2026-01-01&_count=3"), get(t+"?_security=PSYTHPN"),
+			call{method: "HEAD", path: "/fhir" + t + "?_count=2"},
+			call{method: "POST", path: "/fhir" + t + "/_search", body: "_count=5&_total=accurate", header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}})
+		for _, id := range append([]string{string(sample.Absent()), "x"}, sampled(r, m.ids[rt], each)...) {
+			at := t + "/" + id
+			out = append(out, get(at), get(at+"/_history/1"), get(at+"/_history/2"), get(at+"/_history?_count=1"), get(t+"?_id="+id),
+				call{method: "HEAD", path: "/fhir" + at},
+				call{method: "OPTIONS", path: "/fhir" + at},
+				call{method: "GET", path: "/fhir" + at + "/"},
+				call{method: "GET", path: "/fhir" + at, header: map[string]string{"If-None-Match": `W/"1"`}},
+				call{method: "GET", path: "/fhir" + at, header: map[string]string{"If-Modified-Since": "Tue, 03 Mar 2026 00:00:00 GMT"}},
+				call{method: "GET", path: "/fhir" + at, header: map[string]string{"Accept": "application/fhir+xml"}})
+		}
+	}
+	batch := `{"resourceType":"Bundle","type":"batch","entry":[`
+	for i, rt := range m.types {
+		if i > 0 {
+			batch += ","
+		}
+		batch += fmt.Sprintf(`{"request":{"method":"GET","url":"%s/%s"}},{"request":{"method":"GET","url":"%s?_count=2&_total=accurate"}}`, rt, pick(r, m.ids[rt]), rt)
+	}
+	return append(out, call{method: "POST", path: "/fhir", body: batch + `]}`})
+}
+
+func sampled(r *rand.Rand, from []string, n int) []string {
+	out := append([]string(nil), from...)
+	r.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out[:min(n, len(out))]
+}
+
+var statuses = []string{"active", "final", "completed", "finished", "booked", "fulfilled", "current", "planned", "inactive", "cancelled"}
+
+// query makes up one search out of the parameters that the registry knows.
+func (m *material) query(r *rand.Rand) call {
+	rt := pick(r, m.types)
+	q := url.Values{}
+	params := search.Params(rt)
+	for range r.IntN(3) + 1 {
+		switch r.IntN(9) {
+		case 0:
+			q.Add("_id", strings.Join(sampled(r, m.ids[rt], r.IntN(5)+1), ","))
+		case 1:
+			q.Add("_lastUpdated", pick(r, []string{"", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"})+pick(r, []string{"2026", "2026-03", "2026-03-02", "2025-12-31", "2026-03-02T12:00:00Z"}))
+		case 2, 3:
+			q.Add(pick(r, []string{"patient", "subject"}), pick(r, []string{"", "Patient/", base + "/Patient/"})+pick(r, m.patients))
+		default:
+			if len(params) == 0 {
+				continue
+			}
+			p := pick(r, params)
+			switch p.Type {
+			case search.Token:
+				pool := append([]string{pick(r, statuses)}, m.codes[rt]...)
+				q.Add(p.Code, strings.Join(sampled(r, pool, r.IntN(2)+1), ","))
+			case search.Date:
+				q.Add(p.Code, pick(r, []string{"", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"})+pick(r, []string{"2025", "2025-06", "2025-10-14", "2026-02-01T10:00:00Z", "1990", "2030-01"}))
+			case search.String:
+				q.Add(p.Code+pick(r, []string{"", ":contains", ":exact"}), pick(r, m.words))
+			case search.Reference:
+				to := pick(r, m.types)
+				q.Add(p.Code, string(to)+"/"+pick(r, m.ids[to]))
+			case search.URI:
+				q.Add(p.Code, pick(r, []string{"http://example.org/x", base}))
+			}
+		}
+	}
+	q.Set("_count", strconv.Itoa(pick(r, []int{1, 2, 3, 5, 20, 1000})))
+	if r.IntN(2) == 0 {
+		q.Set("_total", "accurate")
+	}
+	if r.IntN(3) == 0 {
+		q.Set("_sort", pick(r, []string{"_lastUpdated", "-_lastUpdated"}))
+	}
+	return get("/" + string(rt) + "?" + q.Encode())
+}
+
+var nextLink = regexp.MustCompile(`"relation":\s*"next",\s*"url":\s*"([^"]+)"`)
+
+// follow compares all further pages of an answer.
+func (w *twins) follow(t *testing.T, a answer) {
+	for range 50 {
+		m := nextLink.FindStringSubmatch(a.body)
+		if m == nil || t.Failed() {
+			return
+		}
+		u, err := url.Parse(strings.ReplaceAll(m[1], `\u0026`, "&"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a = w.check(t, call{method: "GET", path: u.RequestURI()})
+	}
+}
+
+// writes lists changes that touch what is hidden: by id, by reference, by
+// condition. They come after all reads, because they change both databases.
+func (m *material) writes(r *rand.Rand) []call {
+	var out []call
+	patient := pick(r, m.patients)
+	for _, rt := range []fhir.ResourceType{"DocumentReference", "Encounter", "Condition", "Appointment", "Consent", "CareTeam", "Observation", "Patient"} {
+		for _, id := range sampled(r, m.ids[rt], 3) {
+			at := "/fhir/" + string(rt) + "/" + id
+			body := fmt.Sprintf(`{"resourceType":"Observation","id":%q,"status":"final","code":{"text":"x"},"subject":{"reference":"Patient/%s"},"focus":[{"reference":"%s/%s"}]}`, id, pick(r, m.patients), rt, id)
+			out = append(out,
+				call{method: "POST", path: "/fhir/Observation", body: strings.Replace(body, `"id":"`+id+`",`, "", 1)},
+				call{method: "PUT", path: "/fhir/Observation/" + id, body: body},
+				call{method: "PUT", path: "/fhir/Observation/" + id, body: body, header: map[string]string{"If-Match": `W/"1"`}},
+				call{method: "DELETE", path: at},
+				call{method: "PATCH", path: at, body: `[{"op":"test","path":"/status","value":"final"}]`})
+		}
+		out = append(out,
+			call{method: "POST", path: "/fhir/Observation", body: fmt.Sprintf(`{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/%s"}}`, patient), header: map[string]string{"If-None-Exist": "patient=" + patient}},
+			call{method: "POST", path: "/fhir", body: fmt.Sprintf(`{"resourceType":"Bundle","type":"transaction","entry":[{"fullUrl":"urn:uuid:6c2b1f3e-0000-4000-8000-000000000001","resource":{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient?_id=%s"}},"request":{"method":"POST","url":"Observation"}},{"request":{"method":"GET","url":"%s?_total=accurate&_count=1"}}]}`, patient, rt)})
+	}
+	return append(out, get("/Observation?_total=accurate&_count=1000"), get("/Observation?patient="+patient+"&_count=1000"))
+}
+
+func rounds(t *testing.T, name string, short int) int {
+	t.Helper()
+	if v := os.Getenv(name); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return n
+	}
+	return short
+}
+
+// TestTwin is the promise of the whole server: for any caller the answer is the
+// same as on a database without what she may not see. CLOISTER_TWIN_QUERIES sets
+// the number of generated searches per persona.
+func TestTwin(t *testing.T) {
+	queries := rounds(t, "CLOISTER_TWIN_QUERIES", 150)
+	for _, p := range clinic.Personas(sample) {
+		t.Run(p.Name, func(t *testing.T) {
+			w := newTwins(t, p, nil)
+			m := gather(p.Practice)
+			r := rand.New(rand.NewPCG(1, uint64(len(p.Name))))
+			n := 0
+			for _, c := range m.fixed(r, 3) {
+				w.follow(t, w.check(t, c))
+				n++
+			}
+			for _, rq := range p.Requests {
+				w.check(t, get(rq.Path))
+			}
+			for range queries {
+				w.follow(t, w.check(t, m.query(r)))
+				n++
+				if t.Failed() {
+					return
+				}
+			}
+			for _, c := range m.writes(r) {
+				w.check(t, c)
+				n++
+			}
+			t.Logf("%d requests without a difference", n)
+		})
+	}
+}
+
+// leaky is a store with one leg broken on purpose.
+type leaky struct {
+	rest.Store
+	core *server.Core
+	leg  string
+}
+
+func (l leaky) everything(ctx context.Context, r authz.Restriction, i fhir.Interaction) authz.Restriction {
+	g, err := l.core.Engine.Authorize(ctx, server.Operator(r.Grant().Caller().Tenant, "leak"), i, r.Type())
+	if err != nil {
+		return r
+	}
+	all, err := l.core.Engine.Plan(ctx, g, i, r.Type())
+	if err != nil {
+		return r
+	}
+	return all
+}
+
+func (l leaky) Search(ctx context.Context, r authz.Restriction, q search.Query) (record.Page, error) {
+	p, err := l.Store.Search(ctx, r, q)
+	if err != nil || r.Empty() {
+		return p, err
+	}
+	all, err := l.Store.Search(ctx, l.everything(ctx, r, fhir.SearchType), q)
+	if err != nil {
+		return p, err
+	}
+	switch l.leg {
+	case "total":
+		p.Total = all.Total
+	case "paging":
+		p.More = all.More
+	}
+	return p, nil
+}
+
+func (l leaky) Match(ctx context.Context, r authz.Restriction, q search.Query) ([]fhir.ID, error) {
+	if l.leg == "condition" {
+		r = l.everything(ctx, r, fhir.SearchType)
+	}
+	return l.Store.Match(ctx, r, q)
+}
+
+func (l leaky) Read(ctx context.Context, r authz.Restriction, id fhir.ID) (record.Sealed, error) {
+	s, err := l.Store.Read(ctx, r, id)
+	if err != nil && l.leg == "read" {
+		return l.Store.Read(ctx, l.everything(ctx, r, fhir.Read), id)
+	}
+	return s, err
+}
+
+// A harness that cannot fail proves nothing: each broken leg must show.
+func TestTwinFindsABrokenLeg(t *testing.T) {
+	p, _ := persona("colleague")
+	for _, leg := range []string{"total", "paging", "condition", "read"} {
+		t.Run(leg, func(t *testing.T) {
+			w := newTwins(t, p, func(c *server.Core) rest.Store { return leaky{c.Store, c, leg} })
+			m := gather(p.Practice)
+			r := rand.New(rand.NewPCG(2, 2))
+			calls := append(m.fixed(r, 3), m.writes(r)...)
+			for _, c := range calls {
+				if same, full, twin := w.compare(c); !same {
+					t.Logf("found by %s %s: %d against %d", c.method, c.path, full.status, twin.status)
+					return
+				}
+			}
+			t.Fatal("the harness does not notice that this leg is broken")
+		})
+	}
+}
+
+// No answer to a caller carries a text that her twin database does not hold.
+func TestNoCanaryWithoutRight(t *testing.T) {
+	h := newHouse(t, cluster.NewDatabase(t, seeded), nil)
+	for _, c := range []call{get("/Patient"), get("/Observation"), get("/metadata"), {method: "GET", path: "/health"}, {method: "POST", path: "/fhir", body: "{}"}} {
+		a := h.do("", c)
+		if found := clinic.FindCanaries([]byte(normal(a))); len(found) > 0 {
+			t.Errorf("%s %s without a token: %v", c.method, c.path, found)
+		}
+		if open := a.status == http.StatusOK; open != (c.path == "/fhir/metadata" || c.path == "/health") {
+			t.Errorf("%s %s without a token: %d", c.method, c.path, a.status)
+		}
+	}
+}

@@ -1,0 +1,410 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/compartment"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/internal/vault"
+	"github.com/cloister-health/cloister/fhir/search"
+)
+
+// row is one change on its way into the database.
+type row struct {
+	at     int // position in the changes
+	c      vault.Clearance
+	schema string
+	old    *stored // the row as it was, or nil
+
+	pk         int64
+	shadow     int16
+	version    fhir.VersionID
+	updated    time.Time
+	labels     label.Set
+	class      int16
+	programs   []string
+	patients   []fhir.ID
+	originator string
+	index      search.Index
+	body       []byte // nil for a tombstone
+	refused    bool   // the caller may see the row, but not change it
+	unchanged  bool   // a delete of what is deleted already
+}
+
+// stored is what the write path knows of an existing row. It never holds the body.
+type stored struct {
+	schema     string
+	pk         int64
+	shadow     int16
+	version    fhir.VersionID
+	updated    time.Time
+	deleted    bool
+	labels     label.Set
+	programs   []string
+	originator *string
+}
+
+// write is one transaction.
+type write struct {
+	s     *Store
+	tx    pgx.Tx
+	grant authz.Grant
+	rows  []*row
+	notes bool // the transaction runs under the role that reaches notes
+}
+
+var (
+	errCollision  = errors.New("postgres: an id was taken in between")
+	errNeedsNotes = errors.New("postgres: the change reaches notes")
+)
+
+// Commit writes all changes or none: version rows, current rows, index rows,
+// labels, relations, consents and the audit event, in one transaction. A
+// [record.ChangeError] names the change that failed.
+func (s *Store) Commit(ctx context.Context, cleared []record.Cleared) ([]record.Receipt, error) {
+	return s.commit(ctx, cleared, nil)
+}
+
+// Import is Commit that also remembers the digest of what was imported.
+func (s *Store) Import(ctx context.Context, cleared []record.Cleared, digest []byte) ([]record.Receipt, error) {
+	return s.commit(ctx, cleared, digest)
+}
+
+// Imported reports whether an import of that digest is complete.
+func (s *Store) Imported(ctx context.Context, tenant int32, digest []byte) (bool, error) {
+	var done bool
+	err := s.side.QueryRow(ctx, "SELECT EXISTS (SELECT FROM record.import_item WHERE tenant = $1 AND digest = $2)", tenant, digest).Scan(&done)
+	return done, failed(err)
+}
+
+func (s *Store) commit(ctx context.Context, cleared []record.Cleared, digest []byte) ([]record.Receipt, error) {
+	if len(cleared) == 0 {
+		return nil, nil
+	}
+	w := &write{s: s, grant: vault.Clearing(cleared[0]).Grant}
+	seen := map[fhir.Ref]bool{}
+	for i, c := range cleared {
+		x := vault.Clearing(c)
+		if !x.Grant.Same(w.grant) || !x.Grant.Valid() {
+			return nil, authz.ErrDenied
+		}
+		if seen[x.Ref] {
+			return nil, &record.ChangeError{Index: i, Err: outcome.New(outcome.Invalid, "the same resource is changed twice in one transaction: keep one of the two entries")}
+		}
+		seen[x.Ref] = true
+		w.notes = w.notes || x.Labels.Any(label.Notes) || reachesNotes(x)
+	}
+	const tries = 4
+	for try := 1; ; try++ {
+		w.rows = w.rows[:0]
+		for i, c := range cleared {
+			r := &row{at: i, c: vault.Clearing(c), schema: "record"}
+			if r.c.Interaction == fhir.Create || r.c.Upsert {
+				pk, err := s.nextPK(ctx)
+				if err != nil {
+					return nil, err
+				}
+				r.pk = pk
+			}
+			w.rows = append(w.rows, r)
+		}
+		err := w.run(ctx, digest)
+		switch {
+		case err == nil:
+			return w.receipts(), nil
+		case errors.Is(err, errNeedsNotes) && !w.notes:
+			w.notes = true
+		case try < tries && (errors.Is(err, errCollision) || sqlState(err) == "40P01" || sqlState(err) == "40001"):
+		case errors.Is(err, errCollision):
+			return nil, outcome.New(outcome.Conflict, "the resource was changed at the same moment: read it and try again").Because(err)
+		default:
+			return nil, failed(err)
+		}
+	}
+}
+
+func reachesNotes(c vault.Clearance) bool {
+	if c.Check.Notes() != 0 || c.Visible.Notes() != 0 || c.Insert.Notes() != 0 {
+		return true
+	}
+	for _, r := range c.Resolve {
+		if r.Notes() != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *write) run(ctx context.Context, digest []byte) error {
+	pool := w.s.app
+	if w.notes {
+		pool = w.s.notes
+	}
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		w.tx = tx
+		for _, step := range []func(context.Context) error{
+			w.load, w.flow, w.render, w.store, w.check, w.derive, w.relabel, w.record,
+		} {
+			if err := step(ctx); err != nil {
+				return err
+			}
+		}
+		if digest != nil {
+			_, err := tx.Exec(ctx, "INSERT INTO record.import_item (tenant, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING", w.tenant(), digest)
+			return err
+		}
+		return nil
+	})
+}
+
+func (w *write) tenant() int32 { return w.grant.Caller().Tenant }
+
+func (w *write) fail(r *row, err error) error { return &record.ChangeError{Index: r.at, Err: err} }
+
+// load locks the rows that the changes touch, as far as the caller may touch them.
+func (w *write) load(ctx context.Context) error {
+	type group struct {
+		t fhir.ResourceType
+		i fhir.Interaction
+	}
+	groups := map[group][]*row{}
+	for _, r := range w.rows {
+		if r.c.Interaction != fhir.Create {
+			g := group{r.c.Ref.Type, r.c.Interaction}
+			groups[g] = append(groups[g], r)
+		}
+	}
+	for _, rows := range groups {
+		if err := w.loadGroup(ctx, rows, rows[0].c.Check, func(r *row, o *stored) { r.old = o }); err != nil {
+			return err
+		}
+		missing := slices.DeleteFunc(slices.Clone(rows), func(r *row) bool { return r.old != nil })
+		if err := w.loadGroup(ctx, missing, rows[0].c.Visible, func(r *row, _ *stored) { r.refused = true }); err != nil {
+			return err
+		}
+	}
+	now := w.s.now().UTC().Truncate(time.Millisecond)
+	for _, r := range w.rows {
+		if err := w.place(r, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *write) loadGroup(ctx context.Context, rows []*row, check authz.Restriction, each func(*row, *stored)) error {
+	if check.Empty() || len(rows) == 0 {
+		return nil
+	}
+	byID := map[string]*row{}
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = string(r.c.Ref.ID)
+		byID[ids[i]] = r
+	}
+	for _, schema := range schemas(check) {
+		var q statement
+		x := restrict(&q, check)
+		q.WriteString("SELECT r.id, r.pk, r.shadow, r.version, r.updated, r.deleted, r.label_class, r.programs, r.originator FROM " + schema + ".resource r WHERE r.id = ANY (" +
+			q.arg(ids) + "::text[]) AND " + x.where("r") + " ORDER BY r.id, r.shadow FOR UPDATE OF r")
+		res, err := w.tx.Query(ctx, q.String(), q.args...)
+		if err != nil {
+			return err
+		}
+		for res.Next() {
+			var id string
+			var class int16
+			o := &stored{schema: schema}
+			if err := res.Scan(&id, &o.pk, &o.shadow, &o.version, &o.updated, &o.deleted, &class, &o.programs, &o.originator); err != nil {
+				res.Close()
+				return err
+			}
+			if o.labels, err = w.s.labels(ctx, class); err != nil {
+				res.Close()
+				return err
+			}
+			if r := byID[id]; r.old == nil {
+				each(r, o)
+			}
+		}
+		res.Close()
+		if err := res.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place decides what becomes of a row: its number, version and moment.
+func (w *write) place(r *row, now time.Time) error {
+	r.updated = now
+	if r.old == nil {
+		switch {
+		case r.c.Interaction == fhir.Create:
+		case r.refused:
+			return w.fail(r, authz.ErrDenied)
+		case r.c.Interaction == fhir.Update && r.c.Upsert:
+			if r.c.IfMatch != 0 {
+				return w.fail(r, outcome.New(outcome.Precondition, "If-Match names a version, but there is no such resource"))
+			}
+		default:
+			return w.fail(r, errNotFound)
+		}
+		r.version = 1
+		r.originator = w.grant.Caller().User.String()
+		if r.c.Import {
+			r.originator = r.c.Originator.String()
+		}
+		return nil
+	}
+	o := r.old
+	if r.c.IfMatch != 0 && r.c.IfMatch != o.version {
+		return w.fail(r, outcome.New(outcome.Precondition, "the resource has changed since the version that If-Match names: read it again"))
+	}
+	if r.c.Interaction == fhir.Delete && o.deleted {
+		r.unchanged = true
+		r.version, r.updated, r.pk, r.schema, r.labels = o.version, o.updated, o.pk, o.schema, o.labels
+		return nil
+	}
+	if !now.After(o.updated) {
+		r.updated = o.updated.UTC().Add(time.Millisecond)
+	}
+	r.pk, r.shadow, r.version, r.schema = o.pk, o.shadow, o.version+1, o.schema
+	if o.originator != nil {
+		r.originator = *o.originator
+	}
+	return nil
+}
+
+// render makes the body and the index of each row.
+func (w *write) render(ctx context.Context) error {
+	for _, r := range w.rows {
+		if r.unchanged {
+			continue
+		}
+		var err error
+		if r.class, err = w.s.class(ctx, r.labels); err != nil {
+			return err
+		}
+		if r.c.Content == nil {
+			continue
+		}
+		r.c.Content.SetID(r.c.Ref.ID)
+		r.c.Content.SetMeta(r.version, r.updated)
+		r.body = r.c.Content.Root.AppendJSON(make([]byte, 0, 2048))
+		r.index = search.Extract(r.c.Ref.Type, r.c.Content.Root)
+		r.patients = compartment.Patients(r.c.Ref.Type, r.c.Content.Root)
+	}
+	return nil
+}
+
+// check asks the policy about each row as it now stands. Relations and
+// consents that the same change brings do not count yet: nobody writes her way in.
+func (w *write) check(ctx context.Context) error {
+	type group struct {
+		schema string
+		t      fhir.ResourceType
+		i      fhir.Interaction
+		fresh  bool
+	}
+	groups := map[group][]*row{}
+	for _, r := range w.rows {
+		if r.c.Interaction == fhir.Delete {
+			continue // the row as it was has been checked, and only its body goes
+		}
+		ok, err := r.restriction().Admits(r.labels, 0)
+		if err != nil {
+			return authz.ErrDenied.Because(err)
+		}
+		if ok && r.restriction().Launch() == "" {
+			continue
+		}
+		g := group{r.schema, r.c.Ref.Type, r.c.Interaction, r.old == nil}
+		groups[g] = append(groups[g], r)
+	}
+	for _, rows := range groups {
+		facts, err := w.facts(ctx, rows)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			f, inScope := facts[r.pk]
+			ok, err := r.restriction().Admits(r.labels, f)
+			if err != nil || !ok || !inScope {
+				return w.fail(r, authz.ErrDenied.Because(err))
+			}
+		}
+	}
+	return nil
+}
+
+// restriction is the one that the new row must satisfy.
+func (r *row) restriction() authz.Restriction {
+	if r.old == nil && r.c.Interaction == fhir.Update {
+		return r.c.Insert
+	}
+	return r.c.Check
+}
+
+func (w *write) facts(ctx context.Context, rows []*row) (map[int64]authz.Fact, error) {
+	var q statement
+	x := restrict(&q, rows[0].restriction())
+	var all authz.Fact
+	for _, f := range authz.Facts() {
+		all |= f.Bit
+	}
+	pks := make([]int64, len(rows))
+	for i, r := range rows {
+		pks[i] = r.pk
+	}
+	q.WriteString("SELECT r.pk, " + x.facts("r", all) + " FROM " + rows[0].schema + ".resource r WHERE r.pk = ANY (" + q.arg(pks) + "::bigint[]) AND " + x.scope("r"))
+	res, err := w.tx.Query(ctx, q.String(), q.args...)
+	if err != nil {
+		return nil, err
+	}
+	out := map[int64]authz.Fact{}
+	var pk int64
+	var f int32
+	_, err = pgx.ForEachRow(res, []any{&pk, &f}, func() error { out[pk] = authz.Fact(f); return nil })
+	return out, err
+}
+
+// record writes the audit event of the whole transaction into it.
+func (w *write) record(ctx context.Context) error {
+	e := audit.Event{ID: record.NewID(), At: w.s.now().UTC(), Caller: w.grant.Caller(), Interaction: w.grant.Interaction(), Outcome: audit.Success}
+	for _, r := range w.rows {
+		if len(w.rows) == 1 {
+			e.Type = r.c.Ref.Type
+		}
+		x := audit.Entity{Ref: r.c.Ref, Version: r.version, Labels: r.labels}
+		if len(r.patients) == 1 {
+			x.Patient = r.patients[0]
+		}
+		e.Entities = append(e.Entities, x)
+	}
+	return insertEvents(ctx, w.tx, []audit.Event{e})
+}
+
+func (w *write) receipts() []record.Receipt {
+	out := make([]record.Receipt, len(w.rows))
+	for i, r := range w.rows {
+		out[i] = record.Receipt{Ref: r.c.Ref, Version: r.version, Updated: r.updated, Created: r.old == nil || r.old.deleted && r.c.Interaction == fhir.Update}
+	}
+	return out
+}
+
+func sortedUnion(a, b []string) []string {
+	out := append(slices.Clone(a), b...)
+	slices.Sort(out)
+	return slices.Compact(out)
+}

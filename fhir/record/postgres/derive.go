@@ -1,0 +1,157 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/cloister-health/cloister/consent"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
+)
+
+// derive brings up to date what a resource says about access: CareTeam and
+// RelatedPerson become relations, Consent becomes grants, an Organization may
+// become a program. What cannot be read grants nothing.
+func (w *write) derive(ctx context.Context) error {
+	var relations relationRows
+	var grants grantRows
+	var sources []int64
+	for _, r := range w.rows {
+		if r.unchanged {
+			continue
+		}
+		switch r.c.Ref.Type {
+		case "CareTeam", "RelatedPerson", "Consent":
+			sources = append(sources, r.pk)
+		}
+		if r.c.Content == nil {
+			continue
+		}
+		switch r.c.Ref.Type {
+		case "CareTeam":
+			relations.careTeam(r)
+		case "RelatedPerson":
+			relations.relatedPerson(r)
+		case "Consent":
+			d, err := codec.ConsentDirective(r.c.Content)
+			if err != nil {
+				continue
+			}
+			for _, g := range consent.Compile(d).Grants {
+				grants.add(r.pk, g)
+			}
+		case "Organization":
+			if r.c.Program {
+				if _, err := w.tx.Exec(ctx, "INSERT INTO record.program (tenant, organization) VALUES ($1, $2) ON CONFLICT DO NOTHING", w.tenant(), string(r.c.Ref.ID)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if len(sources) == 0 {
+		return nil
+	}
+	for _, table := range []string{"relation", "consent_grant"} {
+		if _, err := w.tx.Exec(ctx, "DELETE FROM record."+table+" WHERE tenant = $1 AND source = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
+			return err
+		}
+	}
+	if err := relations.insert(ctx, w); err != nil {
+		return err
+	}
+	return grants.insert(ctx, w)
+}
+
+type relationRows struct {
+	kinds             []int16
+	members, patients []string
+	starts, ends      []*time.Time
+	sources           []int64
+}
+
+func (t *relationRows) add(kind int16, member fhir.Ref, patient fhir.ID, p consent.Period, source int64) {
+	t.kinds = append(t.kinds, kind)
+	t.members = append(t.members, member.String())
+	t.patients = append(t.patients, string(patient))
+	t.starts = append(t.starts, moment(p.Start))
+	t.ends = append(t.ends, moment(p.End))
+	t.sources = append(t.sources, source)
+}
+
+func (t *relationRows) careTeam(r *row) {
+	v, err := codec.CareTeam(r.c.Content)
+	if err != nil || v.Status != "active" || v.Patient.Type != "Patient" {
+		return
+	}
+	for _, p := range v.Participants {
+		if p.Member.Type == "Practitioner" {
+			t.add(relationTreating, p.Member, v.Patient.ID, within(v.Period, p.Period), r.pk)
+		}
+	}
+}
+
+func (t *relationRows) relatedPerson(r *row) {
+	v, err := codec.RelatedPerson(r.c.Content)
+	if err != nil || !v.Active || v.Patient.Type != "Patient" {
+		return
+	}
+	t.add(relationProxy, r.c.Ref, v.Patient.ID, v.Period, r.pk)
+}
+
+func (t *relationRows) insert(ctx context.Context, w *write) error {
+	if len(t.kinds) == 0 {
+		return nil
+	}
+	_, err := w.tx.Exec(ctx, `INSERT INTO record.relation (tenant, kind, member, patient, starts, ends, source)
+SELECT $1, * FROM unnest($2::smallint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])`,
+		w.tenant(), t.kinds, t.members, t.patients, t.starts, t.ends, t.sources)
+	return err
+}
+
+type grantRows struct {
+	kinds, effects, patients, programs, recipients, purposes []string
+	starts, ends                                             []*time.Time
+	sources                                                  []int64
+}
+
+func (t *grantRows) add(source int64, g consent.Grant) {
+	t.kinds = append(t.kinds, g.Kind)
+	t.effects = append(t.effects, string(g.Effect))
+	t.patients = append(t.patients, string(g.Patient))
+	t.programs = append(t.programs, string(g.Program))
+	t.recipients = append(t.recipients, g.Recipient)
+	t.purposes = append(t.purposes, textArray(g.Purposes))
+	t.starts = append(t.starts, moment(g.Start))
+	t.ends = append(t.ends, moment(g.End))
+	t.sources = append(t.sources, source)
+}
+
+func (t *grantRows) insert(ctx context.Context, w *write) error {
+	if len(t.kinds) == 0 {
+		return nil
+	}
+	_, err := w.tx.Exec(ctx, `INSERT INTO record.consent_grant (tenant, kind, effect, patient, program, recipient, purposes, starts, ends, source)
+SELECT $1, kind, effect, patient, program, recipient, purposes::text[], starts, ends, source
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::bigint[])
+AS g(kind, effect, patient, program, recipient, purposes, starts, ends, source)`,
+		w.tenant(), t.kinds, t.effects, t.patients, t.programs, t.recipients, t.purposes, t.starts, t.ends, t.sources)
+	return err
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// within is the time that two periods share.
+func within(a, b consent.Period) consent.Period {
+	if a.Start.IsZero() || !b.Start.IsZero() && b.Start.After(a.Start) {
+		a.Start = b.Start
+	}
+	if a.End.IsZero() || !b.End.IsZero() && b.End.Before(a.End) {
+		a.End = b.End
+	}
+	return a
+}

@@ -1,0 +1,175 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/internal/vault"
+)
+
+// errNotFound is the one answer for hidden and absent.
+var errNotFound = outcome.New(outcome.NotFound, "there is no such resource")
+
+// schemas lists the schemas that a caller's Restriction reaches.
+func schemas(r authz.Restriction) []string {
+	if r.Notes() != 0 {
+		return []string{"record", "notes"}
+	}
+	return []string{"record"}
+}
+
+func (s *Store) pool(r authz.Restriction) *pgxpool.Pool {
+	if r.Notes() != 0 {
+		return s.notes
+	}
+	return s.app
+}
+
+// columns are those that [Store.sealed] scans, in its order.
+func (x *restriction) columns(alias string) string {
+	return alias + ".id, " + alias + ".version, " + alias + ".updated, " + alias + ".deleted, " + alias + ".label_class, " +
+		"CASE WHEN " + alias + ".co_patients IS NULL THEN " + alias + ".patient END AS patient, " +
+		x.facts(alias, needed(x.r)) + " AS facts, " + alias + ".body"
+}
+
+// sealed reads the rows of a statement and seals each at once.
+func (s *Store) sealed(ctx context.Context, r authz.Restriction, q *statement) ([]record.Sealed, error) {
+	rows, err := s.pool(r).Query(ctx, q.String(), q.args...)
+	if err != nil {
+		return nil, failed(err)
+	}
+	defer rows.Close()
+	var out []record.Sealed
+	for rows.Next() {
+		h := vault.Header{Ref: fhir.Ref{Type: r.Type()}}
+		var class int16
+		var facts int32
+		var patient *string
+		var body []byte
+		if err := rows.Scan(&h.Ref.ID, &h.Version, &h.Updated, &h.Deleted, &class, &patient, &facts, &body); err != nil {
+			return nil, failed(err)
+		}
+		if h.Labels, err = s.labels(ctx, class); err != nil {
+			return nil, err
+		}
+		h.Updated = h.Updated.UTC()
+		h.Created = h.Version == 1
+		h.Facts = authz.Fact(facts)
+		if patient != nil {
+			h.Patient = fhir.ID(*patient)
+		}
+		out = append(out, vault.Seal(h, r.Grant(), body))
+	}
+	if err := rows.Err(); err != nil {
+		return nil, failed(err)
+	}
+	return out, nil
+}
+
+// legs writes one SELECT per schema that the caller reaches.
+func legs(q *statement, r authz.Restriction, leg func(schema string)) {
+	for i, schema := range schemas(r) {
+		if i > 0 {
+			q.WriteString(" UNION ALL ")
+		}
+		q.WriteString("(")
+		leg(schema)
+		q.WriteString(")")
+	}
+}
+
+// Read finds the current version of a resource; a deleted one comes as a tombstone.
+func (s *Store) Read(ctx context.Context, r authz.Restriction, id fhir.ID) (record.Sealed, error) {
+	if r.Empty() {
+		return record.Sealed{}, errNotFound
+	}
+	var q statement
+	x := restrict(&q, r)
+	key := q.arg(string(id))
+	legs(&q, r, func(schema string) {
+		q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE r.id = " + key + " AND " + x.where("r") + " ORDER BY r.shadow LIMIT 1")
+	})
+	return s.first(ctx, r, &q)
+}
+
+func (s *Store) first(ctx context.Context, r authz.Restriction, q *statement) (record.Sealed, error) {
+	found, err := s.sealed(ctx, r, q)
+	if err != nil {
+		return record.Sealed{}, err
+	}
+	if len(found) == 0 {
+		return record.Sealed{}, errNotFound
+	}
+	return found[0], nil
+}
+
+// versions writes the version query: the current row, and the superseded ones
+// under it. Both must be visible: a version that was open once is not open
+// once the resource has been protected.
+func versions(q *statement, r authz.Restriction, id fhir.ID, filter func(alias string) string) {
+	x := restrict(q, r)
+	key := q.arg(string(id))
+	legs(q, r, func(schema string) {
+		current := schema + ".resource r WHERE r.id = " + key + " AND " + x.where("r")
+		q.WriteString("SELECT " + x.columns("r") + " FROM " + current + filter("r") +
+			" UNION ALL SELECT " + x.columns("h") + " FROM " + schema + ".resource_history h" +
+			" WHERE h.pk IN (SELECT r.pk FROM " + current + ") AND " + x.where("h") + filter("h"))
+	})
+}
+
+// VRead finds one version of a resource.
+func (s *Store) VRead(ctx context.Context, r authz.Restriction, id fhir.ID, v fhir.VersionID) (record.Sealed, error) {
+	if r.Empty() {
+		return record.Sealed{}, errNotFound
+	}
+	var q statement
+	version := q.arg(int32(v))
+	versions(&q, r, id, func(alias string) string { return " AND " + alias + ".version = " + version })
+	return s.first(ctx, r, &q)
+}
+
+// History lists the versions of one resource, the newest first, from below the
+// version before (0: from the top). A resource that is hidden or absent is not found.
+func (s *Store) History(ctx context.Context, r authz.Restriction, id fhir.ID, count int, before fhir.VersionID) (record.Page, error) {
+	if r.Empty() {
+		return record.Page{}, errNotFound
+	}
+	var q statement
+	q.WriteString("SELECT * FROM (")
+	versions(&q, r, id, func(string) string { return "" })
+	q.WriteString(") AS v")
+	if before > 0 {
+		q.WriteString(" WHERE v.version < " + q.arg(int32(before)))
+	}
+	q.WriteString(" ORDER BY v.version DESC LIMIT " + q.arg(count+1))
+	found, err := s.sealed(ctx, r, &q)
+	if err != nil {
+		return record.Page{}, err
+	}
+	if len(found) == 0 {
+		return record.Page{}, errNotFound
+	}
+	return page(found, count), nil
+}
+
+func page(found []record.Sealed, count int) record.Page {
+	p := record.Page{Entries: found, Total: -1}
+	if len(found) > count {
+		p.Entries, p.More = found[:count], true
+	}
+	return p
+}
+
+// Disclosed reads the audit events of a practice since a moment, oldest first,
+// for accounting and for tests.
+func (s *Store) Disclosed(ctx context.Context, tenant int32, since time.Time) (pgx.Rows, error) {
+	rows, err := s.side.Query(ctx, "SELECT id::text, at, outcome, interaction, type, subject, purpose, policy, entities FROM audit.event WHERE tenant = $1 AND at >= $2 ORDER BY at, id", tenant, since)
+	return rows, failed(err)
+}

@@ -1,0 +1,172 @@
+package postgres
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/consent"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/compartment"
+)
+
+// statement builds one SQL statement with positional arguments.
+type statement struct {
+	strings.Builder
+	args []any
+}
+
+// arg adds an argument and returns its placeholder.
+func (q *statement) arg(v any) string {
+	q.args = append(q.args, v)
+	return "$" + strconv.Itoa(len(q.args))
+}
+
+// restriction is a Restriction ready to be written into a statement: it is
+// written once for every table reference of the statement, and its arguments
+// are shared between them.
+type restriction struct {
+	r      authz.Restriction
+	c      authz.Caller
+	q      *statement
+	tenant string
+	shared map[string]string // argument name -> placeholder
+}
+
+func restrict(q *statement, r authz.Restriction) *restriction {
+	x := &restriction{r: r, c: r.Grant().Caller(), q: q, shared: map[string]string{}}
+	x.tenant = q.arg(x.c.Tenant)
+	return x
+}
+
+func (x *restriction) arg(name string, v func() any) string {
+	p, ok := x.shared[name]
+	if !ok {
+		p = x.q.arg(v())
+		x.shared[name] = p
+	}
+	return p
+}
+
+// where is the predicate that makes rows of alias visible. It always fixes
+// tenant and type, and it is "false" for the zero Restriction.
+func (x *restriction) where(alias string) string {
+	if x.r.Empty() {
+		return "false"
+	}
+	var b strings.Builder
+	b.WriteString(x.scope(alias) + " AND (")
+	for i, a := range x.r.Arms() {
+		if i > 0 {
+			b.WriteString(" OR ")
+		}
+		b.WriteString("(" + alias + ".label_class = ANY (" + x.arg("classes"+strconv.Itoa(i), func() any { return a.Classes }) + "::smallint[])")
+		for _, f := range authz.Facts() {
+			if a.Needs.Has(f.Bit) {
+				b.WriteString(" AND " + x.fact(alias, f.Bit))
+			}
+		}
+		b.WriteString(")")
+	}
+	b.WriteString(")")
+	return b.String()
+}
+
+// scope is the part of where that no policy can widen: practice, type, and the
+// patient to whom the token's scopes narrow the request.
+func (x *restriction) scope(alias string) string {
+	if !x.r.Grant().Valid() {
+		return "false"
+	}
+	s := alias + ".tenant = " + x.tenant + " AND " + alias + ".type = " + x.arg("type", func() any { return x.r.Type().Code() })
+	l := x.r.Launch()
+	switch {
+	case l == "":
+		return s
+	case compartment.InPatientCompartment(x.r.Type()):
+		return s + " AND " + alias + ".patient = " + x.arg("launch", func() any { return string(l) }) + " AND " + alias + ".co_patients IS NULL"
+	default:
+		return s + " AND " + alias + ".patient IS NULL"
+	}
+}
+
+// needed is every fact that some arm asks for.
+func needed(r authz.Restriction) (all authz.Fact) {
+	for _, a := range r.Arms() {
+		all |= a.Needs
+	}
+	return all
+}
+
+// facts is the expression of the set of facts that hold for a row, of those asked for.
+func (x *restriction) facts(alias string, ask authz.Fact) string {
+	var terms []string
+	for _, f := range authz.Facts() {
+		if ask.Has(f.Bit) {
+			terms = append(terms, "CASE WHEN "+x.fact(alias, f.Bit)+" THEN "+strconv.Itoa(int(f.Bit))+" ELSE 0 END")
+		}
+	}
+	if len(terms) == 0 {
+		return "0"
+	}
+	return strings.Join(terms, " + ")
+}
+
+const (
+	relationTreating = 1
+	relationProxy    = 2
+)
+
+func (x *restriction) fact(alias string, f authz.Fact) string {
+	switch f {
+	case authz.Self:
+		if x.c.User.Type != "Patient" {
+			return "false"
+		}
+		me := x.arg("patient", func() any { return string(x.c.User.ID) })
+		return "(" + alias + ".patient = " + me + " AND (" + alias + ".co_patients IS NULL OR " + alias + ".co_patients <@ ARRAY[" + me + "]))"
+	case authz.Treating:
+		return x.related(alias, relationTreating)
+	case authz.Proxy:
+		return x.related(alias, relationProxy)
+	case authz.Program:
+		return "COALESCE(" + alias + ".programs, '{}') <@ " + x.arg("organizations", func() any { return x.c.Organizations }) + "::text[]"
+	case authz.Originator:
+		if x.c.User == (fhir.Ref{}) {
+			return "false"
+		}
+		return "COALESCE(" + alias + ".originator = " + x.arg("user", func() any { return x.c.User.String() }) + ", false)"
+	case authz.Consent:
+		return x.consented(alias)
+	default:
+		return "false"
+	}
+}
+
+// related holds when the caller stands in the relation to every patient of the row now.
+func (x *restriction) related(alias string, kind int) string {
+	if x.c.User == (fhir.Ref{}) {
+		return "false"
+	}
+	now := x.arg("now", func() any { return x.c.Now })
+	mine := "SELECT rel.patient FROM record.relation rel WHERE rel.tenant = " + x.tenant + " AND rel.kind = " + strconv.Itoa(kind) +
+		" AND rel.member = " + x.arg("user", func() any { return x.c.User.String() }) +
+		" AND (rel.starts IS NULL OR rel.starts <= " + now + ") AND (rel.ends IS NULL OR rel.ends > " + now + ")"
+	return "(" + alias + ".patient IS NOT NULL AND " + alias + ".patient IN (" + mine + ") AND (" + alias + ".co_patients IS NULL OR " + alias + ".co_patients <@ ARRAY(" + mine + ")))"
+}
+
+// consented holds when the row has one patient, comes from a program, and for
+// each of its programs a consent permits this caller, purpose and moment and
+// none forbids it.
+func (x *restriction) consented(alias string) string {
+	now := x.arg("now", func() any { return x.c.Now })
+	grant := func(effect string) string {
+		return "EXISTS (SELECT FROM record.consent_grant cg WHERE cg.tenant = " + x.tenant + " AND cg.patient = " + alias + ".patient AND cg.program = pr.program AND cg.effect = '" + effect + "'" +
+			" AND cg.recipient = ANY (" + x.arg("recipients", func() any {
+			return consent.Recipients(x.c.User, x.c.Organizations, x.c.Purpose)
+		}) + "::text[]) AND " + x.arg("purpose", func() any { return x.c.Purpose }) + " = ANY (cg.purposes)" +
+			" AND (cg.starts IS NULL OR cg.starts <= " + now + ") AND (cg.ends IS NULL OR cg.ends > " + now + "))"
+	}
+	return "(" + alias + ".patient IS NOT NULL AND " + alias + ".co_patients IS NULL AND COALESCE(cardinality(" + alias + ".programs), 0) > 0" +
+		" AND NOT EXISTS (SELECT FROM unnest(" + alias + ".programs) AS pr(program) WHERE NOT " + grant("permit") + " OR " + grant("deny") + "))"
+}

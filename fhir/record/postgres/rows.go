@@ -1,0 +1,155 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cloister-health/cloister/fhir"
+)
+
+// The array columns travel as array literals, because unnest flattens arrays of arrays.
+const insertRowsSQL = `.resource (tenant, type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body)
+SELECT $1, type, id, shadow, pk, version, updated, label_class, patient, co_patients::text[], programs::text[], originator, tokens::bigint[], refs::bigint[], body::jsonb
+FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[])
+AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body)`
+
+const updateRowsSQL = `.resource r SET version = n.version, updated = n.updated, deleted = n.body IS NULL, label_class = n.label_class,
+ patient = CASE WHEN n.body IS NULL THEN r.patient ELSE n.patient END,
+ co_patients = CASE WHEN n.body IS NULL THEN r.co_patients ELSE n.co_patients::text[] END,
+ programs = n.programs::text[], tokens = n.tokens::bigint[], refs = n.refs::bigint[], body = n.body::jsonb
+FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[])
+AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body)
+WHERE r.pk = n.pk AND r.tenant = $1`
+
+const copyHistorySQL = `.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body)
+SELECT tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body FROM `
+
+// store writes history, current rows and index rows, each kind in one statement per schema.
+func (w *write) store(ctx context.Context) error {
+	for _, schema := range []string{"record", "notes"} {
+		var fresh, changed []*row
+		var old []int64
+		for _, r := range w.rows {
+			switch {
+			case r.unchanged || r.schema != schema:
+			case r.old == nil:
+				if r.c.Interaction == fhir.Update {
+					if err := w.shade(ctx, r); err != nil {
+						return err
+					}
+				}
+				fresh = append(fresh, r)
+			default:
+				changed = append(changed, r)
+				old = append(old, r.pk)
+			}
+		}
+		if len(changed) > 0 {
+			if _, err := w.tx.Exec(ctx, "INSERT INTO "+schema+copyHistorySQL+schema+".resource WHERE pk = ANY ($1::bigint[])", old); err != nil {
+				return err
+			}
+			for _, table := range []string{"resource_date", "resource_string"} {
+				if _, err := w.tx.Exec(ctx, "DELETE FROM "+schema+"."+table+" WHERE tenant = $1 AND pk = ANY ($2::bigint[])", w.tenant(), old); err != nil {
+					return err
+				}
+			}
+			if err := w.exec(ctx, "UPDATE "+schema+updateRowsSQL, changed); err != nil {
+				return err
+			}
+		}
+		if len(fresh) > 0 {
+			if err := w.exec(ctx, "INSERT INTO "+schema+insertRowsSQL, fresh); err != nil {
+				if sqlState(err) == "23505" {
+					return errCollision
+				}
+				return err
+			}
+		}
+		if err := w.indexRows(ctx, schema, append(fresh, changed...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shade gives a client-chosen id its own row where a row that the caller cannot
+// see bears the id already: she may not learn that it is in use.
+func (w *write) shade(ctx context.Context, r *row) error {
+	return w.tx.QueryRow(ctx, "SELECT COALESCE(max(shadow) + 1, 0) FROM "+r.schema+".resource WHERE tenant = $1 AND type = $2 AND id = $3",
+		w.tenant(), r.c.Ref.Type.Code(), string(r.c.Ref.ID)).Scan(&r.shadow)
+}
+
+func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
+	n := len(rows)
+	var (
+		types, shadows, classes                                         = make([]int16, n), make([]int16, n), make([]int16, n)
+		ids                                                             = make([]string, n)
+		pks                                                             = make([]int64, n)
+		versions                                                        = make([]int32, n)
+		updated                                                         = make([]time.Time, n)
+		patients, coPatients, programs, originators, tokens, refs, body = make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n)
+	)
+	for i, r := range rows {
+		types[i], shadows[i], classes[i] = r.c.Ref.Type.Code(), r.shadow, r.class
+		ids[i], pks[i], versions[i], updated[i] = string(r.c.Ref.ID), r.pk, int32(r.version), r.updated
+		if len(r.patients) > 0 {
+			patients[i] = text(string(r.patients[0]))
+		}
+		if len(r.patients) > 1 {
+			co := make([]string, 0, len(r.patients)-1)
+			for _, p := range r.patients[1:] {
+				co = append(co, string(p))
+			}
+			coPatients[i] = text(textArray(co))
+		}
+		if len(r.programs) > 0 {
+			programs[i] = text(textArray(r.programs))
+		}
+		if r.originator != "" {
+			originators[i] = text(r.originator)
+		}
+		if r.body != nil {
+			tokens[i], refs[i] = text(intArray(w.mixed(r.c.Ref.Type.Code(), r.index.Tokens))), text(intArray(w.mixed(0, r.index.Refs)))
+			body[i] = text(string(r.body))
+		}
+	}
+	_, err := w.tx.Exec(ctx, sql, w.tenant(), types, ids, shadows, pks, versions, updated, classes, patients, coPatients, programs, originators, tokens, refs, body)
+	return err
+}
+
+func text(s string) *string { return &s }
+
+func (w *write) mixed(t int16, hashes []int64) []int64 {
+	out := make([]int64, len(hashes))
+	for i, h := range hashes {
+		out[i] = mix(w.tenant(), t, h)
+	}
+	return out
+}
+
+func (w *write) indexRows(ctx context.Context, schema string, rows []*row) error {
+	var dates, strs [][]any
+	for _, r := range rows {
+		t := r.c.Ref.Type.Code()
+		for _, d := range r.index.Dates {
+			dates = append(dates, []any{w.tenant(), t, d.Param, r.pk, d.Lo, d.Hi})
+		}
+		for _, v := range r.index.Strings {
+			strs = append(strs, []any{w.tenant(), t, v.Param, r.pk, v.Text, v.Exact})
+		}
+	}
+	if err := w.copy(ctx, schema, "resource_date", []string{"tenant", "type", "param", "pk", "lo", "hi"}, dates); err != nil {
+		return err
+	}
+	return w.copy(ctx, schema, "resource_string", []string{"tenant", "type", "param", "pk", "text", "exact"}, strs)
+}
+
+func (w *write) copy(ctx context.Context, schema, table string, columns []string, rows [][]any) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	_, err := w.tx.CopyFrom(ctx, pgx.Identifier{schema, table}, columns, pgx.CopyFromRows(rows))
+	return err
+}
