@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/logging"
+)
+
+const about = `Cloister is a FHIR R4 server for behavioral health. What a caller may not see
+is absent from every answer: psychotherapy notes and 42 CFR Part 2 records leave
+it only when policy, law and the patient's consent allow it.
+
+To try it: cloister dev`
+
+// cli is every command with its flags.
+type cli struct {
+	config.Logging
+
+	Serve   serveCmd   `cmd:"" help:"Serve the FHIR API from a PostgreSQL database."`
+	Dev     devCmd     `cmd:"" help:"Try Cloister on this machine: database, sample clinic and tokens included."`
+	Migrate migrateCmd `cmd:"" help:"Bring the database schema to the version of this program."`
+	Import  importCmd  `cmd:"" help:"Load Bundles and NDJSON files into a practice."`
+	Policy  policyCmd  `cmd:"" help:"Explain and test the access policy; needs no database."`
+	Bench   benchCmd   `cmd:"" help:"Measure this server against the raw ceiling of this machine."`
+	Version versionCmd `cmd:"" help:"Say which version this is."`
+}
+
+// Validate checks the flags that all commands share.
+func (c *cli) Validate() error { return c.Check() }
+
+// parser reads flags and the environment. A variable that is set to nothing counts as not
+// set, as container platforms cannot leave one out.
+func (c *cli) parser() *kong.Kong {
+	for _, v := range os.Environ() {
+		if name, ok := strings.CutSuffix(v, "="); ok && strings.HasPrefix(name, "CLOISTER_") {
+			_ = os.Unsetenv(name) // fails for malformed names only
+		}
+	}
+	return kong.Must(c,
+		kong.Name("cloister"),
+		kong.Description(about),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100, NoExpandSubcommands: true}),
+	)
+}
+
+// defaultFormat: machines read what a server logs, people read the rest.
+func defaultFormat(command string) logging.Format {
+	if strings.HasPrefix(command, "serve") {
+		return logging.JSON
+	}
+	return logging.Text
+}
+
+func (c *cli) log(command string) *slog.Logger {
+	format := logging.Format(c.Format)
+	if format == "" {
+		format = defaultFormat(command)
+	}
+	level, _ := c.SlogLevel() // checked when the flags were parsed
+	return logging.New(os.Stderr, format, level)
+}
+
+func complain(w io.Writer, err error) {
+	for _, line := range strings.Split(logging.Error(err), "\n") {
+		_, _ = fmt.Fprintln(w, "cloister:", line)
+	}
+}
