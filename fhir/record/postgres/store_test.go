@@ -23,7 +23,7 @@ func TestMigrationsUpDownUp(t *testing.T) {
 		if up, err := postgres.Migrate(ctx, dsn); err != nil || len(up) < 3 {
 			t.Fatalf("up: %v, %d migrations", err, len(up))
 		}
-		if _, err := postgres.MigrateDown(ctx, dsn); err != nil {
+		if _, err := postgres.MigrateTo(ctx, dsn, 0); err != nil {
 			t.Fatalf("down: %v", err)
 		}
 		conn, err := pgx.Connect(ctx, dsn)
