@@ -73,12 +73,13 @@ func (s *Store) Match(ctx context.Context, r authz.Restriction, query search.Que
 	}
 	var q statement
 	x := restrict(&q, r)
+	q.WriteString("SELECT id FROM (")
 	legs(&q, r, func(schema string) {
 		q.WriteString("SELECT r.id FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
 		x.criteria("r", schema, query.Where)
 		q.WriteString(" LIMIT 2")
 	})
-	q.WriteString(" LIMIT 2")
+	q.WriteString(") AS found LIMIT 2")
 	rows, err := s.pool(r).Query(ctx, q.String(), q.args...)
 	if err != nil {
 		return nil, failed(err)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,8 @@ import (
 
 const base = "http://localhost/fhir"
 
-// noon is the one moment of these tests: answers must not differ by the time at which they were given.
+// noon is when these tests begin. Twins count their requests from it, so that
+// answers do not differ by the moment at which they were given.
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
 func clock() time.Time { return noon }
@@ -59,22 +61,26 @@ type house struct {
 	core    *server.Core
 	handler http.Handler
 	log     *strings.Builder
+	clock   atomic.Int64 // seconds since noon: one request, one second
 }
+
+func (h *house) now() time.Time { return noon.Add(time.Duration(h.clock.Load()) * time.Second) }
 
 // newHouse starts a server on a copy of the sample clinic. wrap may replace the
 // store that the API sees, to show that a broken one is found out.
 func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store) *house {
 	t.Helper()
-	store, err := postgres.Open(context.Background(), postgres.Options{URL: dsn, Now: clock, MaxConns: 2})
+	h := &house{t: t, dsn: dsn, log: &strings.Builder{}}
+	store, err := postgres.Open(context.Background(), postgres.Options{URL: dsn, Now: h.now, MaxConns: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	core, err := server.NewCore(store, clock)
+	core, err := server.NewCore(store, h.now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{t: t, dsn: dsn, core: core, log: &strings.Builder{}}
+	h.core = core
 	var seen rest.Store = store
 	if wrap != nil {
 		seen = wrap(core)
@@ -82,7 +88,7 @@ func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store) *hou
 	h.handler, err = api.New(api.Config{
 		Base: base, Engine: core.Engine, Gate: core.Gate, Store: seen, Authenticator: personas{store}, Ready: store.Ping,
 		Version: "test", Released: noon, Deadline: time.Minute, MaxBody: 1 << 20, Upsert: true, Cursors: [32]byte{1},
-		Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: clock,
+		Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: h.now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -140,6 +146,7 @@ type answer struct {
 
 func (h *house) do(token string, c call) answer {
 	h.t.Helper()
+	h.clock.Add(1)
 	target := "http://localhost" + c.path
 	r := httptest.NewRequest(c.method, target, strings.NewReader(c.body))
 	if token != "" {
