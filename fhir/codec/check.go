@@ -176,69 +176,6 @@ func (c *checker) unused(n *element.Node) {
 	}
 }
 
-// shape checks the JSON of something that no definition covers: all that can
-// be said of it is what no FHIR JSON may have.
-func (c *checker) shape(n *element.Node, root bool) {
-	for _, f := range c.flaws[n] {
-		if f.field < 0 {
-			c.fault(outcome.Structure, f.text)
-		}
-	}
-	switch n.Kind {
-	case element.Null:
-		c.fault(outcome.Structure, "null is not allowed here; leave the element out")
-	case element.String:
-		if n.Text == "" {
-			c.fault(outcome.Structure, "an empty string is not allowed; leave the element out")
-		}
-	case element.Object:
-		if len(n.Fields) == 0 {
-			c.fault(outcome.Structure, "an empty object is not allowed; leave the element out")
-		}
-		for i, f := range n.Fields {
-			if root && f.Name == "resourceType" {
-				continue
-			}
-			c.trail.push(segment(f.Name), -1)
-			c.nameFlaw(n, i)
-			c.shape(f.Value, false)
-			c.trail.pop()
-		}
-	case element.Array:
-		if len(n.Items) == 0 {
-			c.fault(outcome.Structure, "an empty array is not allowed; leave the element out")
-		}
-		name := ""
-		if len(c.trail.segs) > 0 {
-			name = c.trail.segs[len(c.trail.segs)-1].name
-		}
-		for i, x := range n.Items {
-			c.trail.pop()
-			c.trail.push(name, i)
-			if x.Kind != element.Null { // in an array a null can be padding
-				c.shape(x, false)
-			}
-		}
-		c.trail.pop()
-		c.trail.push(name, -1)
-	}
-}
-
-// nameFlaw reports what the reader found wrong with the name of field i of n.
-func (c *checker) nameFlaw(n *element.Node, i int) bool {
-	if c.flaws == nil {
-		return false
-	}
-	found := false
-	for _, f := range c.flaws[n] {
-		if f.field == i {
-			c.fault(outcome.Structure, f.text)
-			found = true
-		}
-	}
-	return found
-}
-
 // object checks n as a value of the type d; the trail stands on it.
 func (c *checker) object(d *typeDef, n *element.Node) {
 	if n.Kind != element.Object {
@@ -275,15 +212,6 @@ func (c *checker) object(d *typeDef, n *element.Node) {
 		}
 	}
 	c.rules(d, n)
-}
-
-func (c *checker) flawed(n *element.Node, i int) bool {
-	for _, f := range c.flaws[n] {
-		if f.field == i {
-			return true
-		}
-	}
-	return false
 }
 
 // field checks field i of n.
