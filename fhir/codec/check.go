@@ -25,7 +25,8 @@ type checker struct {
 // scope is one resource with its contained ones: what #references can name.
 type scope struct {
 	contained []containedRef
-	inside    bool // we are in a contained resource
+	byID      map[string]int // the first of that id
+	inside    bool           // we are in a contained resource
 }
 
 type containedRef struct {
@@ -59,6 +60,16 @@ func (c *checker) fault(cat outcome.Category, text string) {
 }
 
 var moreIssues = outcome.Issue{Category: outcome.Unprocessable, Text: "there are more faults than are listed here"}
+
+// full says that no further fault would be listed, so that looking for more is
+// wasted on whoever sent this.
+func (c *checker) full() bool {
+	if c.entry >= 0 && c.perEntry != nil {
+		e := c.perEntry[c.entry]
+		return e != nil && len(e.Issues) > MaxIssues
+	}
+	return c.more
+}
 
 // faultAt is fault for an element below the one where the walk stands.
 func (c *checker) faultAt(name string, cat outcome.Category, text string) {
@@ -131,12 +142,16 @@ func (c *checker) resourceOf(d *typeDef, n *element.Node) {
 	}
 	outer := c.scope
 	if outer == nil || !outer.inside {
-		s := &scope{}
+		s := &scope{byID: map[string]int{}}
 		for i, x := range n.Get("contained").List() {
 			if i >= maxContained {
 				break
 			}
-			s.contained = append(s.contained, containedRef{id: x.Get("id").String(), typ: fhir.ResourceType(x.Get("resourceType").String())})
+			own := x.Get("id").String()
+			if _, again := s.byID[own]; !again {
+				s.byID[own] = i
+			}
+			s.contained = append(s.contained, containedRef{id: own, typ: fhir.ResourceType(x.Get("resourceType").String())})
 		}
 		c.scope = s
 	}
@@ -168,7 +183,7 @@ func bundleURLs(n *element.Node) map[string]fhir.ResourceType {
 // unused applies dom-3: a contained resource that nothing refers to has no meaning.
 func (c *checker) unused(n *element.Node) {
 	for i, x := range c.scope.contained {
-		if x.id != "" && !x.used {
+		if x.id != "" && !x.used && c.scope.byID[x.id] == i {
 			c.trail.push("contained", i)
 			c.fault(outcome.BusinessRule, "nothing in the resource refers to this contained resource (dom-3)")
 			c.trail.pop()
@@ -200,6 +215,9 @@ func (c *checker) object(d *typeDef, n *element.Node) {
 	}
 	var seen [maxSlots]*fieldDef
 	for i := range n.Fields {
+		if c.full() {
+			return
+		}
 		f := &n.Fields[i]
 		if d.resource && f.Name == "resourceType" && !c.flawed(n, i) {
 			continue

@@ -32,6 +32,7 @@ type reader struct {
 	depth    int
 	maxDepth int
 	badUTF8  bool
+	flawed   int
 	flaws    map[*element.Node][]flaw
 
 	nodes  []element.Node
@@ -57,6 +58,9 @@ func (r *reader) read() *element.Node {
 	r.space()
 	if r.pos < len(r.s) {
 		return r.fail("there is data after the end of the resource")
+	}
+	if r.flawed > maxFlaws {
+		return r.fail("too many names are repeated, or too many strings have characters that are not allowed")
 	}
 	return n
 }
@@ -122,7 +126,13 @@ func (r *reader) value() *element.Node {
 	}
 }
 
+// maxFlaws is how many flaws are kept; a body with more is refused as a whole.
+const maxFlaws = 10 * MaxIssues
+
 func (r *reader) mark(n *element.Node, field int, text string) {
+	if r.flawed++; r.flawed > maxFlaws {
+		return
+	}
 	if r.flaws == nil {
 		r.flaws = map[*element.Node][]flaw{}
 	}

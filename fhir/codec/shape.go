@@ -1,6 +1,8 @@
 package codec
 
 import (
+	"slices"
+
 	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/outcome"
 )
@@ -12,6 +14,9 @@ func (c *checker) shape(n *element.Node, root bool) {
 		if f.field < 0 {
 			c.fault(outcome.Structure, f.text)
 		}
+	}
+	if c.full() {
+		return
 	}
 	switch n.Kind {
 	case element.Null:
@@ -58,22 +63,22 @@ func (c *checker) nameFlaw(n *element.Node, i int) bool {
 	if c.flaws == nil {
 		return false
 	}
-	found := false
-	for _, f := range c.flaws[n] {
-		if f.field == i {
-			c.fault(outcome.Structure, f.text)
-			found = true
-		}
+	list := c.flaws[n]
+	at, found := slices.BinarySearchFunc(list, i, byField)
+	if found {
+		c.fault(outcome.Structure, list[at].text)
 	}
 	return found
 }
 
 // flawed says whether the reader found something wrong with the name of field i.
 func (c *checker) flawed(n *element.Node, i int) bool {
-	for _, f := range c.flaws[n] {
-		if f.field == i {
-			return true
-		}
+	if c.flaws == nil {
+		return false
 	}
-	return false
+	_, found := slices.BinarySearchFunc(c.flaws[n], i, byField)
+	return found
 }
+
+// byField: the reader finds the flaws of an object in the order of its fields.
+func byField(f flaw, i int) int { return f.field - i }
