@@ -149,7 +149,7 @@ func TestCrashOfThePostmasterIsRecovered(t *testing.T) {
 // process runs the test binary in one of the roles of TestMain and returns its first line.
 func process(t *testing.T, role, dir string) (*exec.Cmd, string) {
 	t.Helper()
-	cmd := exec.CommandContext(context.Background(), os.Args[0])
+	cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // this very binary
 	cmd.Env = append(os.Environ(), "CLUSTER_TEST_ROLE="+role, "CLUSTER_TEST_DIR="+dir)
 	return cmd, firstLine(t, cmd)
 }

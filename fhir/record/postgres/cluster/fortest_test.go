@@ -86,7 +86,7 @@ func TestWorksForAnOrdinaryUser(t *testing.T) {
 	}
 	dir := filepath.Dir(place(t))
 	binary := filepath.Join(dir, "cluster.test")
-	image, err := os.ReadFile(os.Args[0])
+	image, err := os.ReadFile(os.Args[0]) //nolint:gosec // this very binary
 	if err != nil {
 		t.Fatal(err)
 	}
