@@ -33,7 +33,7 @@ var shared = sync.OnceValues(func() (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Start(context.Background(), Config{Dir: dir, throwaway: true})
+	return Start(context.Background(), Config{Dir: dir, throwaway: true, unsynced: true})
 })
 
 // ForTest gives the one cluster of this test process. It is made at the first call,
