@@ -39,9 +39,10 @@ func version(info *debug.BuildInfo) string {
 	return text + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
 }
 
-// release is the version as the CapabilityStatement states it, and the moment of its commit.
+// release is the version as the CapabilityStatement states it, and the moment
+// of its commit, or of the start where the Go tool recorded none.
 func release() (number string, at time.Time) {
-	number = "devel"
+	number, at = "devel", time.Now().UTC().Truncate(time.Second)
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return number, at
@@ -51,7 +52,9 @@ func release() (number string, at time.Time) {
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.time" {
-			at, _ = time.Parse(time.RFC3339, s.Value) // zero where it is not known
+			if t, err := time.Parse(time.RFC3339, s.Value); err == nil {
+				at = t
+			}
 		}
 	}
 	return number, at
