@@ -13,6 +13,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
 
 	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/authz/oidc"
@@ -90,7 +91,7 @@ func (c *devCmd) seed(ctx context.Context, store *postgres.Store, dir string, lo
 	if err != nil {
 		return want, fmt.Errorf("dev: %w", err)
 	}
-	bar := progress(clinic.Total(want), "sample clinic")
+	bar := progress(int64(clinic.Total(want)), "sample clinic", false)
 	start, stored := time.Now(), 0
 	err = seed.Run(ctx, core, want, func(_ string, n int) {
 		stored += n
@@ -106,9 +107,11 @@ func (c *devCmd) seed(ctx context.Context, store *postgres.Store, dir string, lo
 	return want, nil
 }
 
-func progress(total int, what string) *progressbar.ProgressBar {
-	return progressbar.NewOptions(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(what),
-		progressbar.OptionShowCount(), progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true))
+// progress is a bar on the terminal, and nothing where standard error is none.
+func progress(total int64, what string, bytes bool) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(what),
+		progressbar.OptionSetVisibility(term.IsTerminal(int(os.Stderr.Fd()))), progressbar.OptionShowCount(), progressbar.OptionShowBytes(bytes),
+		progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true))
 }
 
 func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir string, db *database, store *postgres.Store, sample clinic.Config) error {

@@ -9,8 +9,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
-
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/importer"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
@@ -93,8 +91,7 @@ func (c *importCmd) Run(ctx context.Context, out io.Writer) (err error) {
 		if err != nil {
 			return fmt.Errorf("import: %w", err)
 		}
-		bar := progressbar.NewOptions64(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("importing"),
-			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true))
+		bar := progress(total, "importing", true)
 		m.Progress = bar
 		defer func() { _ = bar.Finish() }()
 	}
