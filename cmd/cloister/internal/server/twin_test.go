@@ -242,6 +242,7 @@ var nextLink = regexp.MustCompile(`"relation":\s*"next",\s*"url":\s*"([^"]+)"`)
 
 // follow compares all further pages of an answer.
 func (w *twins) follow(t *testing.T, a answer) {
+	t.Helper()
 	for range 50 {
 		m := nextLink.FindStringSubmatch(a.body)
 		if m == nil || t.Failed() {
@@ -297,6 +298,7 @@ func TestTwin(t *testing.T) {
 	queries := rounds(t, "CLOISTER_TWIN_QUERIES", 150)
 	for _, p := range clinic.Personas(sample) {
 		t.Run(p.Name, func(t *testing.T) {
+			t.Parallel()
 			w := newTwins(t, p, nil)
 			m := gather(p.Practice)
 			r := rand.New(rand.NewPCG(1, uint64(len(p.Name))))
@@ -381,6 +383,7 @@ func TestTwinFindsABrokenLeg(t *testing.T) {
 	p, _ := persona("colleague")
 	for _, leg := range []string{"total", "paging", "condition", "read"} {
 		t.Run(leg, func(t *testing.T) {
+			t.Parallel()
 			w := newTwins(t, p, func(c *server.Core) rest.Store { return leaky{c.Store, c, leg} })
 			m := gather(p.Practice)
 			r := rand.New(rand.NewPCG(2, 2))
