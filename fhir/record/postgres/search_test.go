@@ -46,6 +46,8 @@ func TestSearchParameters(t *testing.T) {
 		{"Observation", "date=ge2026-01-01&date=le2026-12-31", "o1 o2 o3"},
 		{"Observation", "_lastUpdated=2026-03-01", "o1 o2 o3"},
 		{"Observation", "_lastUpdated=lt2026-03-01", ""},
+		{"Patient", "family=anna", ""},
+		{"Patient", "given=anna", "anna"},
 		{"Patient", "name=müll", "anna"},
 		{"Patient", "name=MULL", "anna"},
 		{"Patient", "name=ller", ""},

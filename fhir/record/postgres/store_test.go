@@ -274,6 +274,44 @@ func TestPart2FlowsAlongReferences(t *testing.T) {
 	h.wantStatus("the version from before the protection", err, 404)
 }
 
+// A program that is only described, not referred to, has no workforce and no
+// consent that could name it: its record opens to neither.
+func TestPart2WithoutAProgramOpensToNobody(t *testing.T) {
+	h := clinic(t)
+	h.load("{'resourceType':'Organization','id':'hie','name':'Exchange'}")
+	ref := h.load("{'resourceType':'Observation','id':'described','status':'final','code':{'text':'x'},'subject':{'reference':'Patient/anna'},'performer':[{'reference':'#p'}],'contained':[" +
+		strings.Replace(sud, "'id':'sud'", "'id':'p'", 1) + "]}")
+	h.load(specific().String())
+	if h.sees(h.as("therapist", "TREAT", "Practitioner/dora", "sud"), ref) || h.sees(h.as("hie", "TREAT", "", "hie"), ref) {
+		t.Fatal("a Part 2 record without a program opened")
+	}
+	if !h.sees(h.as("patient", "PATRQT", "Patient/anna"), ref) {
+		t.Fatal("the patient does not see her own record (42 CFR 2.23)")
+	}
+}
+
+// Moving a record to another patient does not hand over what was written of the first.
+func TestOlderVersionsStayWithTheirPatient(t *testing.T) {
+	h := clinic(t)
+	text := strings.Replace(observation(""), "{", "{'id':'moved',", 1)
+	ref := h.load(text)
+	h.load(strings.Replace(text, "anna", "bert", 1))
+	bert := h.as("patient", "PATRQT", "Patient/bert")
+	if !h.sees(bert, ref) || h.sees(h.as("patient", "PATRQT", "Patient/anna"), ref) {
+		t.Fatal("the record is not where it was moved to")
+	}
+	_, r, err := h.plan(bert, fhir.VRead, "Observation")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.store.VRead(context.Background(), r, ref.ID, 1)
+	h.wantStatus("the version of another patient", err, 404)
+	page, err := h.store.History(context.Background(), r, ref.ID, 10, 0)
+	if err != nil || len(page.Entries) != 1 {
+		t.Fatalf("history: %d entries, %v", len(page.Entries), err)
+	}
+}
+
 func TestOrganizationBecomesProgram(t *testing.T) {
 	h := clinic(t)
 	h.load("{'resourceType':'Organization','id':'general','name':'General'}")
@@ -384,6 +422,17 @@ func TestUpsertNeverTellsThatAnIDIsTaken(t *testing.T) {
 	}
 	_, err = h.update(front, dora, upsert)
 	h.wantStatus("update of the directory by the front desk", err, 403)
+	// 42 CFR 2.33(a): consent lets a therapist outside the program read, not write.
+	tpo := specific()
+	tpo.kind, tpo.recipient, tpo.purposes = "part2-tpo", "class:treating-providers", []string{"TREAT", "HPAYMT", "HOPERAT"}
+	h.load(tpo.String())
+	h.load(encounter("e1", "sud"))
+	therapist := h.as("therapist", "TREAT", "Practitioner/dora")
+	if !h.sees(therapist, fhir.Ref{Type: "Encounter", ID: "e1"}) {
+		t.Fatal("a TPO consent does not let the treating therapist read")
+	}
+	_, err = h.update(therapist, strings.Replace(encounter("e1", "sud"), ",'serviceProvider':{'reference':'Organization/sud'}", "", 1), upsert)
+	h.wantStatus("update of what one may only read", err, 403)
 }
 
 func TestConcurrentUpdatesCountVersions(t *testing.T) {
