@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/alecthomas/kong"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -32,7 +30,8 @@ func run(args []string) int {
 	context.AfterFunc(ctx, restore)
 	command.BindTo(ctx, (*context.Context)(nil))
 	command.BindTo(os.Stdout, (*io.Writer)(nil))
-	if err := command.Run(kong.Bind(log)); err != nil {
+	command.Bind(log)
+	if err := command.Run(); err != nil {
 		complain(os.Stderr, err)
 		return 1
 	}

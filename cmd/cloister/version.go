@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"time"
 )
 
 // versionCmd says what was built.
@@ -36,4 +37,25 @@ func version(info *debug.BuildInfo) string {
 		}
 	}
 	return text + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
+}
+
+// release is the version as the CapabilityStatement states it, and the moment
+// of its commit, or of the start where the Go tool recorded none.
+func release() (number string, at time.Time) {
+	number, at = "devel", time.Now().UTC().Truncate(time.Second)
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return number, at
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		number = v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			if t, err := time.Parse(time.RFC3339, s.Value); err == nil {
+				at = t
+			}
+		}
+	}
+	return number, at
 }
