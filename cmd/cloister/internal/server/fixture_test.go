@@ -69,8 +69,9 @@ type house struct {
 func (h *house) now() time.Time { return noon.Add(time.Duration(h.clock.Load()) * time.Second) }
 
 // newHouse starts a server on a copy of the sample clinic. wrap may replace the
-// store that the API sees, to show that a broken one is found out.
-func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store) *house {
+// store that the API sees, to show that a broken one is found out; set changes
+// the configuration.
+func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store, set ...func(*api.Config)) *house {
 	t.Helper()
 	h := &house{t: t, dsn: dsn, log: &strings.Builder{}, callers: map[string]clinic.Persona{}}
 	store, err := postgres.Open(context.Background(), postgres.Options{URL: dsn, Now: h.now, MaxConns: 2})
@@ -87,12 +88,15 @@ func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store) *hou
 	if wrap != nil {
 		seen = wrap(core)
 	}
-	h.handler, err = api.New(api.Config{
+	cfg := api.Config{
 		Base: base, Engine: core.Engine, Gate: core.Gate, Store: seen, Authenticator: personas{store, h.callers}, Ready: store.Ping,
 		Version: "test", Released: noon, Deadline: time.Minute, MaxBody: 1 << 20, Upsert: true, Cursors: [32]byte{1},
 		Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: h.now,
-	})
-	if err != nil {
+	}
+	for _, f := range set {
+		f(&cfg)
+	}
+	if h.handler, err = api.New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	return h
