@@ -159,8 +159,9 @@ func (e *Engine) Authorize(_ context.Context, p Principal, i fhir.Interaction, t
 
 // Extend derives from g the grant of the same request for a further
 // interaction. It refuses what no record of the type could be open to, which
-// depends on the caller's roles, purpose and scopes alone: a line of policy that
-// covers some labels covers the unlabelled too.
+// depends on the caller's roles, purpose and scopes alone, never on what is
+// stored. A line of policy that covers some labels covers the fewest that it
+// asks for; most ask for none.
 func (e *Engine) Extend(g Grant, i fhir.Interaction, t fhir.ResourceType) (Grant, error) {
 	action, ok := ActionOf(i)
 	if !g.Valid() || !ok || !t.Valid() {
@@ -170,14 +171,20 @@ func (e *Engine) Extend(g Grant, i fhir.Interaction, t fhir.ResourceType) (Grant
 		return Grant{}, ErrDenied
 	}
 	c := g.Caller()
-	sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, 0})
-	if err != nil {
-		return Grant{}, ErrDenied.Because(err)
+	asked := []label.Set{0}
+	if p, ok := e.pdp.(interface{ Asked() []label.Set }); ok {
+		asked = append(asked, p.Asked()...)
 	}
-	if len(sets) == 0 {
-		return Grant{}, ErrDenied
+	for _, labels := range asked {
+		sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
+		if err != nil {
+			return Grant{}, ErrDenied.Because(err)
+		}
+		if len(sets) > 0 {
+			return issue.Extend(g, i), nil
+		}
 	}
-	return issue.Extend(g, i), nil
+	return Grant{}, ErrDenied
 }
 
 // Plan compiles what g's caller may reach of type t with interaction i into a

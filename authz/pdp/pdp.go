@@ -95,9 +95,19 @@ func (p *Point) Permit(q authz.Question) ([]authz.Fact, error) {
 	return c.permit(q)
 }
 
+// Asked lists the sets of labels that allow lines ask for (A! in policy.csv),
+// each once. A class of callers that is denied the unlabelled and each of these is denied all.
+func (p *Point) Asked() []label.Set {
+	if c := p.current.Load(); c != nil {
+		return slices.Clone(c.asked)
+	}
+	return nil
+}
+
 // policy is one version in force.
 type policy struct {
 	version  string
+	asked    []label.Set // never changed
 	lines    []*line
 	enforcer *casbin.Enforcer
 	kinds    map[fhir.ResourceType]uint16 // types that every line treats alike share a number
@@ -116,6 +126,11 @@ func build(src Source) (*policy, error) {
 	}
 	p := &policy{version: version(src), lines: lines, kinds: kindsOf(lines)}
 	p.cells.max, p.parts.max = maxCells, maxParts
+	for _, l := range lines {
+		if l.allow && l.labels.must != 0 && !slices.Contains(p.asked, l.labels.must) {
+			p.asked = append(p.asked, l.labels.must)
+		}
+	}
 	p.enforcer, err = newEnforcer(lines, functions(lines))
 	return p, err
 }

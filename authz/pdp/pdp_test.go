@@ -91,6 +91,36 @@ func TestPermitAgreesWithEnforceAndReference(t *testing.T) {
 	}
 }
 
+// Who is denied the unlabelled and all that lines ask for is denied everything:
+// so a caller can be refused before anything is looked up.
+func TestAskedIsTheLeastThatLinesCover(t *testing.T) {
+	p := house(t)
+	if len(p.Asked()) == 0 {
+		t.Fatal("no line of the policy asks for a label")
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		q := drawQuestion(t)
+		sets, err := p.Permit(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(sets) == 0 {
+			return
+		}
+		least := q
+		for _, least.Labels = range append([]label.Set{0}, p.Asked()...) {
+			sets, err := p.Permit(least)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(sets) > 0 {
+				return
+			}
+		}
+		t.Fatalf("%+v is permitted, and nothing less is", q)
+	})
+}
+
 // More facts never permit less; more labels never permit more, but that a note
 // of a session is its originator's because it is one.
 func TestMonotone(t *testing.T) {

@@ -1,9 +1,8 @@
 // Package policytest runs the authorization cases, which are data, against a policy.
 //
 // A case is one YAML mapping; testdata/authz holds them, and README.md there
-// explains each key. This package decides the decision part. What needs a
-// database (records, a request, what is released, recorded and found) is kept
-// as nodes for whoever runs that part.
+// explains each key. The end-to-end cases in testdata/authz/e2e need a database
+// and are run by the tests of the assembled server.
 package policytest
 
 import (
@@ -60,12 +59,6 @@ type Expect struct {
 	Decision string `yaml:"decision"` // permit or deny
 	// By is the name of a line that decides, or "-" where it is denied because no line permits it.
 	By string `yaml:"by"`
-
-	// The end-to-end part.
-	Status   int       `yaml:"status"`
-	Released yaml.Node `yaml:"released"`
-	Audit    yaml.Node `yaml:"audit"`
-	Found    yaml.Node `yaml:"found"`
 }
 
 // Case is one question with its answer.
@@ -77,10 +70,6 @@ type Case struct {
 	Facts    []string     `yaml:"facts"`
 	Action   authz.Action `yaml:"action"`
 	Expect   Expect       `yaml:"expect"`
-
-	// The end-to-end part.
-	Records yaml.Node `yaml:"records"`
-	Request yaml.Node `yaml:"request"`
 
 	File string `yaml:"-"`
 }

@@ -62,15 +62,18 @@ type house struct {
 	handler http.Handler
 	log     *strings.Builder
 	clock   atomic.Int64 // seconds since noon: one request, one second
+	reader  *pgx.Conn
+	callers map[string]clinic.Persona // callers beside the personas, by the token that names them
 }
 
 func (h *house) now() time.Time { return noon.Add(time.Duration(h.clock.Load()) * time.Second) }
 
 // newHouse starts a server on a copy of the sample clinic. wrap may replace the
-// store that the API sees, to show that a broken one is found out.
-func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store) *house {
+// store that the API sees, to show that a broken one is found out; set changes
+// the configuration.
+func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store, set ...func(*api.Config)) *house {
 	t.Helper()
-	h := &house{t: t, dsn: dsn, log: &strings.Builder{}}
+	h := &house{t: t, dsn: dsn, log: &strings.Builder{}, callers: map[string]clinic.Persona{}}
 	store, err := postgres.Open(context.Background(), postgres.Options{URL: dsn, Now: h.now, MaxConns: 2})
 	if err != nil {
 		t.Fatal(err)
@@ -85,12 +88,15 @@ func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store) *hou
 	if wrap != nil {
 		seen = wrap(core)
 	}
-	h.handler, err = api.New(api.Config{
-		Base: base, Engine: core.Engine, Gate: core.Gate, Store: seen, Authenticator: personas{store}, Ready: store.Ping,
+	cfg := api.Config{
+		Base: base, Engine: core.Engine, Gate: core.Gate, Store: seen, Authenticator: personas{store, h.callers}, Ready: store.Ping,
 		Version: "test", Released: noon, Deadline: time.Minute, MaxBody: 1 << 20, Upsert: true, Cursors: [32]byte{1},
 		Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: h.now,
-	})
-	if err != nil {
+	}
+	for _, f := range set {
+		f(&cfg)
+	}
+	if h.handler, err = api.New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -98,10 +104,16 @@ func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store) *hou
 
 // personas authenticates a persona of the sample clinic by her name; tokens
 // themselves are tested where they are read.
-type personas struct{ store *postgres.Store }
+type personas struct {
+	store *postgres.Store
+	more  map[string]clinic.Persona
+}
 
 func (a personas) Authenticate(_ context.Context, token string) (authz.Principal, error) {
-	p, ok := persona(token)
+	p, ok := a.more[token]
+	if !ok {
+		p, ok = persona(token)
+	}
 	if !ok {
 		return authz.Principal{}, outcome.New(outcome.Login, "no such persona")
 	}
