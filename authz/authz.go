@@ -104,6 +104,9 @@ type PolicyDecisionPoint interface {
 	// Permit lists the minimal sets of facts under which the answer is permit:
 	// nil means deny, one zero Fact means permit without condition. An error means deny.
 	Permit(q Question) ([]Fact, error)
+	// Asked lists the sets of labels that some lines ask for: who is denied the
+	// unlabelled and each of these is denied everything of a type.
+	Asked() []label.Set
 }
 
 // Classes is the catalogue of label classes that the store has met.
@@ -171,11 +174,7 @@ func (e *Engine) Extend(g Grant, i fhir.Interaction, t fhir.ResourceType) (Grant
 		return Grant{}, ErrDenied
 	}
 	c := g.Caller()
-	asked := []label.Set{0}
-	if p, ok := e.pdp.(interface{ Asked() []label.Set }); ok {
-		asked = append(asked, p.Asked()...)
-	}
-	for _, labels := range asked {
+	for _, labels := range append([]label.Set{0}, e.pdp.Asked()...) {
 		sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
 		if err != nil {
 			return Grant{}, ErrDenied.Because(err)

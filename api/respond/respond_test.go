@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
@@ -200,6 +201,8 @@ func held(t *testing.T) authz.Grant {
 }
 
 type nothing struct{}
+
+func (nothing) Asked() []label.Set { return nil }
 
 func (nothing) Version() string                             { return "" }
 func (nothing) Permit(authz.Question) ([]authz.Fact, error) { return nil, nil }

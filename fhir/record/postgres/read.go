@@ -2,9 +2,7 @@ package postgres
 
 import (
 	"context"
-	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloister-health/cloister/authz"
@@ -165,11 +163,4 @@ func page(found []record.Sealed, count int) record.Page {
 		p.Entries, p.More = found[:count], true
 	}
 	return p
-}
-
-// Disclosed reads the audit events of a practice since a moment, oldest first,
-// for accounting and for tests.
-func (s *Store) Disclosed(ctx context.Context, tenant int32, since time.Time) (pgx.Rows, error) {
-	rows, err := s.side.Query(ctx, "SELECT id::text, at, outcome, interaction, type, subject, purpose, policy, entities FROM audit.event WHERE tenant = $1 AND at >= $2 ORDER BY at, id", tenant, since)
-	return rows, failed(err)
 }
