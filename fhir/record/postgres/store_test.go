@@ -138,6 +138,15 @@ func TestHiddenIsAbsent(t *testing.T) {
 	if !h.sees(h.as("therapist", "TREAT", "Practitioner/dora"), ref) {
 		t.Fatal("the treating therapist does not see the record")
 	}
+	desk := h.as("front-desk", "HOPERAT", "Practitioner/emil")
+	patient := fhir.Ref{Type: "Patient", ID: "anna"}
+	if !h.sees(desk, patient) {
+		t.Fatal("the front desk does not see the practice's patients")
+	}
+	desk.Tenant = h.other
+	if h.sees(desk, patient) {
+		t.Fatal("a front desk sees another practice's patients")
+	}
 }
 
 func TestLaunchPatientNarrows(t *testing.T) {
