@@ -472,7 +472,7 @@ func TestConfigIsChecked(t *testing.T) {
 	f := newFixture(t)
 	for name, spoil := range map[string]func(*Config){
 		"Base":          func(c *Config) { c.Base = "clinic.example/fhir" },
-		"Base ":         func(c *Config) { c.Base = "https://clinic.example/fhir/" },
+		"Base/":         func(c *Config) { c.Base = "https://clinic.example/fhir/" },
 		"Engine":        func(c *Config) { c.Engine = nil },
 		"Authenticator": func(c *Config) { c.Authenticator = nil },
 		"Cursors":       func(c *Config) { c.Cursors = [32]byte{} },
@@ -483,7 +483,7 @@ func TestConfigIsChecked(t *testing.T) {
 	} {
 		c := f.server.Config
 		spoil(&c)
-		if _, err := New(c); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(name)) {
+		if _, err := New(c); err == nil || !strings.Contains(err.Error(), strings.TrimSuffix(name, "/")) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

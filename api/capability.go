@@ -35,8 +35,11 @@ func boolean(b bool) *element.Node {
 func object(pairs ...any) *element.Node {
 	n := element.NewObject()
 	for i := 0; i+1 < len(pairs); i += 2 {
-		name, value := pairs[i].(string), pairs[i+1]
-		switch v := value.(type) {
+		name, ok := pairs[i].(string)
+		if !ok {
+			panic("api: object takes name, value, name, value")
+		}
+		switch v := pairs[i+1].(type) {
 		case string:
 			n.Fields = append(n.Fields, element.Field{Name: name, Value: text(v)})
 		case *element.Node:

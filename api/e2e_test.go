@@ -141,8 +141,9 @@ func (c *clinic) want(t *testing.T, status int, x call) (http.Header, *codec.Res
 func (c *clinic) create(t *testing.T, token, resource string) string {
 	t.Helper()
 	h, _, _ := c.want(t, 201, call{method: "POST", path: "/fhir/" + typeOf(t, resource), token: token, body: resource})
-	path, ok := strings.CutPrefix(h.Get("Location"), "https://clinic.example")
-	if path, ok = strings.CutSuffix(path, "/_history/1"); !ok {
+	path, here := strings.CutPrefix(h.Get("Location"), "https://clinic.example")
+	path, first := strings.CutSuffix(path, "/_history/1")
+	if !here || !first {
 		t.Fatalf("Location: %s", h.Get("Location"))
 	}
 	return path
@@ -159,7 +160,7 @@ func typeOf(t *testing.T, resource string) string {
 
 func header(pairs ...string) http.Header {
 	h := http.Header{}
-	for i := 0; i < len(pairs); i += 2 {
+	for i := 0; i+1 < len(pairs); i += 2 {
 		h.Set(pairs[i], pairs[i+1])
 	}
 	return h

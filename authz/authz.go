@@ -46,6 +46,16 @@ func Facts() []struct {
 	return append(issue.Facts[:0:0], issue.Facts...)
 }
 
+// FactNamed gives the fact that policies call name.
+func FactNamed(name string) (f Fact, ok bool) {
+	for _, x := range issue.Facts {
+		if x.Name == name {
+			return x.Bit, true
+		}
+	}
+	return 0, false
+}
+
 // Principal is an authenticated caller, as read from a verified token.
 type Principal struct {
 	Tenant        int32

@@ -1,7 +1,6 @@
 package consent
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -251,7 +250,7 @@ func organizations(d Directive) []fhir.ID {
 			out = append(out, o.ID)
 		}
 	}
-	slices.SortFunc(out, func(a, b fhir.ID) int { return cmp.Compare(a, b) })
+	slices.Sort(out)
 	return slices.Compact(out)
 }
 

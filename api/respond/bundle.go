@@ -168,7 +168,7 @@ func (x bundle) build(m *message, rq *Request) error {
 	m.str(`{"resourceType":"Bundle","type":"`)
 	m.str(kind)
 	m.str(`"`)
-	part := messages.Get().(*message)
+	part := blank()
 	defer messages.Put(part)
 	for i := range x.entries {
 		e := &x.entries[i]

@@ -30,19 +30,19 @@ func Negotiate(accept []string, format string) (t MediaType, ok bool) {
 		return formatOf(format)
 	}
 	best := -1.0
-	any := false
+	asked := false
 	for _, field := range accept {
 		for _, item := range strings.Split(field, ",") {
 			if strings.TrimSpace(item) == "" {
 				continue
 			}
-			any = true
+			asked = true
 			if mt, q, good := accepted(item); good && q > best {
 				best, t, ok = q, mt, true
 			}
 		}
 	}
-	if !any {
+	if !asked {
 		return FHIRJSON, true
 	}
 	return t, ok

@@ -107,12 +107,21 @@ const largest = 1 << 20
 
 var messages = sync.Pool{New: func() any { return &message{body: make([]byte, 0, 4096)} }}
 
+// blank is an empty message, to be put back into messages.
+func blank() *message {
+	m, ok := messages.Get().(*message)
+	if !ok {
+		m = &message{}
+	}
+	m.reset()
+	return m
+}
+
 // Send builds the answer to rq and writes it. Where err is not nil, or resp
 // cannot be built, the answer is the OperationOutcome of that error. rq may be
 // nil where the exchange failed before there was a request.
 func Send(w http.ResponseWriter, head *Head, rq *Request, resp Response, err error) Sent {
-	m := messages.Get().(*message)
-	m.reset()
+	m := blank()
 	defer func() {
 		if cap(m.body) <= largest {
 			messages.Put(m)

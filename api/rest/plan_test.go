@@ -265,7 +265,7 @@ func TestParseTarget(t *testing.T) {
 		{"GET", "https://evil.example/Patient/1", "400"},
 		{"GET", "urn:uuid:x", "400"},
 	} {
-		got := ""
+		var got string
 		x, err := parseTarget(c.method, c.url, base)
 		if err != nil {
 			got = fmt.Sprint(outcome.Of(err).Status())

@@ -122,7 +122,7 @@ func (s *Service) match(ctx context.Context, rq *respond.Request, t fhir.Resourc
 	}
 	g, err := s.engine.Extend(rq.Grant, fhir.SearchType, t)
 	if err != nil {
-		return nil, nil // who may find nothing of that type meets nothing
+		return nil, nil //nolint:nilerr // who may find nothing of that type meets nothing
 	}
 	r, err := s.engine.Plan(ctx, g, fhir.SearchType, t)
 	if err != nil {

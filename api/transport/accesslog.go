@@ -54,7 +54,7 @@ func (t *transport) log(x *Exchange, s respond.Sent, start time.Time) {
 	}
 	if s.Err != nil && level == slog.LevelError {
 		attrs = append(attrs, slog.String("error", reason(s.Err)))
-		var p *Panic
+		var p *PanicError
 		if errors.As(s.Err, &p) {
 			attrs = append(attrs, slog.String("stack", string(p.Stack)))
 		}

@@ -41,8 +41,8 @@ func (x *Exchange) Body() ([]byte, error) {
 }
 
 func unread(err error) error {
-	var max *http.MaxBytesError
-	if errors.As(err, &max) {
+	var tooMany *http.MaxBytesError
+	if errors.As(err, &tooMany) {
 		return outcome.New(outcome.TooLong, "the body is larger than this server takes: split it").Because(err)
 	}
 	return outcome.New(outcome.Invalid, "the body could not be read to its end").Because(err)

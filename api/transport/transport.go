@@ -104,7 +104,7 @@ func (t *transport) exchange(next echo.HandlerFunc) echo.HandlerFunc {
 func (t *transport) run(x *Exchange, next echo.HandlerFunc) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &Panic{Kind: fmt.Sprintf("%T", p), Stack: debug.Stack()}
+			err = &PanicError{Kind: fmt.Sprintf("%T", p), Stack: debug.Stack()}
 		}
 	}()
 	r := x.Request()
@@ -151,10 +151,10 @@ func classify(err error) error {
 	return err
 }
 
-// Panic is a panic that was caught. It holds the type of the panic's value and never the value.
-type Panic struct {
+// PanicError is a panic that was caught. It holds the type of the panic's value and never the value.
+type PanicError struct {
 	Kind  string
 	Stack []byte // function names and code positions
 }
 
-func (p *Panic) Error() string { return "panic of type " + p.Kind }
+func (p *PanicError) Error() string { return "panic of type " + p.Kind }

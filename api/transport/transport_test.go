@@ -32,7 +32,7 @@ func serve(t *testing.T, a authenticate, r *http.Request, h func(*Exchange) erro
 	t.Helper()
 	e := echo.New()
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	Use(e, Config{Authenticator: a, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: func() time.Time { return now },
+	Use(e, Config{Authenticator: a, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now },
 		Deadline: time.Hour, MaxBody: 10})
 	e.POST("/x", func(c echo.Context) error {
 		x, err := Of(c)
@@ -165,10 +165,10 @@ func TestClassify(t *testing.T) {
 
 func TestPanicHoldsNoValue(t *testing.T) {
 	tr := &transport{}
-	x := &Exchange{Context: echo.New().NewContext(httptest.NewRequest("GET", "/", nil), nil)}
+	x := &Exchange{Context: echo.New().NewContext(httptest.NewRequest(http.MethodGet, "/", nil), nil)}
 	tr.Open = map[string]bool{"/": true}
 	err := tr.run(x, func(echo.Context) error { panic("canary") })
-	var p *Panic
+	var p *PanicError
 	if !errors.As(err, &p) || strings.Contains(reason(err)+string(p.Stack), "canary") || !strings.Contains(string(p.Stack), "TestPanicHoldsNoValue") {
 		t.Errorf("%v %s", err, p.Stack)
 	}

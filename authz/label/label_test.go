@@ -191,6 +191,7 @@ func node(v any) *element.Node {
 }
 
 func classify(t testing.TB, text string) label.Set {
+	t.Helper()
 	n := tree(t, text)
 	return label.Classify(label.Content{Type: fhir.ResourceType(n.Get("resourceType").String()), Codings: label.Codings(n)})
 }

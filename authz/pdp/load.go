@@ -296,20 +296,13 @@ func parseFacts(field string, allow bool, fault func(string, ...any)) (t factTer
 	if allow {
 		sep = "+"
 	}
-next:
 	for _, n := range alternatives(field, sep, fault) {
-		for _, x := range authz.Facts() {
-			if x.Name != n {
-				continue
-			}
-			if allow {
-				t.need |= x.Bit
-			} else {
-				t.unless = append(t.unless, x.Bit)
-			}
-			continue next
-		}
-		if n != "" {
+		switch f, ok := authz.FactNamed(n); {
+		case ok && allow:
+			t.need |= f
+		case ok:
+			t.unless = append(t.unless, f)
+		case n != "":
 			fault("unknown fact %q", n)
 		}
 	}

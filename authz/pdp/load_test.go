@@ -1,9 +1,10 @@
 package pdp
 
 import (
-	"github.com/cloister-health/cloister/authz"
 	"strings"
 	"testing"
+
+	"github.com/cloister-health/cloister/authz"
 )
 
 const okLine = "p, therapist, TREAT, read, Patient, PSY, treating, allow, ok"

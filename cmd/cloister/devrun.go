@@ -177,8 +177,8 @@ func offered(people []clinic.Persona) []issuer.Persona {
 	out := make([]issuer.Persona, 0, len(people))
 	for _, p := range people {
 		x := issuer.Persona{Name: p.Name, About: p.Description, Claims: claims(p.Claims)}
-		if len(p.Requests) > 0 {
-			x.Try = p.Requests[0].Path
+		for _, rq := range p.Requests {
+			x.Try = append(x.Try, issuer.Request{Path: rq.Path, Expect: rq.Expect})
 		}
 		out = append(out, x)
 	}

@@ -57,15 +57,12 @@ func (c *policyExplainCmd) Validate() error {
 }
 
 func (c *policyExplainCmd) facts() (held authz.Fact, err error) {
-next:
 	for _, name := range c.Facts {
-		for _, f := range authz.Facts() {
-			if f.Name == name {
-				held |= f.Bit
-				continue next
-			}
+		f, ok := authz.FactNamed(name)
+		if !ok {
+			return 0, fmt.Errorf("--fact is %q: set it to self, proxy, treating, program, originator or consent", name)
 		}
-		return 0, fmt.Errorf("--fact is %q: set it to self, proxy, treating, program, originator or consent", name)
+		held |= f
 	}
 	return held, nil
 }

@@ -161,7 +161,7 @@ func (c *checker) resourceOf(d *typeDef, n *element.Node) {
 	}
 	c.object(d, n)
 	if c.scope != outer {
-		c.unused(n)
+		c.unused()
 	}
 	c.scope, c.fullURLs = outer, urls
 }
@@ -181,7 +181,7 @@ func bundleURLs(n *element.Node) map[string]fhir.ResourceType {
 }
 
 // unused applies dom-3: a contained resource that nothing refers to has no meaning.
-func (c *checker) unused(n *element.Node) {
+func (c *checker) unused() {
 	for i, x := range c.scope.contained {
 		if x.id != "" && !x.used && c.scope.byID[x.id] == i {
 			c.trail.push("contained", i)

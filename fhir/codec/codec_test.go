@@ -109,7 +109,7 @@ func TestParseRefuses(t *testing.T) {
 		"open object":          {`{"resourceType":"Patient"`, []string{"400 Patient ~ ends inside"}},
 		"too deep":             {deep, []string{"400 Patient.extension[0]" + strings.Repeat(".extension[0]", 31) + " ~ more than 64 levels"}},
 		"no type":              {`{"id":"x"}`, []string{"400 Resource.resourceType ~ missing"}},
-		"unknown type":         {`{"resourceType":"Pateint","x":{}}`, []string{"400 Resource.resourceType ~ not a resource type", "400 Resource.x ~ empty object"}},
+		"unknown type":         {`{"resourceType":"Patientt","x":{}}`, []string{"400 Resource.resourceType ~ not a resource type", "400 Resource.x ~ empty object"}},
 		"abstract type":        {`{"resourceType":"DomainResource"}`, []string{"400 Resource.resourceType"}},
 		"data type":            {`{"resourceType":"HumanName"}`, []string{"400 Resource.resourceType"}},
 		"duplicate":            {`{"resourceType":"Patient","birthDate":"1980","birthDate":"1990"}`, []string{"400 Patient.birthDate ~ twice"}},

@@ -11,14 +11,15 @@ import (
 	"github.com/google/fhir/go/jsonformat"
 
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/codec/internal/shareddata"
 	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/internal/shareddata"
 )
 
 // The other validator: google/fhir with its own checks on. Two programs that
 // were written apart seldom make the same mistake; wherever they disagree, one
 // of them is wrong, and the golden file says which and why.
 func oracle(t testing.TB) func([]byte) error {
+	t.Helper()
 	u, err := jsonformat.NewUnmarshaller("UTC", fhirversion.R4)
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +177,7 @@ var mutations = []mutation{
 		at(func(_ *element.Node, s site) bool { return s.contained && refers(s) }, toOtherType)},
 	{"reference to a type that does not exist", "google/fhir takes a relative reference of unknown type for an arbitrary URI", at(func(_ *element.Node, s site) bool {
 		return s.owner.meaning == isReference && s.e.json == "reference"
-	}, toText("Pateint/1"))},
+	}, toText("Patientt/1"))},
 	{"dangling fragment", "google/fhir does not look for the contained resource", at(func(_ *element.Node, s site) bool {
 		return s.owner.meaning == isReference && s.e.json == "reference"
 	}, toText("#nobody"))},
@@ -259,19 +260,21 @@ func acceptedByOracle(err error) string {
 func TestOracle(t *testing.T) {
 	check := oracle(t)
 	var lines []string
-	sample := map[string]shareddata.File{} // the smallest example of each type
-	all := map[string]shareddata.File{}
-	for _, f := range shareddata.Archive(t, "fhir-r4-examples.tar.xz") {
-		r, ours := Parse(f.Body)
-		theirs := check(f.Body)
+	sample := map[string]file{} // the smallest example of each type
+	all := map[string]file{}
+	dir := shareddata.Open(t, shareddata.Examples)
+	for _, name := range shareddata.Files(t, dir) {
+		f := file{name, shareddata.Read(t, dir, name)}
+		r, ours := Parse(f.body)
+		theirs := check(f.body)
 		switch {
 		case ours == nil && theirs != nil:
-			lines = append(lines, fmt.Sprintf("as published: only google/fhir refuses %s: %s", f.Name, refusedByOracle(theirs)))
+			lines = append(lines, fmt.Sprintf("as published: only google/fhir refuses %s: %s", f.name, refusedByOracle(theirs)))
 		case ours != nil && theirs == nil:
-			lines = append(lines, fmt.Sprintf("as published: only we refuse %s: %s", f.Name, acceptedByOracle(ours)))
+			lines = append(lines, fmt.Sprintf("as published: only we refuse %s: %s", f.name, acceptedByOracle(ours)))
 		case ours == nil:
-			all[f.Name] = f
-			if old, ok := sample[string(r.Type)]; !ok || len(f.Body) < len(old.Body) {
+			all[f.name] = f
+			if old, ok := sample[string(r.Type)]; !ok || len(f.body) < len(old.body) {
 				sample[string(r.Type)] = f
 			}
 		}
@@ -290,8 +293,13 @@ func TestOracle(t *testing.T) {
 	}
 }
 
+type file struct {
+	name string
+	body []byte
+}
+
 // mutated breaks each resource in every way and lists the disagreements.
-func mutated(t *testing.T, check func([]byte) error, resources map[string]shareddata.File) []string {
+func mutated(t *testing.T, check func([]byte) error, resources map[string]file) []string {
 	t.Helper()
 	names := make([]string, 0, len(resources))
 	for name := range resources {
@@ -303,8 +311,8 @@ func mutated(t *testing.T, check func([]byte) error, resources map[string]shared
 		var files []string
 		applied := 0
 		for _, name := range names {
-			file := resources[name].Name
-			r := mustParse(t, string(resources[name].Body))
+			file := resources[name].name
+			r := mustParse(t, string(resources[name].body))
 			text, ok := m.apply(r.Root, sites(r.Root))
 			if !ok {
 				continue
@@ -352,12 +360,12 @@ func TestOracleOnOwnResources(t *testing.T) {
 		"HealthcareService": `{"resourceType":"HealthcareService","availableTime":[{"daysOfWeek":["mon"],"availableStartTime":"08:00:00"}]}`,
 	}
 	check := oracle(t)
-	files := map[string]shareddata.File{}
+	files := map[string]file{}
 	for name, body := range own {
 		if err := check([]byte(body)); err != nil {
 			t.Fatal(name, err)
 		}
-		files[name] = shareddata.File{Name: name, Body: []byte(body)}
+		files[name] = file{name, []byte(body)}
 	}
 	golden(t, "oracle-own.golden", "# Where the validator and google/fhir v0.7.4 disagree on resources of our own with one fault put in.\n",
 		mutated(t, check, files))

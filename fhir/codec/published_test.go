@@ -2,12 +2,13 @@ package codec
 
 import (
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/cloister-health/cloister/fhir/codec/internal/shareddata"
+	"github.com/cloister-health/cloister/fhir/internal/shareddata"
 	"github.com/cloister-health/cloister/fhir/outcome"
 )
 
@@ -72,59 +73,58 @@ func summary(err error) string {
 	return strings.Join(out, "; ")
 }
 
-func refusals(t *testing.T, files []shareddata.File) []string {
+func refusals(t *testing.T, dir fs.FS) []string {
 	t.Helper()
 	var out []string
-	for _, f := range files {
-		r, err := Parse(f.Body)
+	for _, name := range shareddata.Files(t, dir) {
+		body := shareddata.Read(t, dir, name)
+		r, err := Parse(body)
 		if err != nil {
-			out = append(out, f.Name+"\t"+summary(err))
+			out = append(out, name+"\t"+summary(err))
 			continue
 		}
-		roundTrip(t, r, f.Body)
+		roundTrip(t, r, body)
 	}
 	return out
 }
 
 func TestOfficialExamples(t *testing.T) {
-	files := shareddata.Archive(t, "fhir-r4-examples.tar.xz")
-	if len(files) < 400 {
-		t.Fatalf("only %d examples", len(files))
+	dir := shareddata.Open(t, shareddata.Examples)
+	if n := len(shareddata.Files(t, dir)); n < 400 {
+		t.Fatalf("only %d examples", n)
 	}
 	golden(t, "examples.golden", `# Official R4 examples that are refused, with the rule of R4 that they break:
 # txt-2 asks of a narrative to have content; the others refer to a type that the
 # StructureDefinition does not list for that element.
-`, refusals(t, files))
+`, refusals(t, dir))
 }
 
 func TestBehavioralHealthExamples(t *testing.T) {
 	golden(t, "us-bhp.golden", `# Examples of the US Behavioral Health Profiles that are refused. They were converted from XML: decimals and
 # integers became strings, comments became fhir_comments; others have a date where an instant is due, a code with
 # blanks at its ends.
-`, refusals(t, shareddata.Archive(t, "us-bhp-examples.tar.xz")))
+`, refusals(t, shareddata.Open(t, shareddata.BehavioralHealth)))
 }
 
 // The synthetic patients are accepted as they are: three of them and the two Bundles of organizations and
 // practitioners, or all with CLOISTER_SLOW_TESTS set.
 func TestSyntheticPatients(t *testing.T) {
-	names, err := filepath.Glob(filepath.Join(shareddata.Folder(t), "synthea-120", "*.json.bz2"))
-	if err != nil || len(names) == 0 {
-		t.Skip("no synthetic patients here")
-	}
+	dir := shareddata.Open(t, shareddata.Synthea)
+	names := shareddata.Files(t, dir)
 	if os.Getenv("CLOISTER_SLOW_TESTS") == "" {
 		names = names[:min(5, len(names))]
 	}
 	count := 0
 	for _, name := range names {
-		body := shareddata.Bzip2(t, name)
+		body := shareddata.Read(t, dir, name)
 		r, err := ParseLimited(body, Limits{Bytes: 64 << 20})
 		if err != nil {
-			t.Errorf("%s: %s", filepath.Base(name), summary(err))
+			t.Errorf("%s: %s", name, summary(err))
 			continue
 		}
 		for _, e := range r.Entries() {
 			if e.Resource == nil || e.Path == "" {
-				t.Fatalf("%s: an entry without a resource", filepath.Base(name))
+				t.Fatalf("%s: an entry without a resource", name)
 			}
 			count++
 			if !e.Resource.Type.Valid() {
@@ -135,8 +135,11 @@ func TestSyntheticPatients(t *testing.T) {
 			roundTrip(t, r, body)
 		}
 		if r.BundleType() == "transaction" && len(r.References()) == 0 {
-			t.Errorf("%s: no references", filepath.Base(name))
+			t.Errorf("%s: no references", name)
 		}
+	}
+	if count == 0 {
+		t.Error("no synthetic patients")
 	}
 	t.Logf("%d resources of %d Bundles", count, len(names))
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 )
 
-//go:generate sh -c "go run ./internal/tablegen \"$FHIR_R4_DEFINITIONS\" > r4.table"
+//go:generate sh -c "go run ./internal/tablegen \"$CLOISTER_R4_DEFINITIONS\" > r4.table"
 
 //go:embed r4.table
 var tableText string

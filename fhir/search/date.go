@@ -19,7 +19,7 @@ func Instants(s string) (lo, hi time.Time, ok bool) {
 	r := reader{s: s}
 	year := r.digits(4)
 	if r.bad || year == 0 {
-		return
+		return time.Time{}, time.Time{}, false
 	}
 	date := func(y, m, d int) time.Time { return time.Date(y, time.Month(m), d, 0, 0, 0, 0, time.UTC) }
 	if r.done() {
@@ -28,7 +28,7 @@ func Instants(s string) (lo, hi time.Time, ok bool) {
 	r.expect('-')
 	month := r.digits(2)
 	if r.bad || month < 1 || month > 12 {
-		return
+		return time.Time{}, time.Time{}, false
 	}
 	if r.done() {
 		return bounded(date(year, month, 1), date(year, month+1, 1))
@@ -36,7 +36,7 @@ func Instants(s string) (lo, hi time.Time, ok bool) {
 	r.expect('-')
 	day := r.digits(2)
 	if r.bad || day < 1 || date(year, month, day).Day() != day {
-		return
+		return time.Time{}, time.Time{}, false
 	}
 	if r.done() {
 		return bounded(date(year, month, day), date(year, month, day+1))

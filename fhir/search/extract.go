@@ -147,7 +147,7 @@ func (x *extraction) contact(system, value string) {
 }
 
 func (x *extraction) reference(l leaf, n *element.Node) {
-	literal := ""
+	var literal string
 	switch l {
 	case leafReference:
 		literal = n.Get("reference").String()

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/internal/r4data"
+	"github.com/cloister-health/cloister/fhir/internal/shareddata"
 )
 
 func TestExtractHashes(t *testing.T) {
@@ -304,17 +304,14 @@ func TestExtractOddShapes(t *testing.T) {
 }
 
 func TestExtractOfficialExamples(t *testing.T) {
-	folder := shared(t, r4data.Examples)
-	names, err := fs.Glob(folder, "*.json")
-	if err != nil || len(names) == 0 {
-		t.Fatal("no examples", err)
+	folder := shareddata.Open(t, shareddata.Examples)
+	names := shareddata.Files(t, folder)
+	if len(names) == 0 {
+		t.Fatal("no examples")
 	}
 	var tokens, refs, dates, texts int
 	for _, name := range names {
-		b, err := fs.ReadFile(folder, name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := shareddata.Read(t, folder, name)
 		if !json.Valid(b) {
 			t.Fatalf("%s is no JSON", name)
 		}

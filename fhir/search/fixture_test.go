@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"strings"
 	"testing"
 
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/element"
-	"github.com/cloister-health/cloister/fhir/internal/r4data"
 )
 
 // read makes the tree of a JSON text.
@@ -46,7 +44,7 @@ func readNode(d *json.Decoder) (*element.Node, error) {
 				if err != nil {
 					return nil, err
 				}
-				name = key.(string)
+				name, _ = key.(string) // what stands before a colon is nothing else
 			}
 			x, err := readNode(d)
 			if err != nil {
@@ -76,19 +74,6 @@ func readNode(d *json.Decoder) (*element.Node, error) {
 
 func typeOf(n *element.Node) fhir.ResourceType {
 	return fhir.ResourceType(n.Get("resourceType").String())
-}
-
-// shared opens a set of official files, or skips the test.
-func shared(t testing.TB, set string) fs.FS {
-	t.Helper()
-	dir, err := r4data.Open(set)
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 const observation = `{

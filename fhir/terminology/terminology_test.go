@@ -14,7 +14,7 @@ func TestSystemOf(t *testing.T) {
 		"http://hl7.org/fhir/sid/ICD-10-CM":                             ICD10CM,
 		"HTTP://HL7.ORG/fhir/sid/icd-10-cm":                             ICD10CM,
 		"http://hl7.org/fhir/sid/icd-10-cm|2024":                        ICD10CM,
-		" http://hl7.org/fhir/sid/icd-10-cm ":                           ICD10CM,
+		" http://hl7.org/fhir/sid/icd-10-cm ":                           ICD10CM, //nolint:gocritic // the blanks are what this line tries
 		"urn:oid:2.16.840.1.113883.6.90":                                ICD10CM,
 		"2.16.840.1.113883.6.90":                                        ICD10CM,
 		"http://hl7.org/fhir/sid/icd-10":                                ICD10CM,

@@ -84,15 +84,12 @@ func (c Case) Question() (authz.Question, authz.Fact, error) {
 		}
 	}
 	var facts authz.Fact
-next:
 	for _, name := range c.Facts {
-		for _, f := range authz.Facts() {
-			if f.Name == name {
-				facts |= f.Bit
-				continue next
-			}
+		f, ok := authz.FactNamed(name)
+		if !ok {
+			return q, 0, fmt.Errorf("unknown fact %q", name)
 		}
-		return q, 0, fmt.Errorf("unknown fact %q", name)
+		facts |= f
 	}
 	return q, facts, nil
 }

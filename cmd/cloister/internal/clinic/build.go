@@ -1,7 +1,6 @@
 package clinic
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/cloister-health/cloister/fhir"
@@ -50,8 +49,8 @@ func decimal(name, literal string) field {
 	return field{Name: name, Value: &element.Node{Kind: element.Number, Text: literal}}
 }
 
-func boolean(name string, v bool) field {
-	return field{Name: name, Value: &element.Node{Kind: element.Bool, Text: strconv.FormatBool(v)}}
+func yes(name string) field {
+	return field{Name: name, Value: &element.Node{Kind: element.Bool, Text: "true"}}
 }
 
 func nest(name string, fields ...field) field {

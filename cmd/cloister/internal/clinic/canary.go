@@ -2,6 +2,7 @@ package clinic
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"regexp"
 	"strconv"
@@ -118,11 +119,8 @@ func plantText(name string, path []byte, n *element.Node) {
 	}
 	var token [21]byte
 	copy(token[:], "CNRY-")
-	h := xxhash.Sum64(path)
 	var sum [8]byte
-	for i := range sum {
-		sum[i] = byte(h >> (56 - 8*i))
-	}
+	binary.BigEndian.PutUint64(sum[:], xxhash.Sum64(path))
 	hex.Encode(token[5:], sum[:])
 	switch name {
 	case "div":

@@ -157,7 +157,7 @@ func (c *chart) claim(v visit, n int, kind code, d diagnosis) {
 		reference("provider", v.program.org),
 		conceptField("priority", "Normal", code{terminology + "processpriority", "normal", "Normal"}),
 		list("diagnosis", object(number("sequence", 1), conceptField("diagnosisCodeableConcept", d.display, code{icd10cm, d.icd, d.display}))),
-		list("insurance", object(number("sequence", 1), boolean("focal", true), reference("coverage", c.coverage))),
+		list("insurance", object(number("sequence", 1), yes("focal"), reference("coverage", c.coverage))),
 		list("item", object(number("sequence", 1), list("diagnosisSequence", element.NewNumber(1)),
 			conceptField("productOrService", kind.display, kind), str("servicedDate", date(v.start)),
 			money("unitPrice"), money("net"), references("encounter", v.encounter))),

@@ -49,7 +49,7 @@ func (c *chart) consent(d directive) {
 		nest("sourceAttachment", str("contentType", "application/pdf"), str("title", title)),
 		list("policy", object(str("authority", "https://www.samhsa.gov"), str("uri", "https://www.ecfr.gov/current/title-42/part-2"))),
 		conceptField("policyRule", "Disclosure with the patient's consent only", code{actCode, "OPTIN", "Opt in"}),
-		list("verification", object(boolean("verified", true), reference("verifiedWith", c.self),
+		list("verification", object(yes("verified"), reference("verifiedWith", c.self),
 			str("verificationDate", instant(signed.Add(15*time.Hour))))),
 		nest("provision", str("type", "permit"),
 			nest("period", str("start", date(signed)), str("end", date(end))),

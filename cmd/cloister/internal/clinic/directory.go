@@ -45,24 +45,24 @@ func (s *site) directory(first bool, staff []Staff) Batch {
 func (b *shelf) organizations() {
 	provider := code{terminology + "organization-type", "prov", "Provider of care"}
 	department := code{terminology + "organization-type", "dept", "Department of a provider"}
-	b.put(b.practice, boolean("active", true),
+	b.put(b.practice, yes("active"),
 		list("type", concept("Practice", provider)),
 		str("name", b.Name), phone("+1-555-0100"), list("address", b.address("1 "+streets[0], 0)))
-	b.put(b.general.org, boolean("active", true),
+	b.put(b.general.org, yes("active"),
 		list("type", concept("General mental-health program", department)),
 		str("name", b.Name+" General Program"), reference("partOf", b.practice))
 	b.location(b.general, "Outpatient rooms", "12 "+streets[1])
 	if b.SUD {
-		b.put(b.sud.org, boolean("active", true),
+		b.put(b.sud.org, yes("active"),
 			list("type", concept("Substance use disorder program", department,
 				code{fhir.OrganizationKind, "part2-program", "Program under 42 CFR part 2"})),
 			str("name", b.Name+" Recovery Program"), reference("partOf", b.practice))
 		b.location(b.sud, "Recovery rooms", "40 "+streets[4])
-		b.put(b.hie, boolean("active", true),
+		b.put(b.hie, yes("active"),
 			list("type", concept("Health information exchange", code{terminology + "organization-type", "other", "Other organization"})),
 			str("name", "Tri-County Health Exchange"))
 	}
-	b.put(b.payer, boolean("active", true),
+	b.put(b.payer, yes("active"),
 		list("type", concept("Payer", code{terminology + "organization-type", "pay", "Payer of claims"})),
 		str("name", "Meridian Mutual Health Plan"))
 }
@@ -101,12 +101,12 @@ func (b *shelf) staff(m Staff) {
 	full := m.Given + " " + m.Family
 	b.put(m.ref(),
 		list("identifier", object(str("system", "https://cloister.health/fhir/sid/"+b.Slug+"/staff"), str("value", m.Key))),
-		boolean("active", true),
+		yes("active"),
 		list("name", object(str("use", "official"), str("text", full), str("family", m.Family), strs("given", m.Given),
 			suffix(m.Credential))),
 		str("gender", m.Gender))
 	b.put(fhir.Ref{Type: "PractitionerRole", ID: m.PractitionerRole},
-		boolean("active", true),
+		yes("active"),
 		nest("period", str("start", date(days(b.Now, -1200)))),
 		reference("practitioner", m.ref()), reference("organization", m.home.org),
 		list("code", concept(m.Role, roleCodes[m.Role])),
@@ -126,7 +126,7 @@ func suffix(credential string) field {
 // schedule gives a clinician one Schedule for the coming four weeks and two
 // free Slots in it.
 func (b *shelf) schedule(m Staff) {
-	s := b.put(b.ref("Schedule", "staff/"+m.Key), boolean("active", true),
+	s := b.put(b.ref("Schedule", "staff/"+m.Key), yes("active"),
 		references("actor", m.ref(), m.home.place),
 		period("planningHorizon", b.Now, days(b.Now, 28)),
 		str("comment", "Sessions of 50 minutes"))

@@ -56,12 +56,12 @@ func (b *shelf) questionnaire(q instrument) fhir.Ref {
 		}
 		items = append(items, object(str("linkId", it.loinc),
 			list("code", code{system: loinc, code: it.loinc}.coding()),
-			str("text", it.topic), str("type", "choice"), boolean("required", true),
+			str("text", it.topic), str("type", "choice"), yes("required"),
 			list("answerOption", options...)))
 	}
 	items = append(items, object(str("linkId", q.total),
 		list("code", code{system: loinc, code: q.total}.coding()),
-		str("text", "Total"), str("type", "integer"), boolean("readOnly", true)))
+		str("text", "Total"), str("type", "integer"), yes("readOnly")))
 	return b.put(b.ref("Questionnaire", q.key),
 		str("url", q.canonical()), str("title", q.title), str("status", "active"),
 		strs("subjectType", "Patient"), list("code", code{system: loinc, code: q.code}.coding()),

@@ -2,6 +2,7 @@ package clinic
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -53,7 +54,7 @@ func TestPersonasReferToWhatExists(t *testing.T) {
 			}
 			for _, r := range p.Requests {
 				u, err := url.Parse(r.Path)
-				if err != nil || r.Method != "GET" || r.Expect == "" || r.Status == 0 || strings.ContainsAny(r.Path, "| '\"") {
+				if err != nil || r.Method != http.MethodGet || r.Expect == "" || r.Status == 0 || strings.ContainsAny(r.Path, "| '\"") {
 					t.Errorf("%s: request %+v", p.Name, r)
 					continue
 				}

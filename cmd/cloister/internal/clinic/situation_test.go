@@ -252,7 +252,7 @@ func TestTreatingClinicians(t *testing.T) {
 // TestSituations names what a clinic of the default size must hold.
 func TestSituations(t *testing.T) {
 	harbor, lakeside := archives(t, sample())
-	member := func(patient int, key string) func(*element.Node) bool {
+	member := func(key string) func(*element.Node) bool {
 		return func(team *element.Node) bool {
 			return slices.ContainsFunc(team.Get("participant").List(), func(p *element.Node) bool {
 				return p.Get("member").Get("reference").String() == harbor.member(key).ref().String() && p.Get("period").Get("end") == nil
@@ -281,8 +281,8 @@ func TestSituations(t *testing.T) {
 		count(string(k), harbor.chartOf(featuredNotes, k, nil), 1, many)
 	}
 	count("two teams", harbor.chartOf(featuredTPO, "CareTeam", nil), 2, 2)
-	count("therapist/0 treats the TPO patient", harbor.chartOf(featuredTPO, "CareTeam", member(featuredTPO, "therapist/0")), 1, 1)
-	count("therapist/2 treats the patient of both programs", harbor.chartOf(featuredBoth, "CareTeam", member(featuredBoth, "therapist/2")), 1, 1)
+	count("therapist/0 treats the TPO patient", harbor.chartOf(featuredTPO, "CareTeam", member("therapist/0")), 1, 1)
+	count("therapist/2 treats the patient of both programs", harbor.chartOf(featuredBoth, "CareTeam", member("therapist/2")), 1, 1)
 	count("buprenorphine", harbor.chartOf(featuredSpecific, "MedicationRequest", withCode(rxnorm, "1819")), 1, many)
 	count("naltrexone", harbor.chartOf(featuredRevoked, "MedicationRequest", withCode(rxnorm, "7243")), 1, many)
 	count("drug screens", harbor.chartOf(featuredSpecific, "Observation", withCode(loinc, "3414-0")), 3, many)
@@ -290,7 +290,7 @@ func TestSituations(t *testing.T) {
 	count("alcohol dependence", harbor.chartOf(featuredSilent, "Condition", withCode(icd10cm, "F10.20")), 1, 1)
 	count("alcohol misuse noted outside the program", harbor.chartOf(featuredTrainee, "Condition", withCode(icd10cm, "F10.10")), 1, 1)
 	count("trainee and supervisor treat", harbor.chartOf(featuredTrainee, "CareTeam", func(r *element.Node) bool {
-		return member(featuredTrainee, "trainee/0")(r) && member(featuredTrainee, "supervisor/0")(r) && !member(featuredTrainee, "therapist/1")(r)
+		return member("trainee/0")(r) && member("supervisor/0")(r) && !member("therapist/1")(r)
 	}), 1, 1)
 	count("the one who handed over", harbor.chartOf(featuredTrainee, "CareTeam", func(r *element.Node) bool {
 		return slices.Contains(local(t, r), harbor.member("therapist/1").ref())

@@ -44,8 +44,14 @@ type Claims struct {
 type Persona struct {
 	Name  string // one word, such as "therapist": the parameter of the token endpoint
 	About string // one sentence
-	Try   string // a path below the base URL that shows what this persona can do, such as "/Patient"
+	Try   []Request
 	Claims
+}
+
+// Request is one GET that shows what a persona can do, and what not.
+type Request struct {
+	Path   string // below the base URL, such as "/Patient"
+	Expect string // what to look for in the answer
 }
 
 // Config says who the issuer is.

@@ -13,20 +13,27 @@ var page = template.Must(template.New("personas").Parse(`<!DOCTYPE html>
 <meta name="viewport" content="width=device-width">
 <title>Cloister: personas</title>
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin: 2rem 0 0 }
-p { margin: .2rem 0 } small { color: #666 }
-textarea { box-sizing: border-box; width: 100%; height: 5.5rem; font: 12px/1.4 ui-monospace, monospace; border: 1px solid #ccc; padding: .5rem; margin-top: .4rem; resize: vertical }
-@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } textarea { color: #ddd; background: #222; border-color: #444 } small { color: #999 } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
+h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin: 2.5rem 0 0 }
+p { margin: .2rem 0; overflow-wrap: anywhere } nav { margin: 1rem 0 } nav a { margin-right: .8rem; white-space: nowrap } a { color: #06c }
+small { color: #666 }
+pre { font: 12px/1.5 ui-monospace, monospace; margin: .2rem 0 .8rem; padding: .4rem .6rem; border: 1px solid #ccc; border-radius: 4px;
+  white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; -webkit-user-select: all }
+pre.token { white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } pre { background: #222; border-color: #444 } small { color: #999 } a { color: #7bf } }
 </style>
 <h1>Who do you want to be?</h1>
-<p>These people exist in the sample clinic only. Paste a command into a terminal; its token is good until {{.Until}}.</p>
+<p>These people exist in the sample clinic only. A click selects a whole line: paste a token into a terminal, then any of the
+requests below it. Tokens of this page are good until {{.Until}}.</p>
+<nav>{{range .Personas}}<a href="#{{.Name}}">{{.Name}}</a> {{end}}</nav>
 {{range .Personas}}
 <h2 id="{{.Name}}">{{.Name}}</h2>
 <p>{{.About}}</p>
 <p><small>{{.Practice}} · {{range $i, $r := .Roles}}{{if $i}}, {{end}}{{$r}}{{end}} · {{.Purpose}}{{with .User}} · {{.}}{{end}}</small></p>
-<textarea readonly spellcheck="false" aria-label="command for {{.Name}}">curl -H 'Authorization: Bearer {{.Token}}' '{{$.Base}}{{.Try}}'</textarea>
-{{end}}
+<pre class="token" aria-label="token for {{.Name}}">TOKEN={{.Token}}</pre>
+{{range .Try}}<p>{{.Expect}}</p>
+<pre>curl -sS -H "Authorization: Bearer $TOKEN" '{{$.Base}}{{.Path}}'</pre>
+{{end}}{{end}}
 </html>
 `))
 

@@ -13,8 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"sort"
 	"strconv"
@@ -27,7 +27,7 @@ func main() {
 		os.Exit(2)
 	}
 	out := bufio.NewWriter(os.Stdout)
-	err := errors.Join(generate(os.Args[1], out, os.Stderr), out.Flush())
+	err := errors.Join(generate(os.DirFS(os.Args[1]), out, os.Stderr), out.Flush())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tablegen:", err)
 		os.Exit(1)
@@ -95,7 +95,7 @@ type tables struct {
 	log        io.Writer
 }
 
-func generate(folder string, out, log io.Writer) error {
+func generate(folder fs.FS, out, log io.Writer) error {
 	t := &tables{sets: map[string]valueSet{}, systems: map[string]codeSystem{}, used: map[string]string{}, log: log}
 	if err := errors.Join(
 		each(folder, "StructureDefinition-*.json", func(s structure) { t.structures = append(t.structures, s) }),
@@ -108,7 +108,7 @@ func generate(folder string, out, log io.Writer) error {
 		return s.Kind == "logical" || s.Kind == "primitive-type" || s.Derivation == "constraint" && !profiled[s.Name]
 	})
 	if len(t.structures) == 0 {
-		return fmt.Errorf("no StructureDefinition of a base type in %s", folder)
+		return errors.New("the folder holds no StructureDefinition of a base type")
 	}
 	sort.Slice(t.structures, func(i, j int) bool { return t.structures[i].Name < t.structures[j].Name })
 
@@ -138,19 +138,19 @@ func mapKeys(m map[string]string) func(func(string) bool) {
 	}
 }
 
-func each[T any](folder, pattern string, add func(T)) error {
-	names, err := filepath.Glob(filepath.Join(folder, pattern))
+func each[T any](folder fs.FS, pattern string, add func(T)) error {
+	names, err := fs.Glob(folder, pattern)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		body, err := os.ReadFile(name)
+		body, err := fs.ReadFile(folder, name)
 		if err != nil {
 			return err
 		}
 		var v T
 		if err := json.Unmarshal(body, &v); err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(name), err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		add(v)
 	}
