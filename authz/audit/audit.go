@@ -16,7 +16,6 @@ type Outcome string
 const (
 	Success Outcome = "0"
 	Refused Outcome = "4" // minor failure: refused, or not found
-	Failed  Outcome = "8" // serious failure
 )
 
 // Event is one access by one caller: what was done to which records, under which policy.
