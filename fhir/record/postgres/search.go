@@ -106,6 +106,12 @@ func mix(tenant int32, t int16, h int64) int64 {
 	return int64(x)
 }
 
+// TokenIndex is what the column tokens holds for an index value (see
+// [search.Index]), for measurements that write SQL of their own.
+func TokenIndex(tenant int32, t fhir.ResourceType, hash int64) int64 {
+	return mix(tenant, t.Code(), hash)
+}
+
 func (x *restriction) after(alias string, query search.Query) {
 	if query.After == nil {
 		return

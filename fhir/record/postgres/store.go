@@ -45,10 +45,13 @@ type Store struct {
 	audit *recorder
 }
 
+// DefaultMaxConns is the size of a pool where nothing else is said.
+const DefaultMaxConns = 8
+
 // Options of [Open].
 type Options struct {
 	URL      string           // connection string of a login that is a member of both roles
-	MaxConns int              // per pool; 0 means 8
+	MaxConns int              // per pool; 0 means DefaultMaxConns
 	Now      func() time.Time // the one clock of the server; nil means time.Now
 }
 
@@ -58,7 +61,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Now = time.Now
 	}
 	if o.MaxConns == 0 {
-		o.MaxConns = 8
+		o.MaxConns = DefaultMaxConns
 	}
 	s := &Store{now: o.Now}
 	var err error
