@@ -102,7 +102,9 @@ func (s *Store) commit(ctx context.Context, cleared []record.Cleared, digest []b
 			return nil, &record.ChangeError{Index: i, Err: outcome.New(outcome.Invalid, "the same resource is changed twice in one transaction: keep one of the two entries")}
 		}
 		seen[x.Ref] = true
-		w.notes = w.notes || x.Labels.Any(label.Notes) || reachesNotes(x)
+		// What is imported with labels carries them on to whatever refers to it
+		// already, notes among them: see relabel.
+		w.notes = w.notes || x.Labels.Any(label.Notes) || reachesNotes(x) || x.Import && (x.Labels != 0 || x.Program)
 	}
 	const tries = 4
 	for try := 1; ; try++ {

@@ -267,20 +267,26 @@ func (w *write) relabel(ctx context.Context) error {
 	if !w.notes {
 		return errNeedsNotes // a note may refer to it, too
 	}
+	// What this transaction writes has been joined with the rest of it already.
+	// Only rows outside that grow may still lift it.
+	own := make([]int64, len(w.rows))
+	for i, r := range w.rows {
+		own[i] = r.pk
+	}
 	for len(front) > 0 {
 		next := map[fhir.Ref]protection{}
 		for _, schema := range []string{"record", "notes"} {
-			if err := w.raise(ctx, schema, front, next); err != nil {
+			if err := w.raise(ctx, schema, front, next, own); err != nil {
 				return err
 			}
 		}
-		front = next
+		front, own = next, nil
 	}
 	return nil
 }
 
-// raise lifts the referrers of front in one schema, and adds those that grew to next.
-func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.Ref]protection) error {
+// raise lifts the referrers of front in one schema, but for those in skip, and adds those that grew to next.
+func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.Ref]protection, skip []int64) error {
 	byHash := make(map[int64]protection, len(front))
 	hashes := make([]int64, 0, len(front))
 	for ref, p := range front {
@@ -289,7 +295,7 @@ func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.R
 		hashes = append(hashes, h)
 	}
 	rows, err := w.tx.Query(ctx, "SELECT pk, type, id, label_class, programs, refs FROM "+schema+
-		".resource WHERE tenant = $1 AND refs && $2::bigint[] ORDER BY pk FOR UPDATE", w.tenant(), hashes)
+		".resource WHERE tenant = $1 AND refs && $2::bigint[] AND pk <> ALL ($3::bigint[]) ORDER BY pk FOR UPDATE", w.tenant(), hashes, skip)
 	if err != nil {
 		return err
 	}
