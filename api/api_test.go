@@ -299,6 +299,7 @@ func TestRefusals(t *testing.T) {
 		{"another id", call{method: "PUT", path: "/fhir/Patient/1", token: "therapist", body: `{"resourceType":"Patient","id":"2"}`, header: fhirJSON}, 400, "invalid"},
 		{"no id", call{method: "PUT", path: "/fhir/Patient/1", token: "therapist", body: patient, header: fhirJSON}, 400, "invalid"},
 		{"If-Match", call{method: "DELETE", path: "/fhir/Patient/1", token: "therapist", header: http.Header{"If-Match": {"7"}}}, 412, "conflict"},
+		{"If-Match twice", call{method: "DELETE", path: "/fhir/Patient/1", token: "therapist", header: http.Header{"If-Match": {`W/"1"`, `W/"2"`}}}, 400, "invalid"},
 		{"If-None-Exist empty", call{method: "POST", path: "/fhir/Patient", token: "therapist", body: patient, header: with(fhirJSON, "If-None-Exist", "_count=2")}, 400, "invalid"},
 		{"conditional reference", call{method: "POST", path: "/fhir/Patient", token: "therapist", header: fhirJSON,
 			body: `{"resourceType":"Patient","generalPractitioner":[{"reference":"Practitioner?identifier=x"}]}`}, 422, "processing"},

@@ -46,7 +46,9 @@ func (s *server) dispatch(rows []route) echo.HandlerFunc {
 		ctx, r := x.Deadline(), x.Request()
 		rq := &respond.Request{Base: s.Base, Query: r.URL.RawQuery}
 		x.Asked = rq
-		headers(rq, r.Header)
+		if err := headers(rq, r.Header); err != nil {
+			return err
+		}
 		if err := negotiate(x, rq.Query); err != nil {
 			return err
 		}
@@ -172,8 +174,14 @@ func negotiate(x *transport.Exchange, query string) error {
 	return nil
 }
 
-// headers copies what a handler may know of the header.
-func headers(rq *respond.Request, h http.Header) {
+// headers copies what a handler may know of the header. A precondition that
+// stands there twice is refused: to honour one of the two would be to ignore the other.
+func headers(rq *respond.Request, h http.Header) error {
+	for _, name := range []string{"If-Match", "If-None-Exist"} {
+		if len(h[name]) > 1 {
+			return outcome.New(outcome.Invalid, "If-Match and If-None-Exist may stand once each")
+		}
+	}
 	rq.Conditions = respond.Conditions{
 		IfMatch: h.Get("If-Match"), IfNoneMatch: strings.Join(h["If-None-Match"], ","),
 		IfModifiedSince: h.Get("If-Modified-Since"), IfNoneExist: h.Get("If-None-Exist"),
@@ -181,4 +189,5 @@ func headers(rq *respond.Request, h http.Header) {
 	if p := h["Prefer"]; p != nil {
 		rq.Prefer = respond.ParsePrefer(p)
 	}
+	return nil
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/fhir"
@@ -57,6 +58,9 @@ func (s *server) routes() ([]route, error) {
 	}
 	for i := range table {
 		r := &table[i]
+		if r.open && (strings.Contains(r.path, ":") || r.method != "GET") {
+			return nil, fmt.Errorf("api: %s %s cannot be open: only one document at one path can", r.method, r.path)
+		}
 		if r.handler != nil {
 			continue
 		}

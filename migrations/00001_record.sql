@@ -126,7 +126,7 @@ CREATE TABLE record.consent_grant (
   kind      text NOT NULL,
   effect    text NOT NULL CHECK (effect IN ('permit', 'deny')),
   patient   text COLLATE "C" NOT NULL,
-  program   text COLLATE "C" NOT NULL,
+  program   text COLLATE "C" NOT NULL,   -- '' in a deny: every program
   recipient text COLLATE "C" NOT NULL,
   purposes  text[] NOT NULL,
   starts    timestamptz,
@@ -135,13 +135,6 @@ CREATE TABLE record.consent_grant (
 );
 CREATE INDEX consent_grant_patient ON record.consent_grant (tenant, patient, program, recipient);
 CREATE INDEX consent_grant_source ON record.consent_grant (tenant, source);
-
--- Organizations that are programs under 42 CFR part 2. A program stays one: its records stay protected.
-CREATE TABLE record.program (
-  tenant       integer NOT NULL,
-  organization text COLLATE "C" NOT NULL,
-  PRIMARY KEY (tenant, organization)
-);
 
 -- What an import has finished, so that a repeated import goes on where it was stopped.
 CREATE TABLE record.import_item (
@@ -153,7 +146,7 @@ CREATE TABLE record.import_item (
 GRANT USAGE ON SCHEMA record TO cloister_app, cloister_notes;
 GRANT SELECT ON ALL TABLES IN SCHEMA record TO cloister_app, cloister_notes;
 GRANT INSERT, UPDATE ON record.resource TO cloister_app, cloister_notes;
-GRANT INSERT ON record.tenant, record.label_class, record.resource_history, record.program, record.import_item TO cloister_app, cloister_notes;
+GRANT INSERT ON record.tenant, record.label_class, record.resource_history, record.import_item TO cloister_app, cloister_notes;
 GRANT INSERT, DELETE ON record.resource_date, record.resource_string, record.relation, record.consent_grant TO cloister_app, cloister_notes;
 GRANT USAGE ON SEQUENCE record.pk TO cloister_app, cloister_notes;
 

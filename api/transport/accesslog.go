@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,9 @@ func (t *transport) log(x *Exchange, s respond.Sent, start time.Time) {
 	level := slog.LevelInfo
 	if s.Status >= http.StatusInternalServerError || (s.Err != nil && s.Status < http.StatusBadRequest) {
 		level = slog.LevelError
+	}
+	if errors.Is(s.Err, context.Canceled) {
+		level = slog.LevelInfo // the client went away
 	}
 	if !t.Log.Enabled(x.ctx, level) {
 		return

@@ -67,9 +67,7 @@ func (t *table) add(text string) error {
 			if tobacco {
 				t.tobacco[sys][code] = true
 			}
-			if !tobacco || labelTobacco {
-				t.codes[sys][code] |= labels
-			}
+			t.codes[sys][code] |= labels
 		}
 	}
 	return nil
@@ -127,21 +125,27 @@ func OfCode(system, code string) Set {
 	}
 	t := sensible()
 	if sys := terminology.SystemOf(system); sys != 0 {
-		s := t.ofCode(sys, sys.Normal(code))
-		if s != 0 && !labelTobacco && t.isTobacco(sys, sys.Normal(code)) {
-			s &^= tobaccoLabels
-		}
-		return s
+		return t.sensitivity(sys, code)
 	}
 	if system != "" {
 		return 0
 	}
 	for _, sys := range []terminology.System{terminology.ICD10CM, terminology.LOINC, terminology.HCPCS} {
-		if n := sys.Normal(code); looksLike(sys, code) && !t.isTobacco(sys, n) {
-			return t.ofCode(sys, n)
+		if looksLike(sys, code) {
+			return t.sensitivity(sys, code)
 		}
 	}
 	return 0
+}
+
+// sensitivity is what a code says, but for tobacco.
+func (t *table) sensitivity(sys terminology.System, code string) Set {
+	code = sys.Normal(code)
+	s := t.ofCode(sys, code)
+	if s != 0 && !labelTobacco && t.isTobacco(sys, code) {
+		s &^= tobaccoLabels
+	}
+	return s
 }
 
 // looksLike reports whether a code has the form of a system's codes: F32 or

@@ -264,13 +264,20 @@ func parseLabels(field string, allow bool, g *groups, fault func(string, ...any)
 		fault("a deny line names the labels that set it off, or * for every class")
 	case field == "-":
 	default:
-		for _, n := range alternatives(field, "+", fault) {
+		for _, item := range alternatives(field, "+", fault) {
+			n, must := strings.CutSuffix(item, "!")
 			s, grouped := g.labels[n]
 			if !grouped {
 				var err error
 				if s, err = label.ParseSet(n); err != nil || s == 0 {
 					fault("unknown label or group %q", n)
 				}
+			}
+			if must {
+				if !allow || grouped {
+					fault("%q: only an allow line asks for a label, and for one by its own name", item)
+				}
+				t.must |= s
 			}
 			if t.set.Any(s) {
 				fault("%q names %s twice", field, t.set&s)

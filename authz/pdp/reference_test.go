@@ -98,8 +98,13 @@ func (r *reference) permit(q authz.Question, f authz.Fact) bool {
 		if types == "*" && effect == "allow" && r.none[string(q.Type)] {
 			continue
 		}
-		named := r.expand("label", labels, "+")
+		named := r.expand("label", strings.ReplaceAll(labels, "!", ""), "+")
 		all, some := true, labels == "*"
+		for _, n := range strings.Split(labels, "+") {
+			if must, ok := strings.CutSuffix(n, "!"); ok {
+				all = all && strings.Contains("+"+q.Labels.String()+"+", "+"+must+"+")
+			}
+		}
 		for _, c := range q.Labels.Codes() {
 			all = all && named[c]
 			some = some || named[c]

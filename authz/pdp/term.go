@@ -37,8 +37,9 @@ func (c choice) holds(names ...string) bool {
 
 // labelTerm is a labels field; how it matches depends on the line's effect.
 type labelTerm struct {
-	any bool
-	set label.Set
+	any  bool
+	set  label.Set
+	must label.Set // of an allow line: labels without which it does not match
 }
 
 // factTerm is a facts field: conditions of an allow line, exceptions of a deny line.
@@ -67,10 +68,11 @@ func (l *line) about(q authz.Question) bool {
 		l.types[q.Type] && l.labelled(q.Labels)
 }
 
-// labelled: an allow line must cover every label; a deny line is set off by one.
+// labelled: an allow line must cover every label, and may ask for some; a deny
+// line is set off by one.
 func (l *line) labelled(s label.Set) bool {
 	if l.allow {
-		return l.labels.set.Has(s)
+		return l.labels.set.Has(s) && s.Has(l.labels.must)
 	}
 	return l.labels.any || l.labels.set.Any(s)
 }

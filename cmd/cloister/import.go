@@ -1,11 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"runtime"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
 
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/importer"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
 
 // importCmd loads files in bulk, as the operator.
@@ -13,15 +22,19 @@ type importCmd struct {
 	config.Database
 	Paths    []string `arg:"" name:"path" type:"existingpath" help:"Files, or directories that are searched for them: transaction Bundles (.json) and NDJSON (.ndjson), plain or compressed (.gz, .bz2, .zst)."`
 	Practice string   `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" help:"The practice that gets the records."`
+	Create   bool     `name:"create-practice" help:"Add the practice if the database does not know it."`
+	BaseURL  string   `name:"base-url" env:"CLOISTER_BASE_URL" placeholder:"URL" help:"Address of the FHIR endpoint as clients see it: absolute references to it become relative."`
 	Workers  int      `name:"workers" placeholder:"N" help:"How many files are loaded at once. Default: one per processor."`
-	Report   string   `name:"report" default:"cloister-import.ndjson" help:"Gets one line per refused resource, and remembers which files are done, so that an import that was interrupted goes on where it stopped."`
+	Report   string   `name:"report" default:"cloister-import.tsv" help:"Gets one line per refused resource: file, place in it, resource, reason. Lines are added to what an earlier run wrote."`
 	Quiet    bool     `name:"quiet" short:"q" help:"Show no progress."`
 }
 
 // Help is shown below the summary.
 func (importCmd) Help() string {
-	return `Each Bundle is one transaction: it goes in whole or not at all. Records are validated and
-labelled as if a client had sent them. To repeat an import, give the same report file.`
+	return `Each Bundle, and each 500 lines of NDJSON, is one transaction. A resource that is refused
+goes into the report, and the rest goes in. Records are validated, labelled and indexed as if a
+client had sent them; they keep their ids. An import that was stopped goes on where it stopped
+when it is started again: the database remembers what is done.`
 }
 
 // Validate refuses a bad configuration before anything starts.
@@ -45,4 +58,55 @@ func (c *importCmd) workers() int {
 		return c.Workers
 	}
 	return runtime.GOMAXPROCS(0)
+}
+
+// Run imports, and says how much and how fast.
+func (c *importCmd) Run(ctx context.Context, out io.Writer) (err error) {
+	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2})
+	if err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
+	defer store.Close()
+	tenant, ok := store.Tenant(c.Practice)
+	if !ok && c.Create {
+		tenant, err = store.EnsureTenant(ctx, c.Practice, c.Practice)
+		ok = err == nil
+	}
+	if !ok {
+		return errors.Join(err, fmt.Errorf("import: the database knows no practice %q: check CLOISTER_PRACTICE (--practice), or add it with --create-practice", c.Practice))
+	}
+	core, err := server.NewCore(store, time.Now)
+	if err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
+	report, err := os.OpenFile(c.Report, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("import: --report: %w", err)
+	}
+	defer func() { err = errors.Join(err, report.Close()) }()
+	m := &importer.Importer{
+		Store: store, Engine: core.Engine, Gate: core.Gate, Principal: server.Operator(tenant, "import"),
+		Workers: c.workers(), Base: c.BaseURL, Report: report,
+	}
+	if !c.Quiet {
+		total, err := importer.Size(c.Paths...)
+		if err != nil {
+			return fmt.Errorf("import: %w", err)
+		}
+		bar := progressbar.NewOptions64(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("importing"),
+			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true))
+		m.Progress = bar
+		defer func() { _ = bar.Finish() }()
+	}
+	start := time.Now()
+	err = m.Run(ctx, c.Paths...)
+	st := m.Stats()
+	_, _ = fmt.Fprintf(out, "%s; %d refused, %d items were in already\n", importer.Rate(st.Resources.Load(), time.Since(start)), st.Refused.Load(), st.Skipped.Load())
+	if err != nil {
+		return fmt.Errorf("import: stopped, and goes on from here when it is started again: %w", err)
+	}
+	if n := st.Refused.Load(); n > 0 {
+		_, _ = fmt.Fprintf(out, "what was refused, and why, is in %s\n", c.Report)
+	}
+	return nil
 }

@@ -10,9 +10,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/logging"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
 )
@@ -54,6 +57,22 @@ func TestLogIsForMachinesWhereAServerWritesIt(t *testing.T) {
 	}
 }
 
+func TestFlagsBecomeAQuestion(t *testing.T) {
+	var c cli
+	if _, err := c.parser().Parse([]string{"policy", "explain", "--role=therapist,supervisor", "--type=Observation", "--labels=42CFRPart2+SUD"}); err != nil {
+		t.Fatal(err)
+	}
+	want := authz.Question{
+		Roles: []string{"therapist", "supervisor"}, Purpose: "TREAT", Action: authz.ActionRead, Type: "Observation", Labels: label.Part2 | label.SUD,
+	}
+	if d := cmp.Diff(want, c.Policy.Explain.question()); d != "" {
+		t.Error(d)
+	}
+	if (&importCmd{Workers: 3}).workers() != 3 || (&importCmd{}).workers() < 1 {
+		t.Error("workers")
+	}
+}
+
 func TestVersion(t *testing.T) {
 	got := version(&debug.BuildInfo{
 		Main:     debug.Module{Version: "v1.2.3"},
@@ -84,7 +103,7 @@ func TestPrivateDatabaseOutlivesTheSignal(t *testing.T) {
 	if c.Data, err = c.dataDir(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // as above
+	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
 	if err := cluster.Reachable(filepath.Join(c.Data, "postgres")); err != nil {

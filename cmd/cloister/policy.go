@@ -3,9 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/authz/pdp"
+	"github.com/cloister-health/cloister/authz/pdp/policytest"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -21,6 +27,7 @@ type policyExplainCmd struct {
 	Purpose string   `name:"purpose" default:"TREAT" help:"Purpose of use (v3-ActReason), such as TREAT, HPAYMT or HOPERAT."`
 	Action  string   `name:"action" default:"read" help:"read, create, update or delete. Reading includes searching and history."`
 	Type    string   `name:"type" required:"" placeholder:"TYPE" help:"Resource type, such as Observation."`
+	Facts   []string `name:"fact" placeholder:"FACT,..." help:"What holds between caller and resource: self, proxy, treating, program, originator, consent."`
 	Labels  string   `name:"labels" default:"-" help:"Security labels of the resource, such as 42CFRPart2+SUD; - for none."`
 }
 
@@ -43,7 +50,80 @@ func (c *policyExplainCmd) Validate() error {
 	if _, err := label.ParseSet(c.Labels); err != nil {
 		errs = append(errs, fmt.Errorf("--labels is %q: join codes with +, such as 42CFRPart2+SUD (known: %s)", c.Labels, label.All))
 	}
+	if _, err := c.facts(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
+}
+
+func (c *policyExplainCmd) facts() (held authz.Fact, err error) {
+next:
+	for _, name := range c.Facts {
+		for _, f := range authz.Facts() {
+			if f.Name == name {
+				held |= f.Bit
+				continue next
+			}
+		}
+		return 0, fmt.Errorf("--fact is %q: set it to self, proxy, treating, program, originator or consent", name)
+	}
+	return held, nil
+}
+
+// Run asks, and prints the lines that decided.
+func (c *policyExplainCmd) Run(out io.Writer) error {
+	p, err := pdp.New(pdp.Embedded())
+	if err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	facts, err := c.facts()
+	if err != nil {
+		return err
+	}
+	e, err := p.Explain(c.question(), facts)
+	if err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	var b strings.Builder
+	decision := "deny"
+	if e.Permit {
+		decision = "permit"
+	}
+	by := "no line permits it"
+	if len(e.By) > 0 {
+		by = "by " + strings.Join(e.By, ", ")
+	}
+	fmt.Fprintf(&b, "%s: %s (facts: %s)\n", decision, by, pdp.FactNames(facts))
+	if !e.Permit {
+		switch {
+		case len(e.Needs) == 0:
+			b.WriteString("no facts would permit it\n")
+		default:
+			b.WriteString("permitted with the facts:")
+			for i, f := range e.Needs {
+				if i > 0 {
+					b.WriteString(", or")
+				}
+				b.WriteString(" " + pdp.FactNames(f))
+			}
+			b.WriteString("\n")
+		}
+	}
+	b.WriteString("\nlines about this question:\n")
+	for _, l := range e.Lines {
+		mark := " "
+		if l.Applies {
+			mark = "*"
+		}
+		condition := "needs"
+		if l.Effect == "deny" {
+			condition = "unless"
+		}
+		fmt.Fprintf(&b, "%s %4d  %-5s  %-42s %s %s\n", mark, l.Number, l.Effect, l.Name, condition, l.Facts)
+	}
+	fmt.Fprintf(&b, "* takes effect with these facts; policy %s\n", e.Version)
+	_, err = io.WriteString(out, b.String())
+	return err //nolint:wrapcheck // writing to the terminal
 }
 
 // question is what the flags ask; they were checked by Validate.
@@ -55,4 +135,63 @@ func (c *policyExplainCmd) question() authz.Question {
 // policyTestCmd runs cases against the policy, without a database.
 type policyTestCmd struct {
 	Paths []string `arg:"" optional:"" name:"path" type:"existingpath" help:"Case files, or directories of them. Default: testdata/authz."`
+}
+
+// Run runs the cases and lists those that came out otherwise.
+func (c *policyTestCmd) Run(out io.Writer) error {
+	paths := c.Paths
+	if len(paths) == 0 {
+		paths = []string{filepath.Join("testdata", "authz")}
+		if _, err := os.Stat(paths[0]); err != nil {
+			return errors.New("policy test: there is no testdata/authz here: name the case files, or run it in the checkout")
+		}
+	}
+	p, err := pdp.New(pdp.Embedded())
+	if err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	run, failed := 0, 0
+	for _, path := range paths {
+		cases, err := loadCases(path)
+		if err != nil {
+			return fmt.Errorf("policy test: %w", err)
+		}
+		for _, r := range policytest.Run(p, cases) {
+			run++
+			if r.Fault != "" {
+				failed++
+				_, _ = fmt.Fprintf(out, "FAIL %s: %s: %s\n", r.Case.File, r.Case.Name, r.Fault)
+			}
+		}
+	}
+	_, _ = fmt.Fprintf(out, "%d cases, %d failed (policy %s)\n", run, failed, p.Version())
+	if failed > 0 {
+		return fmt.Errorf("policy test: %d of %d cases failed", failed, run)
+	}
+	if run == 0 {
+		return errors.New("policy test: no cases were found")
+	}
+	return nil
+}
+
+// loadCases reads the case files of a directory, or one file.
+func loadCases(path string) ([]policytest.Case, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the path
+	}
+	if info.IsDir() {
+		return policytest.Load(os.DirFS(path))
+	}
+	all, err := policytest.Load(os.DirFS(filepath.Dir(path)))
+	if err != nil {
+		return nil, err
+	}
+	var out []policytest.Case
+	for _, c := range all {
+		if c.File == filepath.Base(path) {
+			out = append(out, c)
+		}
+	}
+	return out, nil
 }

@@ -1,6 +1,21 @@
 package main
 
-import "github.com/cloister-health/cloister/cmd/cloister/internal/config"
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/cloister-health/cloister/api"
+	"github.com/cloister-health/cloister/api/transport"
+	"github.com/cloister-health/cloister/authz/oidc"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/fhir/record/postgres"
+)
 
 // serveCmd is the server in production. It has no switch that makes tokens:
 // they come from the configured issuers alone.
@@ -19,3 +34,49 @@ It ends in order on SIGTERM and Ctrl-C: requests under way may finish.`
 
 // Validate refuses a bad configuration before anything starts.
 func (c *serveCmd) Validate() error { return c.Check() }
+
+// catalogueInterval is how late this process may learn of a practice or a label
+// class that another process added.
+const catalogueInterval = time.Second
+
+// Run serves until ctx ends.
+func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
+	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL})
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	defer store.Close()
+	go store.Watch(ctx, catalogueInterval, func(err error) { log.Warn("the catalogues could not be read again", "error", err) })
+	tokens, err := oidc.New(c.OIDC(), store, time.Now)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	h, err := handler(store, c.API, c.BaseURL, tokens, nil, log)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("serve: CLOISTER_LISTEN: %w", err)
+	}
+	log.Info("serving", "address", l.Addr().String(), "base", c.BaseURL)
+	return httpd.Serve(ctx, l, h, c.Grace, log)
+}
+
+// handler is the HTTP face of the server over an open store.
+func handler(store *postgres.Store, cfg config.API, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
+	core, err := server.NewCore(store, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	key, err := cfg.Key(log)
+	if err != nil {
+		return nil, err
+	}
+	number, built := release()
+	return core.Handler(server.Config{
+		Base: base, Authenticator: tokens, SMART: smart, Version: number, Released: built, Deadline: cfg.Timeout,
+		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Cursors: [32]byte(key), Log: log, Now: time.Now,
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"time"
 )
 
 // versionCmd says what was built.
@@ -36,4 +37,22 @@ func version(info *debug.BuildInfo) string {
 		}
 	}
 	return text + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
+}
+
+// release is the version as the CapabilityStatement states it, and the moment of its commit.
+func release() (number string, at time.Time) {
+	number = "devel"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return number, at
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		number = v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			at, _ = time.Parse(time.RFC3339, s.Value) // zero where it is not known
+		}
+	}
+	return number, at
 }

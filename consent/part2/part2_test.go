@@ -71,7 +71,7 @@ func TestS14_2_33_a_1_SpecificPurposes(t *testing.T) {
 
 func TestS15_2_33_a_2_TPOPhrase(t *testing.T) {
 	for text, want := range map[string]bool{
-		"TREAT HPAYMT HOPERAT": true, "HOPERAT TREAT HPAYMT TREAT": true, "TREAT HPAYMT": false, "TREAT": false, "": false,
+		"TREAT HPAYMT HOPERAT": true, "HOPERAT TREAT HPAYMT TREAT": true, "TREAT HPAYMT": false, "HPAYMT HOPERAT": false, "TREAT HOPERAT": false, "TREAT": false, "": false,
 		"TREAT HPAYMT HOPERAT HLEGAL": false, "TREAT HPAYMT HLEGAL": false, "ETREAT HPAYMT HOPERAT": false, "TREAT HPAYMT HOPERAT HMARKT": false,
 	} {
 		if part2.IsTPO(strings.Fields(text)) != want {

@@ -25,7 +25,8 @@ type checker struct {
 // scope is one resource with its contained ones: what #references can name.
 type scope struct {
 	contained []containedRef
-	inside    bool // we are in a contained resource
+	byID      map[string]int // the first of that id
+	inside    bool           // we are in a contained resource
 }
 
 type containedRef struct {
@@ -59,6 +60,16 @@ func (c *checker) fault(cat outcome.Category, text string) {
 }
 
 var moreIssues = outcome.Issue{Category: outcome.Unprocessable, Text: "there are more faults than are listed here"}
+
+// full says that no further fault would be listed, so that looking for more is
+// wasted on whoever sent this.
+func (c *checker) full() bool {
+	if c.entry >= 0 && c.perEntry != nil {
+		e := c.perEntry[c.entry]
+		return e != nil && len(e.Issues) > MaxIssues
+	}
+	return c.more
+}
 
 // faultAt is fault for an element below the one where the walk stands.
 func (c *checker) faultAt(name string, cat outcome.Category, text string) {
@@ -131,12 +142,16 @@ func (c *checker) resourceOf(d *typeDef, n *element.Node) {
 	}
 	outer := c.scope
 	if outer == nil || !outer.inside {
-		s := &scope{}
+		s := &scope{byID: map[string]int{}}
 		for i, x := range n.Get("contained").List() {
 			if i >= maxContained {
 				break
 			}
-			s.contained = append(s.contained, containedRef{id: x.Get("id").String(), typ: fhir.ResourceType(x.Get("resourceType").String())})
+			own := x.Get("id").String()
+			if _, again := s.byID[own]; !again {
+				s.byID[own] = i
+			}
+			s.contained = append(s.contained, containedRef{id: own, typ: fhir.ResourceType(x.Get("resourceType").String())})
 		}
 		c.scope = s
 	}
@@ -168,75 +183,12 @@ func bundleURLs(n *element.Node) map[string]fhir.ResourceType {
 // unused applies dom-3: a contained resource that nothing refers to has no meaning.
 func (c *checker) unused(n *element.Node) {
 	for i, x := range c.scope.contained {
-		if x.id != "" && !x.used {
+		if x.id != "" && !x.used && c.scope.byID[x.id] == i {
 			c.trail.push("contained", i)
 			c.fault(outcome.BusinessRule, "nothing in the resource refers to this contained resource (dom-3)")
 			c.trail.pop()
 		}
 	}
-}
-
-// shape checks the JSON of something that no definition covers: all that can
-// be said of it is what no FHIR JSON may have.
-func (c *checker) shape(n *element.Node, root bool) {
-	for _, f := range c.flaws[n] {
-		if f.field < 0 {
-			c.fault(outcome.Structure, f.text)
-		}
-	}
-	switch n.Kind {
-	case element.Null:
-		c.fault(outcome.Structure, "null is not allowed here; leave the element out")
-	case element.String:
-		if n.Text == "" {
-			c.fault(outcome.Structure, "an empty string is not allowed; leave the element out")
-		}
-	case element.Object:
-		if len(n.Fields) == 0 {
-			c.fault(outcome.Structure, "an empty object is not allowed; leave the element out")
-		}
-		for i, f := range n.Fields {
-			if root && f.Name == "resourceType" {
-				continue
-			}
-			c.trail.push(segment(f.Name), -1)
-			c.nameFlaw(n, i)
-			c.shape(f.Value, false)
-			c.trail.pop()
-		}
-	case element.Array:
-		if len(n.Items) == 0 {
-			c.fault(outcome.Structure, "an empty array is not allowed; leave the element out")
-		}
-		name := ""
-		if len(c.trail.segs) > 0 {
-			name = c.trail.segs[len(c.trail.segs)-1].name
-		}
-		for i, x := range n.Items {
-			c.trail.pop()
-			c.trail.push(name, i)
-			if x.Kind != element.Null { // in an array a null can be padding
-				c.shape(x, false)
-			}
-		}
-		c.trail.pop()
-		c.trail.push(name, -1)
-	}
-}
-
-// nameFlaw reports what the reader found wrong with the name of field i of n.
-func (c *checker) nameFlaw(n *element.Node, i int) bool {
-	if c.flaws == nil {
-		return false
-	}
-	found := false
-	for _, f := range c.flaws[n] {
-		if f.field == i {
-			c.fault(outcome.Structure, f.text)
-			found = true
-		}
-	}
-	return found
 }
 
 // object checks n as a value of the type d; the trail stands on it.
@@ -263,6 +215,9 @@ func (c *checker) object(d *typeDef, n *element.Node) {
 	}
 	var seen [maxSlots]*fieldDef
 	for i := range n.Fields {
+		if c.full() {
+			return
+		}
 		f := &n.Fields[i]
 		if d.resource && f.Name == "resourceType" && !c.flawed(n, i) {
 			continue
@@ -275,15 +230,6 @@ func (c *checker) object(d *typeDef, n *element.Node) {
 		}
 	}
 	c.rules(d, n)
-}
-
-func (c *checker) flawed(n *element.Node, i int) bool {
-	for _, f := range c.flaws[n] {
-		if f.field == i {
-			return true
-		}
-	}
-	return false
 }
 
 // field checks field i of n.

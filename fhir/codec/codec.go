@@ -51,7 +51,16 @@ func ParseLimited(body []byte, l Limits) (*Resource, error) {
 	if err := c.err(); err != nil {
 		return nil, err
 	}
+	if len(flaws) > 0 {
+		return nil, errUnplaced()
+	}
 	return r, nil
+}
+
+// errUnplaced is for flaws that the checker did not come across: there should be
+// no such place, and if there is, what stands in it is not accepted.
+func errUnplaced() error {
+	return outcome.New(outcome.Structure, "the JSON repeats a name or has characters that are not allowed")
 }
 
 // ParseBatch is [ParseLimited] for a Bundle whose entries stand for themselves
@@ -67,6 +76,9 @@ func ParseBatch(body []byte, l Limits) (*Resource, map[int]*outcome.Error, error
 	r := c.root(root)
 	if err := c.err(); err != nil {
 		return nil, nil, err
+	}
+	if len(flaws) > 0 && len(c.perEntry) == 0 {
+		return nil, nil, errUnplaced()
 	}
 	return r, c.perEntry, nil
 }

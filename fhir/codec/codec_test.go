@@ -192,6 +192,48 @@ func TestLimits(t *testing.T) {
 	expect(t, listed(err), []string{"400 Patient.name[0] ~ more than 2 levels"})
 }
 
+// Bodies whose cost could grow with the square of their length; if one did, this
+// test would not end.
+func TestHostileBodies(t *testing.T) {
+	const n = 100_000
+	many := func(head, each, tail string) string { return head + strings.Repeat(each, n) + tail }
+	numbered := func(head, format, tail string) string {
+		var b strings.Builder
+		b.WriteString(head)
+		for i := range n {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String() + tail
+	}
+	div := func(s string) string {
+		return `{"resourceType":"Patient","text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">` + s + `</div>"}}`
+	}
+	for name, body := range map[string]string{
+		"one name":       many(`{"resourceType":"Patient"`, `,"a":1`, `}`),
+		"a known name":   many(`{"resourceType":"Patient"`, `,"active":true`, `}`),
+		"many names":     numbered(`{"resourceType":"Patient","_gender":{"id":"x"}`, `,"a%d":1`, `}`),
+		"nested unknown": many(`{"resourceType":"Patient","x":[1`, `,{"a":1,"a":2}`, `]}`),
+		"fragments":      many(`{"resourceType":"List","status":"current","mode":"working","contained":[`+strings.Repeat(`{"resourceType":"Patient","id":"x"},`, 900)+`{"resourceType":"Patient","id":"y"}],"entry":[{"item":{"reference":"#y"}}`, `,{"item":{"reference":"#z"}}`, `]}`),
+		"contained":      numbered(`{"resourceType":"List","status":"current","mode":"working","contained":[{"resourceType":"Patient"}`, `,{"resourceType":"Patient","id":"a%d"}`, `]}`),
+		"style":          div(`<p style='` + strings.Repeat("url(data:image/png,)", n/4) + `expression(x)'>x</p>`),
+		"attributes":     div(`<p` + strings.Repeat(" class='x'", n) + `>x</p>`),
+		"elements":       div(strings.Repeat("<b>", n)),
+		"entities":       div(strings.Repeat("&", n)),
+		"open brackets":  strings.Repeat("[", n),
+		"escapes":        many(`{"resourceType":"Patient","id":"`, `\ud800`, `"}`),
+		"number":         many(`{"resourceType":"Observation","valueQuantity":{"value":1`, `0`, `}}`),
+		"entries":        many(`{"resourceType":"Bundle","type":"batch","entry":[{"fullUrl":"urn:a"}`, `,{"resource":{}}`, `]}`),
+		"null padding":   many(`{"resourceType":"Patient","name":[{"given":["a"`, `,null`, `]}]}`),
+	} {
+		if _, err := Parse([]byte(body)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		if _, bad, err := ParseBatch([]byte(body), DefaultLimits); err == nil && len(bad) == 0 {
+			t.Errorf("%s: accepted as a batch", name)
+		}
+	}
+}
+
 // Values may be about a patient; an error may end in a log.
 func TestErrorsDoNotRepeatValues(t *testing.T) {
 	const secret = "CANARY-7f3a"

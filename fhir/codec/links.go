@@ -172,7 +172,8 @@ func (r *Resource) Localise(base string) {
 			if _, ok := literalType(rest); ok {
 				n.Text = rest
 			}
-		case linkLike(d, e) && !(e.prim == uri && (identities[e.json] || d.resource && e.json == "url")):
+		case e.prim == uri && (identities[e.json] || d.resource && e.json == "url"):
+		case linkLike(d, e):
 			_, local := LocalRef(rest)
 			if t, _, query := strings.Cut(rest, "?"); local || query && fhir.ResourceType(t).Valid() {
 				n.Text = rest
@@ -217,7 +218,8 @@ func (r *Resource) Codings() iter.Seq2[string, string] {
 				return false
 			case e.typ != nil && (e.typ.meaning == isCoding || e.typ.meaning == isQuantity):
 				emit(n.Get("system").String(), n.Get("code").String())
-			case e.prim == code && !(e.json == "code" && (d.meaning == isCoding || d.meaning == isQuantity)):
+			case e.json == "code" && (d.meaning == isCoding || d.meaning == isQuantity): // said with its system
+			case e.prim == code:
 				emit("", n.String())
 			}
 			return !done

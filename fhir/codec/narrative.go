@@ -164,7 +164,9 @@ func (x *xhtmlScanner) start() {
 			}
 			continue
 		}
-		x.attribute(tag, name, value)
+		if x.attribute(tag, name, value); x.fault != "" {
+			return
+		}
 	}
 	if len(x.open) == 0 && !namespace {
 		x.fail("is not in the namespace http://www.w3.org/1999/xhtml")
@@ -321,22 +323,23 @@ func safeLink(s string, image bool) bool {
 // (escapes and comments). An image that the style itself holds is no load: the
 // specification's own tables are drawn with such.
 func safeStyle(s string) bool {
-	s = strings.ToLower(s)
+	rest := strings.ToLower(s)
+	var plain strings.Builder // what is left without the images
 	for {
-		i := strings.Index(s, "url(")
-		if i < 0 {
+		before, after, found := strings.Cut(rest, "url(")
+		plain.WriteString(before)
+		if !found {
 			break
 		}
-		end := strings.IndexByte(s[i:], ')')
-		if end < 0 {
+		link, after, closed := strings.Cut(after, ")")
+		link = strings.Trim(strings.ReplaceAll(link, " ", ""), `'"`)
+		if !closed || !strings.HasPrefix(link, "data:") || !safeLink(link, true) {
 			return false
 		}
-		link := strings.Trim(strings.ReplaceAll(s[i+len("url("):i+end], " ", ""), `'"`)
-		if !strings.HasPrefix(link, "data:") || !safeLink(link, true) {
-			return false
-		}
-		s = s[:i] + " " + s[i+end+1:]
+		plain.WriteByte(' ')
+		rest = after
 	}
+	s = plain.String()
 	for _, bad := range []string{"expression", "javascript", "@", "\\", "/*", "<", "behavior", "-moz-binding", "image-set", "src("} {
 		if strings.Contains(s, bad) {
 			return false

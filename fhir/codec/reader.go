@@ -32,6 +32,7 @@ type reader struct {
 	depth    int
 	maxDepth int
 	badUTF8  bool
+	flawed   int
 	flaws    map[*element.Node][]flaw
 
 	nodes  []element.Node
@@ -57,6 +58,9 @@ func (r *reader) read() *element.Node {
 	r.space()
 	if r.pos < len(r.s) {
 		return r.fail("there is data after the end of the resource")
+	}
+	if r.flawed > maxFlaws {
+		return r.fail("too many names are repeated, or too many strings have characters that are not allowed")
 	}
 	return n
 }
@@ -122,7 +126,13 @@ func (r *reader) value() *element.Node {
 	}
 }
 
+// maxFlaws is how many flaws are kept; a body with more is refused as a whole.
+const maxFlaws = 10 * MaxIssues
+
 func (r *reader) mark(n *element.Node, field int, text string) {
+	if r.flawed++; r.flawed > maxFlaws {
+		return
+	}
 	if r.flaws == nil {
 		r.flaws = map[*element.Node][]flaw{}
 	}
@@ -460,46 +470,4 @@ func pack[T any](store *[]T, src []T) []T {
 	*store = (*store)[len(src):]
 	copy(dst, src)
 	return dst
-}
-
-// where is the FHIRPath of the value at which reading stopped.
-func (r *reader) where() string {
-	var b strings.Builder
-	if len(r.fields) > 0 && r.fields[0].Name == "resourceType" {
-		b.WriteString(segment(r.fields[0].Value.String()))
-	}
-	for i := len(r.path) - 1; i >= 0; i-- {
-		if b.Len() > 0 && r.path[i][0] != '[' {
-			b.WriteByte('.')
-		}
-		b.WriteString(r.path[i])
-	}
-	return b.String()
-}
-
-// segment makes a name of the request safe to stand in a path: what is no
-// plain identifier is delimited, and cut where it is long.
-func segment(name string) string {
-	plain := name != "" && len(name) <= 64
-	for i := 0; plain && i < len(name); i++ {
-		c := name[i]
-		plain = c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || i > 0 && c >= '0' && c <= '9'
-	}
-	if plain {
-		return name
-	}
-	var b strings.Builder
-	b.WriteByte('`')
-	for i, c := range name {
-		if i >= 32 {
-			b.WriteString("...")
-			break
-		}
-		if c < 0x20 || c == '`' || c == 0x7f || c == utf8.RuneError {
-			c = '?'
-		}
-		b.WriteRune(c)
-	}
-	b.WriteByte('`')
-	return b.String()
 }

@@ -149,8 +149,8 @@ func (g *generator) add(n *element.Node, e *fieldDef) {
 	values, exts := make([]*element.Node, count), make([]*element.Node, count)
 	extended := false
 	for i := range values {
-		switch {
-		case e.prim == noPrimitive:
+		switch e.prim {
+		case noPrimitive:
 			values[i] = g.complex(e)
 		default:
 			values[i] = g.primitive(e)

@@ -47,11 +47,8 @@ func (c *checker) contained(n *element.Node) {
 	case own == "":
 		c.faultAt("id", outcome.Required, "a contained resource needs an id")
 	default:
-		for _, x := range c.scope.contained[:index] {
-			if x.id == own {
-				c.faultAt("id", outcome.BusinessRule, "another contained resource has the same id")
-				break
-			}
+		if first, ok := c.scope.byID[own]; ok && first < index {
+			c.faultAt("id", outcome.BusinessRule, "another contained resource has the same id")
 		}
 	}
 	if meta := n.Get("meta"); meta.Get("versionId") != nil || meta.Get("lastUpdated") != nil {
@@ -68,14 +65,12 @@ func (c *checker) use(fragment string) (x *containedRef, found bool) {
 	if c.scope == nil {
 		return nil, false
 	}
-	for i := range c.scope.contained {
-		if c.scope.contained[i].id == fragment {
-			found = true
-			c.scope.contained[i].used = true
-			x = &c.scope.contained[i]
-		}
+	i, found := c.scope.byID[fragment]
+	if !found || fragment == "" {
+		return nil, false
 	}
-	return x, found
+	c.scope.contained[i].used = true
+	return &c.scope.contained[i], true
 }
 
 // rules are the invariants that hold for every resource.
@@ -110,16 +105,12 @@ func (c *checker) reference(e *fieldDef, n *element.Node) {
 	var target fhir.ResourceType
 	switch {
 	case text == "#":
-		if c.scope != nil {
-			for i := range c.scope.contained {
-				// dom-3 also holds where the contained one refers to its container.
-				if c.scope.inside && i == c.containedIndex() {
-					c.scope.contained[i].used = true
-				}
-			}
-			if !c.scope.inside {
-				c.faultAt("reference", outcome.Value, "only a contained resource can refer to its container")
-			}
+		switch i := c.containedIndex(); {
+		case c.scope == nil:
+		case !c.scope.inside:
+			c.faultAt("reference", outcome.Value, "only a contained resource can refer to its container")
+		case i < len(c.scope.contained):
+			c.scope.contained[i].used = true // dom-3 is satisfied in this direction too
 		}
 		return
 	case text[0] == '#':

@@ -3,7 +3,6 @@ package codec
 import (
 	_ "embed"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -252,32 +251,4 @@ func (l *loader) targets(list string) map[fhir.ResourceType]bool {
 
 func isCurrency(code string) bool {
 	return len(code) == 3 && strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
-}
-
-// trail is where a walk stands: the path is only put together where somebody
-// asks for it.
-type trail struct{ segs []step }
-
-type step struct {
-	name  string
-	index int // -1: not in a list
-}
-
-func (t *trail) push(name string, index int) { t.segs = append(t.segs, step{name, index}) }
-func (t *trail) pop()                        { t.segs = t.segs[:len(t.segs)-1] }
-
-func (t *trail) String() string {
-	var b []byte
-	for i, s := range t.segs {
-		if i > 0 {
-			b = append(b, '.')
-		}
-		b = append(b, s.name...)
-		if s.index >= 0 {
-			b = append(b, '[')
-			b = strconv.AppendInt(b, int64(s.index), 10)
-			b = append(b, ']')
-		}
-	}
-	return string(b)
 }

@@ -73,6 +73,7 @@ func CareTeam(r *Resource) (CareTeamView, error) {
 	if whole {
 		v.Participants = nil
 	}
+	slices.Sort(n.paths)
 	v.Malformed = n.paths
 	return v, nil
 }
@@ -92,6 +93,7 @@ func RelatedPerson(r *Resource) (RelatedPersonView, error) {
 	if len(n.paths) > 0 {
 		v.Active = false
 	}
+	slices.Sort(n.paths)
 	v.Malformed = n.paths
 	return v, nil
 }

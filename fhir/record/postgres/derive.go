@@ -10,8 +10,8 @@ import (
 )
 
 // derive brings up to date what a resource says about access: CareTeam and
-// RelatedPerson become relations, Consent becomes grants, an Organization may
-// become a program. What cannot be read grants nothing.
+// RelatedPerson become relations, Consent becomes grants. What cannot be read
+// grants nothing.
 func (w *write) derive(ctx context.Context) error {
 	var relations relationRows
 	var grants grantRows
@@ -39,12 +39,6 @@ func (w *write) derive(ctx context.Context) error {
 			}
 			for _, g := range consent.Compile(d).Grants {
 				grants.add(r.pk, g)
-			}
-		case "Organization":
-			if r.c.Program {
-				if _, err := w.tx.Exec(ctx, "INSERT INTO record.program (tenant, organization) VALUES ($1, $2) ON CONFLICT DO NOTHING", w.tenant(), string(r.c.Ref.ID)); err != nil {
-					return err
-				}
 			}
 		}
 	}

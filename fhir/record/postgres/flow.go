@@ -76,10 +76,6 @@ func (w *write) flow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	programs, err := w.programs(ctx, wanted, inBatch)
-	if err != nil {
-		return err
-	}
 
 	state := make(map[*row]protection, len(w.rows))
 	for _, r := range w.rows {
@@ -87,13 +83,13 @@ func (w *write) flow(ctx context.Context) error {
 			continue
 		}
 		p := protection{labels: r.c.Labels}
+		if r.c.Program {
+			p.programs = []string{string(r.c.Ref.ID)}
+		}
 		if r.old != nil {
 			p = p.join(protection{r.old.labels, r.old.programs})
 		}
 		for _, l := range links[r] {
-			if programs[l.to] {
-				p = p.join(protection{label.Part2, []string{string(l.to.ID)}})
-			}
 			target, ok := found[l.to]
 			switch {
 			case inBatch[l.to] != nil:
@@ -208,37 +204,6 @@ func (w *write) resolution(t fhir.ResourceType) authz.Restriction {
 	return authz.Restriction{}
 }
 
-// programs tells which of the Organizations that the changes mention are Part 2
-// programs, those of this very transaction included.
-func (w *write) programs(ctx context.Context, wanted map[fhir.Ref]bool, inBatch map[fhir.Ref]*row) (map[fhir.Ref]bool, error) {
-	out := map[fhir.Ref]bool{}
-	var ids []string
-	for ref := range wanted {
-		if ref.Type == "Organization" {
-			ids = append(ids, string(ref.ID))
-		}
-	}
-	for ref, r := range inBatch {
-		if ref.Type == "Organization" {
-			ids = append(ids, string(ref.ID))
-			out[ref] = r.c.Program
-		}
-	}
-	if len(ids) == 0 {
-		return out, nil
-	}
-	rows, err := w.tx.Query(ctx, "SELECT organization FROM record.program WHERE tenant = $1 AND organization = ANY ($2::text[])", w.tenant(), ids)
-	if err != nil {
-		return nil, err
-	}
-	var id string
-	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
-		out[fhir.Ref{Type: "Organization", ID: fhir.ID(id)}] = true
-		return nil
-	})
-	return out, err
-}
-
 // relabel carries a row's grown protection to everything that refers to it,
 // and on from there. Labels only ever rise here: a downgrade is a privileged
 // operation of its own.
@@ -252,9 +217,6 @@ func (w *write) relabel(ctx context.Context) error {
 		before := protection{}
 		if r.old != nil {
 			before = protection{r.old.labels &^ label.Notes, r.old.programs}
-		}
-		if r.c.Program {
-			p = p.join(protection{label.Part2, []string{string(r.c.Ref.ID)}})
 		}
 		// Only a row whose id could be known before can have referrers.
 		if known := r.old != nil || r.c.Interaction == fhir.Update; known && !p.equal(before) {

@@ -130,7 +130,7 @@ func (x *restriction) fact(alias string, f authz.Fact) string {
 	case authz.Proxy:
 		return x.related(alias, relationProxy)
 	case authz.Program:
-		return "COALESCE(" + alias + ".programs, '{}') <@ " + x.arg("organizations", func() any { return x.c.Organizations }) + "::text[]"
+		return "(cardinality(" + alias + ".programs) > 0 AND " + alias + ".programs <@ " + x.arg("organizations", func() any { return x.c.Organizations }) + "::text[])"
 	case authz.Originator:
 		if x.c.User == (fhir.Ref{}) {
 			return "false"
@@ -160,13 +160,13 @@ func (x *restriction) related(alias string, kind int) string {
 // none forbids it.
 func (x *restriction) consented(alias string) string {
 	now := x.arg("now", func() any { return x.c.Now })
-	grant := func(effect string) string {
-		return "EXISTS (SELECT FROM record.consent_grant cg WHERE cg.tenant = " + x.tenant + " AND cg.patient = " + alias + ".patient AND cg.program = pr.program AND cg.effect = '" + effect + "'" +
+	grant := func(effect, program string) string {
+		return "EXISTS (SELECT FROM record.consent_grant cg WHERE cg.tenant = " + x.tenant + " AND cg.patient = " + alias + ".patient AND cg.program " + program + " AND cg.effect = '" + effect + "'" +
 			" AND cg.recipient = ANY (" + x.arg("recipients", func() any {
 			return consent.Recipients(x.c.User, x.c.Organizations, x.c.Purpose)
 		}) + "::text[]) AND " + x.arg("purpose", func() any { return x.c.Purpose }) + " = ANY (cg.purposes)" +
 			" AND (cg.starts IS NULL OR cg.starts <= " + now + ") AND (cg.ends IS NULL OR cg.ends > " + now + "))"
 	}
 	return "(" + alias + ".patient IS NOT NULL AND " + alias + ".co_patients IS NULL AND COALESCE(cardinality(" + alias + ".programs), 0) > 0" +
-		" AND NOT EXISTS (SELECT FROM unnest(" + alias + ".programs) AS pr(program) WHERE NOT " + grant("permit") + " OR " + grant("deny") + "))"
+		" AND NOT EXISTS (SELECT FROM unnest(" + alias + ".programs) AS pr(program) WHERE NOT " + grant("permit", "= pr.program") + " OR " + grant("deny", "IN (pr.program, '')") + "))"
 }

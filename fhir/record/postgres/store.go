@@ -130,22 +130,37 @@ func (s *Store) Ping(ctx context.Context) error { return private(s.app.Ping(ctx)
 // Migrate brings the schema to the newest version. The login must be allowed
 // to create schemas and roles.
 func Migrate(ctx context.Context, url string) ([]*goose.MigrationResult, error) {
-	p, closeDB, err := provider(url)
-	if err != nil {
-		return nil, err
-	}
-	defer closeDB()
-	return p.Up(ctx)
+	return migrate(url, func(p *goose.Provider) ([]*goose.MigrationResult, error) { return p.Up(ctx) })
 }
 
-// MigrateDown takes the whole schema away, and with it all data.
-func MigrateDown(ctx context.Context, url string) ([]*goose.MigrationResult, error) {
+// MigrateTo brings the schema to a version, forwards or backwards; version 0
+// takes everything away, and with it all data.
+func MigrateTo(ctx context.Context, url string, version int64) ([]*goose.MigrationResult, error) {
+	return migrate(url, func(p *goose.Provider) ([]*goose.MigrationResult, error) {
+		now, err := p.GetDBVersion(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if version < now {
+			return p.DownTo(ctx, version)
+		}
+		return p.UpTo(ctx, version)
+	})
+}
+
+// Migrations says of every migration whether it is applied.
+func Migrations(ctx context.Context, url string) ([]*goose.MigrationStatus, error) {
+	return migrate(url, func(p *goose.Provider) ([]*goose.MigrationStatus, error) { return p.Status(ctx) })
+}
+
+func migrate[T any](url string, do func(*goose.Provider) (T, error)) (out T, err error) {
 	p, closeDB, err := provider(url)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	defer closeDB()
-	return p.DownTo(ctx, 0)
+	out, err = do(p)
+	return out, private(err)
 }
 
 func provider(url string) (*goose.Provider, func(), error) {

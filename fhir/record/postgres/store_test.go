@@ -23,7 +23,7 @@ func TestMigrationsUpDownUp(t *testing.T) {
 		if up, err := postgres.Migrate(ctx, dsn); err != nil || len(up) < 3 {
 			t.Fatalf("up: %v, %d migrations", err, len(up))
 		}
-		if _, err := postgres.MigrateDown(ctx, dsn); err != nil {
+		if _, err := postgres.MigrateTo(ctx, dsn, 0); err != nil {
 			t.Fatalf("down: %v", err)
 		}
 		conn, err := pgx.Connect(ctx, dsn)
@@ -69,7 +69,7 @@ func TestVersionsAndTombstones(t *testing.T) {
 	therapist := h.as("therapist", "TREAT", "Practitioner/dora")
 	ref := h.mustCreate(therapist, observation(""))
 	second := strings.Replace(observation(""), "{'resourceType':'Observation'", "{'resourceType':'Observation','id':'"+string(ref.ID)+"'", 1)
-	second = strings.Replace(second, "12", "9", 1)
+	second = strings.Replace(second, "'valueInteger':12", "'valueInteger':9", 1)
 	rc, err := h.update(therapist, second, func(c *record.Change) { c.IfMatch = 1 })
 	if err != nil || rc.Version != 2 || rc.Created {
 		t.Fatalf("update: %+v, %v", rc, err)
@@ -355,7 +355,7 @@ func TestUpsertNeverTellsThatAnIDIsTaken(t *testing.T) {
 	hidden := strings.Replace(observation(""), "{", "{'id':'taken',", 1)
 	h.load(hidden)
 	emil := h.as("therapist", "TREAT", "Practitioner/emil")
-	own := strings.NewReplacer("anna", "bert", "12", "3").Replace(hidden)
+	own := strings.NewReplacer("anna", "bert", "'valueInteger':12", "'valueInteger':3").Replace(hidden)
 	rc, err := h.update(emil, own, upsert)
 	if err != nil || !rc.Created || rc.Version != 1 {
 		t.Fatalf("upsert on a hidden id: %+v, %v", rc, err)

@@ -71,7 +71,7 @@ func (b *bench) load(ctx context.Context) (*loaded, error) {
 	}
 	l.took = time.Since(start)
 	if l.stored > 0 {
-		b.say("%s", importer.Elapsed(l.stored, l.took))
+		b.say("%s", importer.Rate(l.stored, l.took))
 	}
 	after, err := b.size(ctx)
 	if err != nil {
@@ -118,8 +118,9 @@ func (b *bench) fill(ctx context.Context, l *loaded) error {
 	b.say("loading the Bundles of %s", b.Synthea)
 	m := &importer.Importer{
 		Store: b.store, Engine: b.core.Engine, Gate: b.core.Gate, Principal: server.Operator(b.tenant, "bench"),
-		Workers: b.Workers, Report: b.Progress, Progress: &meter{out: b.Progress, start: time.Now()},
+		Workers: b.Workers, Report: b.Progress,
 	}
+	m.Progress = &meter{out: b.Progress, start: time.Now(), stored: m.Stats().Resources.Load}
 	if err := m.Run(ctx, b.Synthea); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
@@ -130,10 +131,10 @@ func (b *bench) fill(ctx context.Context, l *loaded) error {
 func (b *bench) seed(ctx context.Context, l *loaded) error {
 	l.data = fmt.Sprintf("the sample clinic, %d patients", b.Patients)
 	b.say("loading %s", l.data)
-	w := &meter{out: b.Progress, start: time.Now()}
+	w := &meter{out: b.Progress, start: time.Now(), stored: func() int64 { return l.stored }}
 	err := seed.Run(ctx, b.core, b.clinic(), func(_ string, n int) {
 		l.stored += int64(n)
-		w.Done(0, n)
+		_ = w.Add64(0)
 	})
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
@@ -179,7 +180,7 @@ func (b *bench) copy(ctx context.Context) (time.Duration, error) {
 		times = append(times, d)
 	}
 	d := median(times)
-	b.say("COPY: %s", importer.Elapsed(int64(len(all)), d))
+	b.say("COPY: %s", importer.Rate(int64(len(all)), d))
 	return d, nil
 }
 
@@ -213,20 +214,20 @@ func (b *bench) copyOnce(ctx context.Context, all []body) (time.Duration, error)
 
 // meter shows how far a load is.
 type meter struct {
-	out   io.Writer
-	start time.Time
-	mu    sync.Mutex
-	n     int64
-	said  time.Time
+	out    io.Writer
+	start  time.Time
+	stored func() int64
+	mu     sync.Mutex
+	said   time.Time
 }
 
-// Done implements [importer.Progress].
-func (m *meter) Done(_ int64, resources int) {
+// Add64 implements [importer.Progress].
+func (m *meter) Add64(int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.n += int64(resources)
 	if now := time.Now(); now.Sub(m.said) >= 2*time.Second {
 		m.said = now
-		_, _ = fmt.Fprintf(m.out, "bench: %s\n", importer.Elapsed(m.n, now.Sub(m.start)))
+		_, _ = fmt.Fprintf(m.out, "bench: %s\n", importer.Rate(m.stored(), now.Sub(m.start)))
 	}
+	return nil
 }

@@ -20,7 +20,7 @@ type world struct {
 
 func run(t *testing.T, grace time.Duration) *world {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func run(t *testing.T, grace time.Duration) *world {
 }
 
 func (w *world) get(answer chan<- string) {
-	res, err := http.Get(w.url) //nolint:noctx // a test
+	res, err := http.Get(w.url)
 	if err != nil {
 		answer <- "error"
 		return
@@ -58,7 +58,7 @@ func TestRequestUnderWayFinishes(t *testing.T) {
 	w.stop()
 	// New connections are refused, eventually, while the old request still runs.
 	for {
-		c, err := net.Dial("tcp", w.url[len("http://"):]) //nolint:noctx // a test
+		c, err := net.Dial("tcp", w.url[len("http://"):])
 		if err != nil {
 			break
 		}
@@ -94,7 +94,7 @@ func TestGraceEnds(t *testing.T) {
 }
 
 func TestBrokenListenerIsAnError(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,9 +46,10 @@ type Gate interface {
 	Admit(context.Context, authz.Grant, record.Change) (record.Cleared, error)
 }
 
-// Progress is told of work as it is found and done, in bytes of (unpacked) input.
+// Progress is told of work that is done, in bytes of the files as they lie on
+// disk; [Size] is the whole. A progress bar is one.
 type Progress interface {
-	Done(bytes int64, resources int)
+	Add64(bytes int64) error
 }
 
 // Importer loads files on behalf of the operator of the server.
@@ -72,7 +73,6 @@ type Stats struct {
 	Resources atomic.Int64 // stored
 	Refused   atomic.Int64 // see the report
 	Skipped   atomic.Int64 // items that an earlier run had finished
-	Bytes     atomic.Int64
 }
 
 // Stats gives the counters so far.
@@ -88,7 +88,8 @@ const chunkLines = 500
 type item struct {
 	name string // file, and line range
 	body []byte
-	line int // first line of NDJSON, 0 for a Bundle or a single resource
+	line int   // first line of NDJSON, 0 for a Bundle or a single resource
+	disk int64 // bytes of the file that it stands for
 
 	// refused are the lines of the report. They count once the item is stored:
 	// one that waits, or is cut off, is read again from the start.
@@ -186,7 +187,7 @@ func (m *Importer) load(ctx context.Context, it item, last bool) error {
 	}
 	if done {
 		m.stats.Skipped.Add(1)
-		m.progress(it, 0)
+		m.progress(it)
 		return nil
 	}
 	grant, err := m.Engine.Authorize(ctx, m.Principal, fhir.Transaction, "")
@@ -218,7 +219,7 @@ func (m *Importer) load(ctx context.Context, it item, last bool) error {
 		}
 		m.stats.Resources.Add(int64(len(cleared)))
 		m.report(*it.refused)
-		m.progress(it, len(cleared))
+		m.progress(it)
 		return nil
 	}
 }
@@ -229,10 +230,9 @@ func refusal(err error) bool {
 	return status >= 400 && status < 500
 }
 
-func (m *Importer) progress(it item, n int) {
-	m.stats.Bytes.Add(int64(len(it.body)))
+func (m *Importer) progress(it item) {
 	if m.Progress != nil {
-		m.Progress.Done(int64(len(it.body)), n)
+		_ = m.Progress.Add64(it.disk) // a display that fails stops no import
 	}
 }
 
@@ -310,10 +310,24 @@ func (m *Importer) parse(it item) ([]*entry, error) {
 	return out, nil
 }
 
-// Elapsed formats a rate for people.
-func Elapsed(n int64, d time.Duration) string {
-	if d <= 0 {
-		return fmt.Sprintf("%d resources", n)
+// Rate says for people how much was done how fast.
+func Rate(n int64, d time.Duration) string {
+	return fmt.Sprintf("%d resources in %s (%.0f per second)", n, d.Round(time.Second/10), float64(n)/max(d.Seconds(), 1e-3))
+}
+
+// Size is the number of bytes of all files below the paths that [Importer.Run] would read.
+func Size(paths ...string) (int64, error) {
+	files, err := list(paths)
+	if err != nil {
+		return 0, err
 	}
-	return fmt.Sprintf("%d resources in %s (%.0f per second)", n, d.Round(time.Second/10), float64(n)/d.Seconds())
+	var n int64
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			return 0, err
+		}
+		n += info.Size()
+	}
+	return n, nil
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -251,17 +250,16 @@ func TestEveryFormGoesIn(t *testing.T) {
 
 // after cancels an import once so many resources are stored.
 type after struct {
-	mu     sync.Mutex
-	left   int
+	stats  *importer.Stats
+	enough int64
 	cancel context.CancelFunc
 }
 
-func (a *after) Done(_ int64, resources int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.left -= resources; a.left <= 0 {
+func (a *after) Add64(int64) error {
+	if a.stats.Resources.Load() >= a.enough {
 		a.cancel()
 	}
+	return nil
 }
 
 func TestResumesWhereItWasStopped(t *testing.T) {
@@ -277,7 +275,7 @@ func TestResumesWhereItWasStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	m := h.importer()
-	m.Progress = &after{left: total / 2, cancel: cancel}
+	m.Progress = &after{m.Stats(), int64(total / 2), cancel}
 	if err := m.Run(ctx, dir); !errors.Is(err, context.Canceled) {
 		t.Fatalf("a cancelled import ends with %v", err)
 	}

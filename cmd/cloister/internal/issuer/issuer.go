@@ -243,5 +243,7 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 func answer(w http.ResponseWriter, status int, doc any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(doc) // a client that went away is not our fault
+	if err := json.NewEncoder(w).Encode(doc); err != nil {
+		return // the client went away
+	}
 }

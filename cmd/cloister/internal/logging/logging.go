@@ -80,7 +80,7 @@ func walk(err error, visit func(error)) {
 	if _, ok := err.(*outcome.Error); ok { //nolint:errorlint // this very error, not one that it wraps
 		return
 	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as above
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range many.Unwrap() {
 			walk(e, visit)
 		}

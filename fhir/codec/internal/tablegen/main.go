@@ -266,18 +266,18 @@ func (t *tables) bind(canonical string) string {
 	}
 	v, ok := t.sets[url]
 	if !ok {
-		fmt.Fprintf(t.log, "tablegen: %s is not in the folder: not checked\n", url)
+		t.pass(url, "is not in the folder: not checked")
 		return ""
 	}
 	if len(v.Compose.Exclude) > 0 {
-		fmt.Fprintf(t.log, "tablegen: %s has exclusions: not checked\n", url)
+		t.pass(url, "has exclusions: not checked")
 		return ""
 	}
 	for _, inc := range v.Compose.Include {
 		cs, ok := t.systems[inc.System]
 		switch {
 		case len(inc.Filter) > 0, len(inc.ValueSet) > 0, len(inc.Concept) == 0 && (!ok || cs.Content != "complete"):
-			fmt.Fprintf(t.log, "tablegen: %s cannot be enumerated: not checked\n", url)
+			t.pass(url, "cannot be enumerated: not checked")
 			return ""
 		}
 	}
@@ -285,6 +285,9 @@ func (t *tables) bind(canonical string) string {
 	t.used[url] = name
 	return name
 }
+
+// pass says that a binding is passed over; a report that fails is no reason to stop.
+func (t *tables) pass(url, why string) { _, _ = fmt.Fprintf(t.log, "tablegen: %s %s\n", url, why) }
 
 func (t *tables) set(b *strings.Builder, url string) {
 	fmt.Fprintf(b, "=%s\n", t.used[url])

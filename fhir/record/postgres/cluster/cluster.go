@@ -64,7 +64,8 @@ type Config struct {
 	// Log receives progress; nil is silent.
 	Log *slog.Logger
 
-	throwaway bool // fsync off, stopped at once, Dir removed with the process
+	throwaway bool // for tests: stopped at once, Dir removed with the process
+	unsynced  bool // for tests: what a power cut would do to the data does not matter
 }
 
 // Cluster is a running PostgreSQL cluster.
@@ -302,7 +303,7 @@ func (c *Cluster) initdb(ctx context.Context, acc account) error {
 		"-D", fresh, "-U", superuser, "--pwfile", pw, "-E", "UTF8", "--no-locale",
 		"--auth-local", "scram-sha-256", "--auth-host", "scram-sha-256",
 	}
-	if c.cfg.throwaway {
+	if c.cfg.unsynced {
 		args = append(args, "--no-sync")
 	} else {
 		args = append(args, "--data-checksums")

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(m.Run())
 	case "hold": // a server on dir, until it is killed
-		c, err := Start(context.Background(), Config{Dir: dir})
+		c, err := Start(context.Background(), Config{Dir: dir, unsynced: true})
 		if err != nil {
 			fmt.Println("error:", err)
 			os.Exit(1)
@@ -57,6 +57,7 @@ func place(t *testing.T) string {
 
 func start(t *testing.T, cfg Config) *Cluster {
 	t.Helper()
+	cfg.unsynced = true // processes are killed here, not the machine
 	c, err := Start(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -102,6 +103,7 @@ func rows(t *testing.T, dsn string) (n int) {
 const keep = `CREATE TABLE IF NOT EXISTS kept (n int); INSERT INTO kept VALUES (1)`
 
 func TestRestartReusesTheDataAndResetForgetsIt(t *testing.T) {
+	t.Parallel()
 	dir := place(t)
 	c := start(t, Config{Dir: dir})
 	exec1(t, c.DSN(Database), keep)
@@ -127,8 +129,12 @@ func TestRestartReusesTheDataAndResetForgetsIt(t *testing.T) {
 }
 
 func TestCrashOfThePostmasterIsRecovered(t *testing.T) {
+	t.Parallel()
 	dir := place(t)
-	c := start(t, Config{Dir: dir})
+	c, err := Start(context.Background(), Config{Dir: dir}) // as dev does: what was committed must survive
+	if err != nil {
+		t.Fatal(err)
+	}
 	exec1(t, c.DSN(Database), keep)
 	if err := c.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -149,7 +155,7 @@ func TestCrashOfThePostmasterIsRecovered(t *testing.T) {
 // process runs the test binary in one of the roles of TestMain and returns its first line.
 func process(t *testing.T, role, dir string) (*exec.Cmd, string) {
 	t.Helper()
-	cmd := exec.CommandContext(context.Background(), os.Args[0])
+	cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // this very binary
 	cmd.Env = append(os.Environ(), "CLUSTER_TEST_ROLE="+role, "CLUSTER_TEST_DIR="+dir)
 	return cmd, firstLine(t, cmd)
 }
@@ -188,6 +194,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 func TestSecondProcessIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := place(t)
 	holder, line := process(t, "hold", dir)
 	if !strings.HasPrefix(line, "pid: ") {
@@ -204,6 +211,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 }
 
 func TestKilledParentLeavesNothingRunning(t *testing.T) {
+	t.Parallel()
 	dir := place(t)
 	holder, line := process(t, "hold", dir)
 	number, ok := strings.CutPrefix(line, "pid: ")
@@ -225,6 +233,7 @@ func TestKilledParentLeavesNothingRunning(t *testing.T) {
 }
 
 func TestOrphanOfThisDirectoryIsStopped(t *testing.T) {
+	t.Parallel()
 	dir := place(t)
 	c := start(t, Config{Dir: dir})
 	exec1(t, c.DSN(Database), keep)
@@ -260,6 +269,7 @@ func TestOrphanOfThisDirectoryIsStopped(t *testing.T) {
 }
 
 func TestStrangerWithTheNumberOfTheOldPostmasterIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	dir := place(t)
 	c := start(t, Config{Dir: dir})
 	stop(t, c)
@@ -288,6 +298,7 @@ func TestStrangerWithTheNumberOfTheOldPostmasterIsLeftAlone(t *testing.T) {
 }
 
 func TestContextEndsTheCluster(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	c, err := Start(ctx, Config{Dir: place(t)})
 	if err != nil {
@@ -304,6 +315,7 @@ func TestContextEndsTheCluster(t *testing.T) {
 }
 
 func TestOnlyTheHolderOfThePasswordGetsIn(t *testing.T) {
+	t.Parallel()
 	c := start(t, Config{Dir: place(t)})
 	fi, err := os.Stat(c.sockets)
 	if err != nil {
@@ -341,6 +353,7 @@ func TestOnlyTheHolderOfThePasswordGetsIn(t *testing.T) {
 }
 
 func TestLogCarriesNoContent(t *testing.T) {
+	t.Parallel()
 	const canary = "canary-8c1f"
 	c := start(t, Config{Dir: place(t)})
 	ctx := context.Background()
@@ -400,6 +413,7 @@ func TestLogCarriesNoContent(t *testing.T) {
 }
 
 func TestLongPath(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(place(t), strings.Repeat("long-", 20), strings.Repeat("longer-", 5))
 	c := start(t, Config{Dir: dir})
 	exec1(t, c.DSN(Database), keep)
@@ -411,6 +425,7 @@ func TestLongPath(t *testing.T) {
 }
 
 func TestRootIsToldWhichParentIsClosed(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("only root runs the cluster as another user")
 	}
@@ -435,6 +450,7 @@ func TestRootIsToldWhichParentIsClosed(t *testing.T) {
 }
 
 func TestInterruptedInitdbIsRepeated(t *testing.T) {
+	t.Parallel()
 	dir := place(t)
 	if err := os.MkdirAll(filepath.Join(dir, "data.new", "base"), 0o700); err != nil {
 		t.Fatal(err)

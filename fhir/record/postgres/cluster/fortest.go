@@ -33,7 +33,7 @@ var shared = sync.OnceValues(func() (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Start(context.Background(), Config{Dir: dir, throwaway: true})
+	return Start(context.Background(), Config{Dir: dir, throwaway: true, unsynced: true})
 })
 
 // ForTest gives the one cluster of this test process. It is made at the first call,
@@ -56,9 +56,26 @@ type Template struct {
 }
 
 var (
-	templates sync.Map // Template.Name -> func() error, once
+	templates = memo{done: map[string]func() error{}}
 	databases atomic.Int64
 )
+
+// memo runs something once per name and remembers how it ended.
+type memo struct {
+	mu   sync.Mutex
+	done map[string]func() error
+}
+
+func (m *memo) once(name string, run func() error) error {
+	m.mu.Lock()
+	f, ok := m.done[name]
+	if !ok {
+		f = sync.OnceValue(run)
+		m.done[name] = f
+	}
+	m.mu.Unlock()
+	return f()
+}
 
 // NewDatabase gives t a database of its own, a copy of the template, and
 // returns its connection string (as [Role]). The zero Template is an empty database.
@@ -69,8 +86,7 @@ func NewDatabase(t TB, from Template) string {
 	source := "template1"
 	if from.Name != "" {
 		source = "tpl_" + from.Name
-		prepare, _ := templates.LoadOrStore(from.Name, sync.OnceValue(func() error { return c.template(ctx, source, from) }))
-		if err := prepare.(func() error)(); err != nil { //nolint:forcetypeassert // only this function stores there
+		if err := templates.once(from.Name, func() error { return c.template(ctx, source, from) }); err != nil {
 			t.Fatalf("template %s: %v", from.Name, err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 )
 
 func TestEachTestHasItsOwnCopy(t *testing.T) {
+	t.Parallel()
 	made := 0
 	from := Template{Name: "one", Prepare: func(_ context.Context, dsn string) error {
 		made++
@@ -46,6 +47,7 @@ func (f *failing) Fatalf(string, ...any) {
 }
 
 func TestBrokenTemplateFailsEachTest(t *testing.T) {
+	t.Parallel()
 	from := Template{Name: "broken", Prepare: func(context.Context, string) error { return errors.New("broken") }}
 	for range 2 {
 		f := &failing{}
@@ -60,6 +62,7 @@ func TestBrokenTemplateFailsEachTest(t *testing.T) {
 }
 
 func TestClusterOfATestProcessGoesWithIt(t *testing.T) {
+	t.Parallel()
 	cmd, line := process(t, "test", "")
 	gone(t, cmd, line)
 }
@@ -81,12 +84,13 @@ func gone(t *testing.T, cmd *exec.Cmd, line string) {
 }
 
 func TestWorksForAnOrdinaryUser(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("this process is an ordinary user's, so every test here is this test")
 	}
 	dir := filepath.Dir(place(t))
 	binary := filepath.Join(dir, "cluster.test")
-	image, err := os.ReadFile(os.Args[0])
+	image, err := os.ReadFile(os.Args[0]) //nolint:gosec // this very binary
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,8 +106,8 @@ func TestWorksForAnOrdinaryUser(t *testing.T) {
 }
 
 func TestSettingsFitTheMachine(t *testing.T) {
-	value := func(memory uint64, throwaway bool, name string) string {
-		for _, s := range settings(memory, throwaway) {
+	value := func(memory uint64, unsynced bool, name string) string {
+		for _, s := range settings(memory, unsynced) {
 			if s.name == name {
 				return s.value
 			}
@@ -136,6 +140,7 @@ func TestMajorOf(t *testing.T) {
 }
 
 func TestDataOfAnotherMajorVersionIsNotTouched(t *testing.T) {
+	t.Parallel()
 	dir := place(t)
 	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o755); err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ func (c *Cluster) launch(acc account) error {
 		signal, scratch = "QUIT", c.dir
 	}
 	args := []string{"-c", watcher, "sh", signal, scratch, c.version.path("postgres"), "-D", c.data()}
-	for _, s := range settings(machineMemory(), c.cfg.throwaway) {
+	for _, s := range settings(machineMemory(), c.cfg.unsynced) {
 		args = append(args, "-c", s.name+"="+s.value)
 	}
 	args = append(args, "-c", "unix_socket_directories="+quoteSetting(c.sockets), "-c", "port="+port)
@@ -95,7 +95,7 @@ func quoteSetting(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""
 type setting struct{ name, value string }
 
 // settings are the cluster's parameters for a machine with that many bytes of memory.
-func settings(memory uint64, throwaway bool) []setting {
+func settings(memory uint64, unsynced bool) []setting {
 	const mb = 1 << 20
 	megabytes := func(n, least, most uint64) string {
 		return strconv.FormatUint(min(max(n/mb, least), most), 10) + "MB"
@@ -127,7 +127,7 @@ func settings(memory uint64, throwaway bool) []setting {
 		{"maintenance_work_mem", megabytes(memory/16, 32, 1024)},
 		{"work_mem", megabytes(memory/400, 4, 64)},
 	}
-	if throwaway {
+	if unsynced {
 		return append(s, setting{"fsync", "off"}, setting{"full_page_writes", "off"}, setting{"synchronous_commit", "off"},
 			setting{"autovacuum", "off"}, // tests analyze where a plan matters, so that plans do not depend on time
 			setting{"max_connections", "200"}, setting{"shared_buffers", megabytes(memory/16, 32, 128)})

@@ -66,7 +66,7 @@ func postmasterPID(path string) (int, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(line))
 	if err != nil || pid <= 1 {
-		return 0, nil // half-written: PostgreSQL itself deals with that
+		return 0, nil //nolint:nilerr // half-written: PostgreSQL itself deals with that
 	}
 	return pid, nil
 }
@@ -122,7 +122,7 @@ func alive(pid int) bool {
 
 // freePort is a TCP port that nobody listens on at this moment.
 func freePort() uint32 {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0
 	}

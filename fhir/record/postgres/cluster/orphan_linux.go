@@ -25,7 +25,7 @@ func workingIn(data string) ([]int, error) {
 		if err != nil {
 			continue
 		}
-		dir := filepath.Join("/proc", p.Name())
+		dir := "/proc/" + p.Name()
 		// Both links can be read by root and by the owner of the process alone; what is
 		// left out is another user's process, which cannot work in our directory.
 		exe, err := os.Readlink(filepath.Join(dir, "exe"))

@@ -79,7 +79,7 @@ func inspect(ctx context.Context, bin string) (programs, bool) {
 			return programs{}, false
 		}
 	}
-	out, err := exec.CommandContext(ctx, p.path("postgres"), "--version").Output() //nolint:gosec // found where packages put them
+	out, err := exec.CommandContext(ctx, p.path("postgres"), "--version").Output()
 	if err != nil {
 		return programs{}, false
 	}
@@ -192,7 +192,7 @@ func openUp(dir string) error {
 		if d.IsDir() || mode&0o100 != 0 {
 			mode |= 0o111
 		}
-		return os.Chmod(path, mode)
+		return os.Chmod(path, mode) //nolint:gosec // a fresh directory of our own, which nobody else can write
 	})
 	if err != nil {
 		return fmt.Errorf("cluster: %w", err)

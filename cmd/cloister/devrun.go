@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloister-health/cloister/api"
+	"github.com/cloister-health/cloister/authz/oidc"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/issuer"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/seed"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/fhir/record/postgres"
+)
+
+// tokenLifetime is long enough for a day of trying things out.
+const tokenLifetime = 24 * time.Hour
+
+// Run starts everything, prints how to use it, and serves until ctx ends.
+func (c *devCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err error) {
+	dir, err := c.dataDir()
+	if err != nil {
+		return err
+	}
+	if c.Reset {
+		if err := os.Remove(filepath.Join(dir, sampleFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("--reset: %w", err)
+		}
+	}
+	db, err := openDatabase(ctx, c.URL, dir, c.Reset, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if _, err := postgres.Migrate(ctx, db.DSN); err != nil {
+		return fmt.Errorf("dev: the schema could not be migrated (cloister dev --reset starts clean): %w", err)
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: db.DSN})
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	defer store.Close()
+	sample, err := c.seed(ctx, store, dir, log)
+	if err != nil {
+		return err
+	}
+	return c.serve(ctx, out, log, dir, db, store, sample)
+}
+
+// sampleFile remembers which clinic the database holds, so that a restart on
+// another day, or with other flags, does not mix two of them.
+const sampleFile = "clinic.json"
+
+func (c *devCmd) seed(ctx context.Context, store *postgres.Store, dir string, log *slog.Logger) (clinic.Config, error) {
+	want := clinic.Config{Seed: c.Seed, Patients: max(c.Patients, clinic.MinPatients), Now: time.Now().UTC().Truncate(24 * time.Hour)}
+	path := filepath.Join(dir, sampleFile)
+	switch text, err := os.ReadFile(path); { //nolint:gosec // in the data directory
+	case err == nil:
+		var have clinic.Config
+		if err := json.Unmarshal(text, &have); err != nil {
+			return want, fmt.Errorf("dev: %s cannot be read (cloister dev --reset starts clean): %w", path, err)
+		}
+		if have.Seed != want.Seed || have.Patients != want.Patients {
+			log.Warn("the database holds the sample clinic of an earlier start, which stays: --reset makes a new one", "patients", have.Patients, "seed", have.Seed)
+		}
+		want = have
+	case errors.Is(err, os.ErrNotExist):
+		text, err := json.Marshal(want)
+		if err != nil {
+			return want, fmt.Errorf("dev: %w", err)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			return want, fmt.Errorf("dev: %w", err)
+		}
+	default:
+		return want, fmt.Errorf("dev: %w", err)
+	}
+	core, err := server.NewCore(store, time.Now)
+	if err != nil {
+		return want, fmt.Errorf("dev: %w", err)
+	}
+	bar := progress(clinic.Total(want), "sample clinic")
+	start, stored := time.Now(), 0
+	err = seed.Run(ctx, core, want, func(_ string, n int) {
+		stored += n
+		_ = bar.Add(1) // a terminal that cannot be written to shows no progress
+	})
+	_ = bar.Finish()
+	if err != nil {
+		return want, fmt.Errorf("dev: %w", err)
+	}
+	if stored > 0 {
+		log.Info("the sample clinic is in", "patients", want.Patients, "resources", stored, "took", time.Since(start).Round(time.Millisecond))
+	}
+	return want, nil
+}
+
+func progress(total int, what string) *progressbar.ProgressBar {
+	return progressbar.NewOptions(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(what),
+		progressbar.OptionShowCount(), progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true))
+}
+
+func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir string, db *database, store *postgres.Store, sample clinic.Config) error {
+	front, err := issuer.Listen(ctx, c.Listen)
+	if err != nil {
+		return fmt.Errorf("dev: CLOISTER_LISTEN (--listen): %w", err)
+	}
+	defer func() { _ = front.Close() }()
+	back, err := issuer.Listen(ctx, c.IssuerListen)
+	if err != nil {
+		return fmt.Errorf("dev: CLOISTER_ISSUER_LISTEN (--issuer-listen): %w", err)
+	}
+	defer func() { _ = back.Close() }()
+	base := c.BaseURL
+	if base == "" {
+		base = "http://" + front.Addr().String() + "/fhir"
+	}
+	issuerURL := "http://" + back.Addr().String()
+	people := clinic.Personas(sample)
+	iss, err := issuer.New(issuer.Config{
+		URL: issuerURL, Audience: base, KeyFile: filepath.Join(dir, "issuer.key"), Personas: offered(people), Lifetime: tokenLifetime, Now: time.Now,
+	})
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	tokens, err := oidc.New([]oidc.Issuer{{URL: issuerURL, Audience: base}}, store, time.Now)
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	h, err := handler(store, c.API, base, tokens, &api.SMART{
+		Issuer: issuerURL, JWKS: issuerURL + "/keys", TokenEndpoint: issuerURL + "/token",
+		GrantTypes: []string{"client_credentials"}, TokenAuthMethods: []string{"none"},
+		Capabilities: []string{"permission-patient", "permission-user", "permission-v1", "permission-v2"},
+	}, log)
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	if err := welcome(out, iss, base, issuerURL, people); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return httpd.Serve(ctx, front, h, c.Grace, log) })
+	g.Go(func() error { return httpd.Serve(ctx, back, iss.Handler(), time.Second, log) })
+	g.Go(func() error {
+		select {
+		case <-db.Done():
+			return errors.New("dev: the private database ended by itself; its log is in the data directory")
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return g.Wait()
+}
+
+func claims(c clinic.Claims) issuer.Claims {
+	return issuer.Claims{
+		Subject: c.Subject, Scope: c.Scope, Practice: c.Practice, Roles: c.Roles, Organizations: c.Organizations,
+		Purpose: c.Purpose, User: c.FHIRUser, Patient: c.Patient, Client: c.Client,
+	}
+}
+
+func offered(people []clinic.Persona) []issuer.Persona {
+	out := make([]issuer.Persona, 0, len(people))
+	for _, p := range people {
+		x := issuer.Persona{Name: p.Name, About: p.Description, Claims: claims(p.Claims)}
+		if len(p.Requests) > 0 {
+			x.Try = p.Requests[0].Path
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// welcome prints the address, and for each persona a token and requests to paste.
+func welcome(out io.Writer, iss *issuer.Issuer, base, issuerURL string, people []clinic.Persona) error {
+	w := &printer{out: out}
+	w.printf("\nCloister serves a sample clinic. Everybody in it is made up.\n\n")
+	for _, p := range people {
+		token, err := iss.Mint(claims(p.Claims), tokenLifetime)
+		if err != nil {
+			return fmt.Errorf("dev: %w", err)
+		}
+		w.printf("# %s: %s (%s)\nTOKEN=%s\n", p.Name, p.Description, p.Practice, token)
+		for _, rq := range p.Requests {
+			w.printf("curl -sS -H \"Authorization: Bearer $TOKEN\" '%s%s'   # %s\n", base, rq.Path, rq.Expect)
+		}
+		w.printf("\n")
+	}
+	w.printf("FHIR endpoint       %s\nWhat it can do      %s/metadata\nPersonas and tokens %s/personas\n\nCtrl-C stops everything; the data stays (cloister dev --reset starts clean).\n\n", base, base, issuerURL)
+	return w.err
+}
+
+// printer keeps the first error.
+type printer struct {
+	out io.Writer
+	err error
+}
+
+func (p *printer) printf(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.out, format, args...)
+	}
+}
