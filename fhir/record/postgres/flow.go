@@ -242,7 +242,7 @@ func (w *write) relabel(ctx context.Context) error {
 				return err
 			}
 		}
-		front, own = next, nil
+		front, own = next, []int64{} // never nil: that would be NULL
 	}
 	return nil
 }
