@@ -42,7 +42,7 @@ func (s *Store) Search(ctx context.Context, r authz.Restriction, query search.Qu
 			q.WriteString(order + " LIMIT " + limit)
 		})
 		q.WriteString(") AS found" + order + " LIMIT " + limit)
-		found, err := s.sealed(ctx, r, &q)
+		found, err := s.sealed(ctx, s.pool(r), r, &q)
 		if err != nil {
 			return empty, err
 		}
