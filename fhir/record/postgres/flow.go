@@ -170,8 +170,9 @@ func (w *write) resolve(ctx context.Context, wanted map[fhir.Ref]bool) (map[fhir
 		for _, schema := range schemas(r) {
 			var q statement
 			x := restrict(&q, r)
-			q.WriteString("SELECT r.id, r.label_class, r.programs FROM " + schema + ".resource r WHERE NOT r.deleted AND r.id = ANY (" +
-				q.arg(ids) + "::text[]) AND " + x.where("r") + " ORDER BY r.id FOR KEY SHARE OF r")
+			key := q.arg(ids)
+			q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.label_class, r.programs FROM " +
+				schema + ".resource r WHERE NOT r.deleted AND r.id = n.id AND " + x.where("r") + " FOR KEY SHARE OF r) AS r")
 			rows, err := w.tx.Query(ctx, q.String(), q.args...)
 			if err != nil {
 				return nil, err
@@ -256,8 +257,21 @@ func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.R
 		byHash[h] = p
 		hashes = append(hashes, h)
 	}
-	rows, err := w.tx.Query(ctx, "SELECT pk, type, id, label_class, programs, refs FROM "+schema+
-		".resource WHERE tenant = $1 AND refs && $2::bigint[] AND pk <> ALL ($3::bigint[]) ORDER BY pk FOR UPDATE", w.tenant(), hashes, skip)
+	// One probe of the index per hash (which is the practice's own, see mix), and
+	// then the rows by number: for one condition over many hashes the planner reads
+	// the whole practice.
+	rows, err := w.tx.Query(ctx, "SELECT x.pk FROM unnest($1::bigint[]) AS f(hash), LATERAL (SELECT r.pk FROM "+schema+
+		".resource r WHERE r.refs @> ARRAY[f.hash] AND r.pk <> ALL ($2::bigint[]) OFFSET 0) AS x", hashes, skip)
+	if err != nil {
+		return err
+	}
+	referrers, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil || len(referrers) == 0 {
+		return err
+	}
+	slices.Sort(referrers)
+	rows, err = w.tx.Query(ctx, "SELECT pk, type, id, label_class, programs, refs FROM "+schema+
+		".resource WHERE tenant = $1 AND pk = ANY ($2::bigint[]) ORDER BY pk FOR UPDATE", w.tenant(), slices.Compact(referrers))
 	if err != nil {
 		return err
 	}

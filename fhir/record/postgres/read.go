@@ -98,13 +98,17 @@ func (s *Store) Read(ctx context.Context, r authz.Restriction, id fhir.ID) (reco
 	if r.Empty() {
 		return record.Sealed{}, errNotFound
 	}
-	var q statement
-	x := restrict(&q, r)
+	return s.first(ctx, r, readStatement(r, id))
+}
+
+func readStatement(r authz.Restriction, id fhir.ID) *statement {
+	q := &statement{}
+	x := restrict(q, r)
 	key := q.arg(string(id))
-	legs(&q, r, func(schema string) {
+	legs(q, r, func(schema string) {
 		q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE r.id = " + key + " AND " + x.where("r") + " ORDER BY r.shadow LIMIT 1")
 	})
-	return s.first(ctx, r, &q)
+	return q
 }
 
 func (s *Store) first(ctx context.Context, r authz.Restriction, q *statement) (record.Sealed, error) {

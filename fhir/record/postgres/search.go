@@ -27,22 +27,7 @@ func (s *Store) Search(ctx context.Context, r authz.Restriction, query search.Qu
 	}
 	p := empty
 	if query.Count > 0 {
-		var q statement
-		x := restrict(&q, r)
-		order := " ORDER BY updated DESC, id DESC"
-		if query.Ascending {
-			order = " ORDER BY updated, id"
-		}
-		limit := q.arg(query.Count + 1)
-		q.WriteString("SELECT * FROM (")
-		legs(&q, r, func(schema string) {
-			q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
-			x.criteria("r", schema, query.Where)
-			x.after("r", query)
-			q.WriteString(order + " LIMIT " + limit)
-		})
-		q.WriteString(") AS found" + order + " LIMIT " + limit)
-		found, err := s.sealed(ctx, s.pool(r), r, &q)
+		found, err := s.sealed(ctx, s.pool(r), r, pageStatement(r, query))
 		if err != nil {
 			return empty, err
 		}
@@ -63,6 +48,26 @@ func (s *Store) Search(ctx context.Context, r authz.Restriction, query search.Qu
 		}
 	}
 	return p, nil
+}
+
+// pageStatement finds one page, and one row more to know whether it is the last.
+func pageStatement(r authz.Restriction, query search.Query) *statement {
+	q := &statement{}
+	x := restrict(q, r)
+	order := " ORDER BY updated DESC, id DESC"
+	if query.Ascending {
+		order = " ORDER BY updated, id"
+	}
+	limit := q.arg(query.Count + 1)
+	q.WriteString("SELECT * FROM (")
+	legs(q, r, func(schema string) {
+		q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
+		x.criteria("r", schema, query.Where)
+		x.after("r", query)
+		q.WriteString(order + " LIMIT " + limit)
+	})
+	q.WriteString(") AS found" + order + " LIMIT " + limit)
+	return q
 }
 
 // Match finds at most two ids, which is enough to tell none, one and several
