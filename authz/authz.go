@@ -129,11 +129,12 @@ type Engine struct {
 	pdp     PolicyDecisionPoint
 	classes Classes
 	now     func() time.Time
+	plans   plans
 }
 
 // NewEngine wires the engine. now is the one clock of the server.
 func NewEngine(p PolicyDecisionPoint, c Classes, now func() time.Time) *Engine {
-	return &Engine{p, c, now}
+	return &Engine{pdp: p, classes: c, now: now}
 }
 
 // ErrDenied is every refusal that concerns the caller rather than one
@@ -222,25 +223,19 @@ func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restric
 	permit := func(labels label.Set) ([]Fact, error) {
 		return e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
 	}
-	byNeeds := map[Fact][]int16{}
-	var notes label.Set
-	for id, labels := range e.classes.LabelClasses() {
-		sets, err := permit(labels)
-		if err != nil {
+	classes := e.classes.LabelClasses()
+	cell := planned{joined(c.Roles), c.Purpose, action, t, c.PolicyVersion}
+	p, ok := e.plans.get(classes, cell)
+	if !ok {
+		var err error
+		if p, err = compile(classes, permit); err != nil {
 			return Restriction{}, ErrDenied.Because(err)
 		}
-		for _, needs := range sets {
-			byNeeds[needs] = append(byNeeds[needs], id)
-			notes |= labels & label.Notes
+		if e.pdp.Version() == c.PolicyVersion { // else parts of it may be the next policy's
+			e.plans.put(classes, cell, p)
 		}
 	}
-	arms := make([]Arm, 0, len(byNeeds))
-	for needs, ids := range byNeeds {
-		sort.Slice(ids, func(a, b int) bool { return ids[a] < ids[b] })
-		arms = append(arms, Arm{Classes: ids, Needs: needs})
-	}
-	sort.Slice(arms, func(a, b int) bool { return arms[a].Needs < arms[b].Needs })
-	return issue.NewRestriction(g, t, arms, notes, launch, permit), nil
+	return issue.NewRestriction(g, t, p.arms, p.notes, launch, permit), nil
 }
 
 // Decision is the answer for one stored resource.

@@ -102,7 +102,9 @@ func (s *Store) commit(ctx context.Context, cleared []record.Cleared, digest []b
 			return nil, &record.ChangeError{Index: i, Err: outcome.New(outcome.Invalid, "the same resource is changed twice in one transaction: keep one of the two entries")}
 		}
 		seen[x.Ref] = true
-		w.notes = w.notes || x.Labels.Any(label.Notes) || reachesNotes(x)
+		// What is imported with labels carries them on to whatever refers to it
+		// already, notes among them: see relabel.
+		w.notes = w.notes || x.Labels.Any(label.Notes) || reachesNotes(x) || x.Import && (x.Labels != 0 || x.Program)
 	}
 	const tries = 4
 	for try := 1; ; try++ {
@@ -212,11 +214,16 @@ func (w *write) loadGroup(ctx context.Context, rows []*row, check authz.Restrict
 		ids[i] = string(r.c.Ref.ID)
 		byID[ids[i]] = r
 	}
+	slices.Sort(ids)
 	for _, schema := range schemas(check) {
 		var q statement
 		x := restrict(&q, check)
-		q.WriteString("SELECT r.id, r.pk, r.shadow, r.version, r.updated, r.deleted, r.label_class, r.programs, r.originator FROM " + schema + ".resource r WHERE r.id = ANY (" +
-			q.arg(ids) + "::text[]) AND " + x.where("r") + " ORDER BY r.id, r.shadow FOR UPDATE OF r")
+		key := q.arg(ids)
+		// One look-up by primary key per id, in the order in which they are locked. For
+		// one condition over many ids a planner without fresh statistics reads all
+		// resources of the type.
+		q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.pk, r.shadow, r.version, r.updated, r.deleted, r.label_class, r.programs, r.originator FROM " +
+			schema + ".resource r WHERE r.id = n.id AND " + x.where("r") + " ORDER BY r.shadow FOR UPDATE OF r) AS r")
 		res, err := w.tx.Query(ctx, q.String(), q.args...)
 		if err != nil {
 			return err

@@ -170,8 +170,9 @@ func (w *write) resolve(ctx context.Context, wanted map[fhir.Ref]bool) (map[fhir
 		for _, schema := range schemas(r) {
 			var q statement
 			x := restrict(&q, r)
-			q.WriteString("SELECT r.id, r.label_class, r.programs FROM " + schema + ".resource r WHERE NOT r.deleted AND r.id = ANY (" +
-				q.arg(ids) + "::text[]) AND " + x.where("r") + " ORDER BY r.id FOR KEY SHARE OF r")
+			key := q.arg(ids)
+			q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.label_class, r.programs FROM " +
+				schema + ".resource r WHERE NOT r.deleted AND r.id = n.id AND " + x.where("r") + " FOR KEY SHARE OF r) AS r")
 			rows, err := w.tx.Query(ctx, q.String(), q.args...)
 			if err != nil {
 				return nil, err
@@ -229,20 +230,26 @@ func (w *write) relabel(ctx context.Context) error {
 	if !w.notes {
 		return errNeedsNotes // a note may refer to it, too
 	}
+	// What this transaction writes has been joined with the rest of it already.
+	// Only rows outside that grow may still lift it.
+	own := make([]int64, len(w.rows))
+	for i, r := range w.rows {
+		own[i] = r.pk
+	}
 	for len(front) > 0 {
 		next := map[fhir.Ref]protection{}
 		for _, schema := range []string{"record", "notes"} {
-			if err := w.raise(ctx, schema, front, next); err != nil {
+			if err := w.raise(ctx, schema, front, next, own); err != nil {
 				return err
 			}
 		}
-		front = next
+		front, own = next, []int64{} // never nil: that would be NULL
 	}
 	return nil
 }
 
-// raise lifts the referrers of front in one schema, and adds those that grew to next.
-func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.Ref]protection) error {
+// raise lifts the referrers of front in one schema, but for those in skip, and adds those that grew to next.
+func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.Ref]protection, skip []int64) error {
 	byHash := make(map[int64]protection, len(front))
 	hashes := make([]int64, 0, len(front))
 	for ref, p := range front {
@@ -250,8 +257,21 @@ func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.R
 		byHash[h] = p
 		hashes = append(hashes, h)
 	}
-	rows, err := w.tx.Query(ctx, "SELECT pk, type, id, label_class, programs, refs FROM "+schema+
-		".resource WHERE tenant = $1 AND refs && $2::bigint[] ORDER BY pk FOR UPDATE", w.tenant(), hashes)
+	// One probe of the index per hash (which is the practice's own, see mix), and
+	// then the rows by number: for one condition over many hashes the planner reads
+	// the whole practice.
+	rows, err := w.tx.Query(ctx, "SELECT x.pk FROM unnest($1::bigint[]) AS f(hash), LATERAL (SELECT r.pk FROM "+schema+
+		".resource r WHERE r.refs @> ARRAY[f.hash] AND r.pk <> ALL ($2::bigint[]) OFFSET 0) AS x", hashes, skip)
+	if err != nil {
+		return err
+	}
+	referrers, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil || len(referrers) == 0 {
+		return err
+	}
+	slices.Sort(referrers)
+	rows, err = w.tx.Query(ctx, "SELECT pk, type, id, label_class, programs, refs FROM "+schema+
+		".resource WHERE tenant = $1 AND pk = ANY ($2::bigint[]) ORDER BY pk FOR UPDATE", w.tenant(), slices.Compact(referrers))
 	if err != nil {
 		return err
 	}

@@ -37,9 +37,17 @@ func (x *restriction) columns(alias string) string {
 		x.facts(alias, needed(x.r)) + " AS facts, " + alias + ".body"
 }
 
+// keyed is the pool for reads by id.
+func (s *Store) keyed(r authz.Restriction) *pgxpool.Pool {
+	if r.Notes() != 0 {
+		return s.noteReads
+	}
+	return s.appReads
+}
+
 // sealed reads the rows of a statement and seals each at once.
-func (s *Store) sealed(ctx context.Context, r authz.Restriction, q *statement) ([]record.Sealed, error) {
-	rows, err := s.pool(r).Query(ctx, q.String(), q.args...)
+func (s *Store) sealed(ctx context.Context, p *pgxpool.Pool, r authz.Restriction, q *statement) ([]record.Sealed, error) {
+	rows, err := p.Query(ctx, q.String(), q.args...)
 	if err != nil {
 		return nil, failed(err)
 	}
@@ -88,17 +96,21 @@ func (s *Store) Read(ctx context.Context, r authz.Restriction, id fhir.ID) (reco
 	if r.Empty() {
 		return record.Sealed{}, errNotFound
 	}
-	var q statement
-	x := restrict(&q, r)
+	return s.first(ctx, r, readStatement(r, id))
+}
+
+func readStatement(r authz.Restriction, id fhir.ID) *statement {
+	q := &statement{}
+	x := restrict(q, r)
 	key := q.arg(string(id))
-	legs(&q, r, func(schema string) {
+	legs(q, r, func(schema string) {
 		q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE r.id = " + key + " AND " + x.where("r") + " ORDER BY r.shadow LIMIT 1")
 	})
-	return s.first(ctx, r, &q)
+	return q
 }
 
 func (s *Store) first(ctx context.Context, r authz.Restriction, q *statement) (record.Sealed, error) {
-	found, err := s.sealed(ctx, r, q)
+	found, err := s.sealed(ctx, s.keyed(r), r, q)
 	if err != nil {
 		return record.Sealed{}, err
 	}
@@ -147,7 +159,7 @@ func (s *Store) History(ctx context.Context, r authz.Restriction, id fhir.ID, co
 		q.WriteString(" WHERE v.version < " + q.arg(int32(before)))
 	}
 	q.WriteString(" ORDER BY v.version DESC LIMIT " + q.arg(count+1))
-	found, err := s.sealed(ctx, r, &q)
+	found, err := s.sealed(ctx, s.pool(r), r, &q)
 	if err != nil {
 		return record.Page{}, err
 	}

@@ -35,16 +35,14 @@ func (w *write) store(ctx context.Context) error {
 			switch {
 			case r.unchanged || r.schema != schema:
 			case r.old == nil:
-				if r.c.Interaction == fhir.Update {
-					if err := w.shade(ctx, r); err != nil {
-						return err
-					}
-				}
 				fresh = append(fresh, r)
 			default:
 				changed = append(changed, r)
 				old = append(old, r.pk)
 			}
+		}
+		if err := w.shade(ctx, schema, fresh); err != nil {
+			return err
 		}
 		if len(changed) > 0 {
 			if _, err := w.tx.Exec(ctx, "INSERT INTO "+schema+copyHistorySQL+schema+".resource WHERE pk = ANY ($1::bigint[])", old); err != nil {
@@ -74,11 +72,38 @@ func (w *write) store(ctx context.Context) error {
 	return nil
 }
 
-// shade gives a client-chosen id its own row where a row that the caller cannot
-// see bears the id already: she may not learn that it is in use.
-func (w *write) shade(ctx context.Context, r *row) error {
-	return w.tx.QueryRow(ctx, "SELECT COALESCE(max(shadow) + 1, 0) FROM "+r.schema+".resource WHERE tenant = $1 AND type = $2 AND id = $3",
-		w.tenant(), r.c.Ref.Type.Code(), string(r.c.Ref.ID)).Scan(&r.shadow)
+// shade gives client-chosen ids rows of their own where rows that the caller
+// cannot see bear the ids already: she may not learn that they are in use.
+func (w *write) shade(ctx context.Context, schema string, fresh []*row) error {
+	byRef := map[fhir.Ref]*row{}
+	var types []int16
+	var ids []string
+	for _, r := range fresh {
+		if r.c.Interaction == fhir.Update {
+			byRef[r.c.Ref] = r
+			types, ids = append(types, r.c.Ref.Type.Code()), append(ids, string(r.c.Ref.ID))
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	// The inner join goes by the primary key, one id at a time: a hash over the
+	// whole practice would read all of it.
+	rows, err := w.tx.Query(ctx, "SELECT n.type, n.id, (SELECT max(r.shadow) FROM "+schema+".resource r WHERE r.tenant = $1 AND r.type = n.type AND r.id = n.id) FROM unnest($2::smallint[], $3::text[]) AS n(type, id)",
+		w.tenant(), types, ids)
+	if err != nil {
+		return err
+	}
+	var t int16
+	var id string
+	var highest *int16
+	_, err = pgx.ForEachRow(rows, []any{&t, &id, &highest}, func() error {
+		if highest != nil {
+			byRef[fhir.Ref{Type: fhir.TypeOf(t), ID: fhir.ID(id)}].shadow = *highest + 1
+		}
+		return nil
+	})
+	return err
 }
 
 func (w *write) exec(ctx context.Context, sql string, rows []*row) error {

@@ -27,22 +27,7 @@ func (s *Store) Search(ctx context.Context, r authz.Restriction, query search.Qu
 	}
 	p := empty
 	if query.Count > 0 {
-		var q statement
-		x := restrict(&q, r)
-		order := " ORDER BY updated DESC, id DESC"
-		if query.Ascending {
-			order = " ORDER BY updated, id"
-		}
-		limit := q.arg(query.Count + 1)
-		q.WriteString("SELECT * FROM (")
-		legs(&q, r, func(schema string) {
-			q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
-			x.criteria("r", schema, query.Where)
-			x.after("r", query)
-			q.WriteString(order + " LIMIT " + limit)
-		})
-		q.WriteString(") AS found" + order + " LIMIT " + limit)
-		found, err := s.sealed(ctx, r, &q)
+		found, err := s.sealed(ctx, s.pool(r), r, pageStatement(r, query))
 		if err != nil {
 			return empty, err
 		}
@@ -63,6 +48,26 @@ func (s *Store) Search(ctx context.Context, r authz.Restriction, query search.Qu
 		}
 	}
 	return p, nil
+}
+
+// pageStatement finds one page, and one row more to know whether it is the last.
+func pageStatement(r authz.Restriction, query search.Query) *statement {
+	q := &statement{}
+	x := restrict(q, r)
+	order := " ORDER BY updated DESC, id DESC"
+	if query.Ascending {
+		order = " ORDER BY updated, id"
+	}
+	limit := q.arg(query.Count + 1)
+	q.WriteString("SELECT * FROM (")
+	legs(q, r, func(schema string) {
+		q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
+		x.criteria("r", schema, query.Where)
+		x.after("r", query)
+		q.WriteString(order + " LIMIT " + limit)
+	})
+	q.WriteString(") AS found" + order + " LIMIT " + limit)
+	return q
 }
 
 // Match finds at most two ids, which is enough to tell none, one and several
@@ -104,6 +109,12 @@ func mix(tenant int32, t int16, h int64) int64 {
 	x *= 0xd6e8feb86659fd93
 	x ^= x >> 32
 	return int64(x)
+}
+
+// TokenIndex is what the column tokens holds for an index value (see
+// [search.Index]), for measurements that write SQL of their own.
+func TokenIndex(tenant int32, t fhir.ResourceType, hash int64) int64 {
+	return mix(tenant, t.Code(), hash)
 }
 
 func (x *restriction) after(alias string, query search.Query) {

@@ -90,6 +90,10 @@ type item struct {
 	body []byte
 	line int   // first line of NDJSON, 0 for a Bundle or a single resource
 	disk int64 // bytes of the file that it stands for
+
+	// refused are the lines of the report. They count once the item is stored:
+	// one that waits, or is cut off, is read again from the start.
+	refused *[]string
 }
 
 // Run imports every file below the paths. Items that refer conditionally to
@@ -175,6 +179,7 @@ func known(path string) bool {
 
 // load imports one item. What is refused is reported, and the rest is stored.
 func (m *Importer) load(ctx context.Context, it item, last bool) error {
+	it.refused = new([]string)
 	digest := sha256.Sum256(it.body)
 	done, err := m.Store.Imported(ctx, m.Principal.Tenant, digest[:])
 	if err != nil {
@@ -213,6 +218,7 @@ func (m *Importer) load(ctx context.Context, it item, last bool) error {
 			return fmt.Errorf("%s: %w", it.name, err)
 		}
 		m.stats.Resources.Add(int64(len(cleared)))
+		m.report(*it.refused)
 		m.progress(it)
 		return nil
 	}
@@ -230,14 +236,20 @@ func (m *Importer) progress(it item) {
 	}
 }
 
-func (m *Importer) report(it item, where, what string, err error) {
-	m.stats.Refused.Add(1)
+func (it item) refuse(where, what string, err error) {
+	*it.refused = append(*it.refused, fmt.Sprintf("%s\t%s\t%s\t%s\n", it.name, where, what, strings.ReplaceAll(outcome.Of(err).Error(), "\n", " ")))
+}
+
+func (m *Importer) report(refused []string) {
+	m.stats.Refused.Add(int64(len(refused)))
 	if m.Report == nil {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, _ = fmt.Fprintf(m.Report, "%s\t%s\t%s\t%s\n", it.name, where, what, strings.ReplaceAll(outcome.Of(err).Error(), "\n", " "))
+	for _, line := range refused {
+		_, _ = io.WriteString(m.Report, line)
+	}
 }
 
 // entry is one resource of an item.
@@ -262,7 +274,7 @@ func (m *Importer) parse(it item) ([]*entry, error) {
 			where := fmt.Sprintf("line %d", it.line+i)
 			r, err := codec.ParseLimited(line, limits)
 			if err != nil {
-				m.report(it, where, "-", err)
+				it.refuse(where, "-", err)
 				continue
 			}
 			out = append(out, &entry{where: where, resource: r})
@@ -271,7 +283,7 @@ func (m *Importer) parse(it item) ([]*entry, error) {
 	}
 	r, faults, err := codec.ParseBatch(it.body, limits)
 	if err != nil {
-		m.report(it, "file", "-", err)
+		it.refuse("file", "-", err)
 		return nil, nil
 	}
 	if r.Type != "Bundle" {
@@ -286,11 +298,11 @@ func (m *Importer) parse(it item) ([]*entry, error) {
 	for i, e := range r.Entries() {
 		where := fmt.Sprintf("entry %d", i)
 		if f := faults[i]; f != nil {
-			m.report(it, where, e.FullURL, f)
+			it.refuse(where, e.FullURL, f)
 			continue
 		}
 		if e.Resource == nil {
-			m.report(it, where, e.FullURL, outcome.New(outcome.Invalid, "the entry has no resource"))
+			it.refuse(where, e.FullURL, outcome.New(outcome.Invalid, "the entry has no resource"))
 			continue
 		}
 		out = append(out, &entry{where: where, fullURL: e.FullURL, resource: e.Resource})

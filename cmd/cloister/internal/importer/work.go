@@ -23,7 +23,7 @@ type work struct {
 
 func (w *work) refuse(e *entry, err error) {
 	e.refused = true
-	w.m.report(w.it, e.where, e.ref.String(), err)
+	w.it.refuse(e.where, e.ref.String(), err)
 }
 
 // rewrite gives every resource its id (its own, where it has one: a repeated

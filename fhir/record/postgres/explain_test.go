@@ -1,0 +1,157 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/pdp"
+	"github.com/cloister-health/cloister/authz/smart"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
+	"github.com/cloister-health/cloister/fhir/search"
+)
+
+// filled is a practice of 200 patients with 100 Observations each, written by
+// SQL alone: the planner looks at columns, not at bodies.
+var filled = cluster.Template{Name: "filled", Prepare: func(ctx context.Context, dsn string) error {
+	if _, err := Migrate(ctx, dsn); err != nil {
+		return err
+	}
+	c, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close(ctx) }()
+	const tenant = 1
+	observation := fhir.ResourceType("Observation")
+	var codes, patients []int64
+	for i := range 20 {
+		q, _, err := search.Parse(observation, url.Values{"code": {codeAt(i)}}, search.Options{})
+		if err != nil {
+			return err
+		}
+		codes = append(codes, mix(tenant, observation.Code(), q.Where[0].Any[0].Hash))
+	}
+	for i := range 200 {
+		q, _, err := search.Parse(observation, url.Values{"patient": {patientAt(i)}}, search.Options{})
+		if err != nil {
+			return err
+		}
+		patients = append(patients, mix(tenant, 0, q.Where[0].Any[0].Hash))
+	}
+	for _, s := range []struct {
+		sql  string
+		args []any
+	}{
+		{"INSERT INTO record.tenant (slug, name) VALUES ('harbor', 'Harbor')", nil},
+		{"INSERT INTO record.label_class (labels) VALUES (0)", nil},
+		{`INSERT INTO record.resource (tenant, type, id, pk, version, updated, label_class, patient, tokens, refs, body)
+SELECT 1, $1, 'o-' || p || '-' || o, p * 100 + o, 1, timestamptz '2026-01-01' + make_interval(mins => p * 7 + o), (SELECT id FROM record.label_class WHERE labels = 0),
+       'p-' || p, ARRAY[($2::bigint[])[1 + o % 20]], ARRAY[($3::bigint[])[1 + p]], '{}'
+FROM generate_series(0, 199) p, generate_series(0, 99) o`, []any{observation.Code(), codes, patients}},
+		{`INSERT INTO record.relation (tenant, kind, member, patient, source) SELECT 1, 1, 'Practitioner/me', 'p-' || p, p FROM generate_series(0, 39) p`, nil},
+		{"ANALYZE", nil},
+	} {
+		if _, err := c.Exec(ctx, s.sql, s.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}}
+
+func codeAt(i int) string    { return fmt.Sprintf("http://loinc.org|code-%d", i) }
+func patientAt(i int) string { return fmt.Sprintf("Patient/p-%d", i) }
+
+// TestRestrictedSearchKeepsItsIndex asks PostgreSQL how it would run the search
+// by patient and code: by an index, whatever the caller's Restriction adds.
+func TestRestrictedSearchKeepsItsIndex(t *testing.T) {
+	ctx := context.Background()
+	s, err := Open(ctx, Options{URL: cluster.NewDatabase(t, filled), MaxConns: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	policy, err := pdp.New(pdp.Embedded())
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := authz.NewEngine(policy, s, time.Now)
+	me, _ := fhir.ParseRef("Practitioner/me")
+	for name, p := range map[string]authz.Principal{
+		"hie":       {Roles: []string{"hie"}},
+		"therapist": {Roles: []string{"therapist"}, User: me},
+	} {
+		p.Tenant, p.Subject, p.Purpose, p.Scopes = 1, "test|"+name, "TREAT", smart.Parse("system/*.rs user/*.rs")
+		g, err := engine.Authorize(ctx, p, fhir.SearchType, "Observation")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := engine.Plan(ctx, g, fhir.SearchType, "Observation")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, v := range map[string]url.Values{
+			"patient and code": {"patient": {patientAt(7)}, "code": {codeAt(7)}, "_count": {"20"}},
+			"patient":          {"patient": {patientAt(7)}},
+		} {
+			query, _, err := search.Parse("Observation", v, search.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			page, err := s.Search(ctx, r, query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := map[string]int{"patient and code": 5, "patient": 20}[what]; len(page.Entries) != want {
+				t.Errorf("%s, %s: %d resources, want %d", name, what, len(page.Entries), want)
+			}
+			plan := explain(t, s, r, pageStatement(r, query))
+			if strings.Contains(plan, "Seq Scan on resource ") || !strings.Contains(plan, "Index") {
+				t.Errorf("%s, %s: the table is read from end to end:\n%s", name, what, plan)
+			}
+			if rows := widest(t, plan); rows > 250 {
+				t.Errorf("%s, %s: %d rows are read:\n%s", name, what, rows, plan)
+			}
+		}
+		if plan := explain(t, s, r, readStatement(r, "o-7-7")); strings.Contains(plan, "Seq Scan on resource ") || !strings.Contains(plan, "resource_pkey") {
+			t.Errorf("%s: a read by id does not go by the primary key:\n%s", name, plan)
+		}
+	}
+}
+
+func explain(t *testing.T, s *Store, r authz.Restriction, q *statement) string {
+	t.Helper()
+	rows, err := s.pool(r).Query(context.Background(), "EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF) "+q.String(), q.args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
+}
+
+var yield = regexp.MustCompile(` on resource r \(actual rows=(\d+)`)
+
+// widest is the largest number of rows that a step of the plan takes out of the table.
+func widest(t *testing.T, plan string) (rows int) {
+	t.Helper()
+	for _, m := range yield.FindAllStringSubmatch(plan, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = max(rows, n)
+	}
+	return rows
+}
