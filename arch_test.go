@@ -99,7 +99,7 @@ var libraries = []struct {
 	{"github.com/pressly/goose", []string{"fhir/record/postgres", "migrations", "cmd"}, false, "the schema belongs to the store"},
 	{"database/sql", []string{"fhir/record/postgres", "migrations", "cmd"}, false, "whoever holds a connection reads around the gate"},
 	{"github.com/fergusstrange/embedded-postgres", []string{"fhir/record/postgres/cluster"}, true, "it starts clusters of its own, on TCP and with a fixed password"},
-	{"github.com/labstack/echo", []string{"api"}, false, "HTTP ends at api"},
+	{"github.com/labstack/echo", []string{"api", "cmd/cloister/internal/bench"}, false, "HTTP ends at api; bench has it for the raw ceiling"},
 	{"github.com/alecthomas/kong", []string{"cmd"}, true, "flags end at cmd"},
 	{"unsafe", nil, true, "it opens a sealed record"},
 	{"plugin", nil, true, "everything that runs is built together"},
@@ -216,8 +216,9 @@ func TestOnlyDevReachesTheDevelopmentIssuer(t *testing.T) {
 			continue
 		}
 		reached = true
-		if ok, err := path.Match("cmd/cloister/dev*.go", f.path); err != nil || !ok {
-			t.Errorf("%s imports %s: only the files dev*.go of the command may, because whoever reaches that issuer gets any token", f, issuer)
+		// bench measures with tokens of its own, on a server that ends with it.
+		if ok, err := path.Match("cmd/cloister/dev*.go", f.path); (err != nil || !ok) && f.dir != "cmd/cloister/internal/bench" {
+			t.Errorf("%s imports %s: only the files dev*.go of the command and bench may, because whoever reaches that issuer gets any token", f, issuer)
 		}
 	}
 	if !reached {

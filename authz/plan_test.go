@@ -24,6 +24,8 @@ type rule struct {
 
 func (p *rule) Version() string { return p.version }
 
+func (*rule) Asked() []label.Set { return nil }
+
 func (p *rule) Permit(q authz.Question) ([]authz.Fact, error) {
 	p.asked++
 	if p.broken && q.Labels != 0 {

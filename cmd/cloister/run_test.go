@@ -261,7 +261,7 @@ func write(t *testing.T, path, text string) {
 
 func read(t *testing.T, path string) string {
 	t.Helper()
-	text, err := os.ReadFile(path) //nolint:gosec // a file of this test
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -224,28 +224,20 @@ func (w *write) loadGroup(ctx context.Context, rows []*row, check authz.Restrict
 		// resources of the type.
 		q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.pk, r.shadow, r.version, r.updated, r.deleted, r.label_class, r.programs, r.originator FROM " +
 			schema + ".resource r WHERE r.id = n.id AND " + x.where("r") + " ORDER BY r.shadow FOR UPDATE OF r) AS r")
-		res, err := w.tx.Query(ctx, q.String(), q.args...)
-		if err != nil {
-			return err
-		}
-		for res.Next() {
-			var id string
-			var class int16
-			o := &stored{schema: schema}
-			if err := res.Scan(&id, &o.pk, &o.shadow, &o.version, &o.updated, &o.deleted, &class, &o.programs, &o.originator); err != nil {
-				res.Close()
-				return err
-			}
-			if o.labels, err = w.s.labels(ctx, class); err != nil {
-				res.Close()
+		var id string
+		var class int16
+		var o stored
+		if err := forEach(ctx, w.tx, q.String(), q.args, []any{&id, &o.pk, &o.shadow, &o.version, &o.updated, &o.deleted, &class, &o.programs, &o.originator}, func() (err error) {
+			row := o
+			row.schema = schema
+			if row.labels, err = w.s.labels(ctx, class); err != nil {
 				return err
 			}
 			if r := byID[id]; r.old == nil {
-				each(r, o)
+				each(r, &row)
 			}
-		}
-		res.Close()
-		if err := res.Err(); err != nil {
+			return nil
+		}); err != nil {
 			return err
 		}
 	}
@@ -375,14 +367,10 @@ func (w *write) facts(ctx context.Context, rows []*row) (map[int64]authz.Fact, e
 		pks[i] = r.pk
 	}
 	q.WriteString("SELECT r.pk, " + x.facts("r", all) + " FROM " + rows[0].schema + ".resource r WHERE r.pk = ANY (" + q.arg(pks) + "::bigint[]) AND " + x.scope("r"))
-	res, err := w.tx.Query(ctx, q.String(), q.args...)
-	if err != nil {
-		return nil, err
-	}
 	out := map[int64]authz.Fact{}
 	var pk int64
 	var f int32
-	_, err = pgx.ForEachRow(res, []any{&pk, &f}, func() error { out[pk] = authz.Fact(f); return nil })
+	err := forEach(ctx, w.tx, q.String(), q.args, []any{&pk, &f}, func() error { out[pk] = authz.Fact(f); return nil })
 	return out, err
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
@@ -173,14 +171,10 @@ func (w *write) resolve(ctx context.Context, wanted map[fhir.Ref]bool) (map[fhir
 			key := q.arg(ids)
 			q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.label_class, r.programs FROM " +
 				schema + ".resource r WHERE NOT r.deleted AND r.id = n.id AND " + x.where("r") + " FOR KEY SHARE OF r) AS r")
-			rows, err := w.tx.Query(ctx, q.String(), q.args...)
-			if err != nil {
-				return nil, err
-			}
 			var id string
 			var class int16
 			var programs []string
-			if _, err := pgx.ForEachRow(rows, []any{&id, &class, &programs}, func() error {
+			if err := forEach(ctx, w.tx, q.String(), q.args, []any{&id, &class, &programs}, func() error {
 				labels, err := w.s.labels(ctx, class)
 				if err != nil {
 					return err
@@ -260,32 +254,24 @@ func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.R
 	// One probe of the index per hash (which is the practice's own, see mix), and
 	// then the rows by number: for one condition over many hashes the planner reads
 	// the whole practice.
-	rows, err := w.tx.Query(ctx, "SELECT x.pk FROM unnest($1::bigint[]) AS f(hash), LATERAL (SELECT r.pk FROM "+schema+
-		".resource r WHERE r.refs @> ARRAY[f.hash] AND r.pk <> ALL ($2::bigint[]) OFFSET 0) AS x", hashes, skip)
-	if err != nil {
-		return err
-	}
-	referrers, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil || len(referrers) == 0 {
+	var referrers []int64
+	var pk int64
+	if err := forEach(ctx, w.tx, "SELECT x.pk FROM unnest($1::bigint[]) AS f(hash), LATERAL (SELECT r.pk FROM "+schema+
+		".resource r WHERE r.refs @> ARRAY[f.hash] AND r.pk <> ALL ($2::bigint[]) OFFSET 0) AS x", []any{hashes, skip}, []any{&pk}, func() error { referrers = append(referrers, pk); return nil }); err != nil || len(referrers) == 0 {
 		return err
 	}
 	slices.Sort(referrers)
-	rows, err = w.tx.Query(ctx, "SELECT pk, type, id, label_class, programs, refs FROM "+schema+
-		".resource WHERE tenant = $1 AND pk = ANY ($2::bigint[]) ORDER BY pk FOR UPDATE", w.tenant(), slices.Compact(referrers))
-	if err != nil {
-		return err
-	}
 	type grown struct {
 		pk int64
 		p  protection
 	}
 	var changes []grown
-	var pk int64
 	var t, class int16
 	var id string
 	var programs []string
 	var refs []int64
-	if _, err := pgx.ForEachRow(rows, []any{&pk, &t, &id, &class, &programs, &refs}, func() error {
+	lock := "SELECT pk, type, id, label_class, programs, refs FROM " + schema + ".resource WHERE tenant = $1 AND pk = ANY ($2::bigint[]) ORDER BY pk FOR UPDATE"
+	if err := forEach(ctx, w.tx, lock, []any{w.tenant(), slices.Compact(referrers)}, []any{&pk, &t, &id, &class, &programs, &refs}, func() error {
 		labels, err := w.s.labels(ctx, class)
 		if err != nil {
 			return err

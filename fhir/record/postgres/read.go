@@ -47,33 +47,28 @@ func (s *Store) keyed(r authz.Restriction) *pgxpool.Pool {
 
 // sealed reads the rows of a statement and seals each at once.
 func (s *Store) sealed(ctx context.Context, p *pgxpool.Pool, r authz.Restriction, q *statement) ([]record.Sealed, error) {
-	rows, err := p.Query(ctx, q.String(), q.args...)
-	if err != nil {
-		return nil, failed(err)
-	}
-	defer rows.Close()
 	var out []record.Sealed
-	for rows.Next() {
-		h := vault.Header{Ref: fhir.Ref{Type: r.Type()}}
-		var class int16
-		var facts int32
-		var patient *string
-		var body []byte
-		if err := rows.Scan(&h.Ref.ID, &h.Version, &h.Updated, &h.Deleted, &class, &patient, &facts, &body); err != nil {
-			return nil, failed(err)
+	var h vault.Header
+	var class int16
+	var facts int32
+	var patient *string
+	var body []byte // pgx makes it anew for each row
+	err := forEach(ctx, p, q.String(), q.args, []any{&h.Ref.ID, &h.Version, &h.Updated, &h.Deleted, &class, &patient, &facts, &body}, func() (err error) {
+		row := h
+		row.Ref.Type = r.Type()
+		if row.Labels, err = s.labels(ctx, class); err != nil {
+			return err
 		}
-		if h.Labels, err = s.labels(ctx, class); err != nil {
-			return nil, err
-		}
-		h.Updated = h.Updated.UTC()
-		h.Created = h.Version == 1
-		h.Facts = authz.Fact(facts)
+		row.Updated = h.Updated.UTC()
+		row.Created = h.Version == 1
+		row.Facts = authz.Fact(facts)
 		if patient != nil {
-			h.Patient = fhir.ID(*patient)
+			row.Patient = fhir.ID(*patient)
 		}
-		out = append(out, vault.Seal(h, r.Grant(), body))
-	}
-	if err := rows.Err(); err != nil {
+		out = append(out, vault.Seal(row, r.Grant(), body))
+		return nil
+	})
+	if err != nil {
 		return nil, failed(err)
 	}
 	return out, nil

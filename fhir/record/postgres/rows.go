@@ -89,21 +89,16 @@ func (w *write) shade(ctx context.Context, schema string, fresh []*row) error {
 	}
 	// The inner join goes by the primary key, one id at a time: a hash over the
 	// whole practice would read all of it.
-	rows, err := w.tx.Query(ctx, "SELECT n.type, n.id, (SELECT max(r.shadow) FROM "+schema+".resource r WHERE r.tenant = $1 AND r.type = n.type AND r.id = n.id) FROM unnest($2::smallint[], $3::text[]) AS n(type, id)",
-		w.tenant(), types, ids)
-	if err != nil {
-		return err
-	}
 	var t int16
 	var id string
 	var highest *int16
-	_, err = pgx.ForEachRow(rows, []any{&t, &id, &highest}, func() error {
-		if highest != nil {
-			byRef[fhir.Ref{Type: fhir.TypeOf(t), ID: fhir.ID(id)}].shadow = *highest + 1
-		}
-		return nil
-	})
-	return err
+	return forEach(ctx, w.tx, "SELECT n.type, n.id, (SELECT max(r.shadow) FROM "+schema+".resource r WHERE r.tenant = $1 AND r.type = n.type AND r.id = n.id) FROM unnest($2::smallint[], $3::text[]) AS n(type, id)",
+		[]any{w.tenant(), types, ids}, []any{&t, &id, &highest}, func() error {
+			if highest != nil {
+				byRef[fhir.Ref{Type: fhir.TypeOf(t), ID: fhir.ID(id)}].shadow = *highest + 1
+			}
+			return nil
+		})
 }
 
 func (w *write) exec(ctx context.Context, sql string, rows []*row) error {

@@ -85,20 +85,10 @@ func (s *Store) Match(ctx context.Context, r authz.Restriction, query search.Que
 		q.WriteString(" LIMIT 2")
 	})
 	q.WriteString(") AS found LIMIT 2")
-	rows, err := s.pool(r).Query(ctx, q.String(), q.args...)
-	if err != nil {
-		return nil, failed(err)
-	}
-	defer rows.Close()
 	var ids []fhir.ID
-	for rows.Next() {
-		var id fhir.ID
-		if err := rows.Scan(&id); err != nil {
-			return nil, failed(err)
-		}
-		ids = append(ids, id)
-	}
-	return ids, failed(rows.Err())
+	var id fhir.ID
+	err := forEach(ctx, s.pool(r), q.String(), q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
+	return ids, failed(err)
 }
 
 // mix keeps the index values of practices and types apart, so that one

@@ -247,14 +247,10 @@ type catalogue struct {
 func (s *Store) LabelClasses() map[int16]label.Set { return s.classes.Load().byID }
 
 func (s *Store) refreshClasses(ctx context.Context) error {
-	rows, err := s.side.Query(ctx, "SELECT id, labels FROM record.label_class")
-	if err != nil {
-		return failed(err)
-	}
 	c := &catalogue{map[int16]label.Set{}, map[label.Set]int16{}}
 	var id int16
 	var labels int32
-	if _, err := pgx.ForEachRow(rows, []any{&id, &labels}, func() error {
+	if err := forEach(ctx, s.side, "SELECT id, labels FROM record.label_class", nil, []any{&id, &labels}, func() error {
 		c.byID[id], c.byLabels[label.Set(labels)] = label.Set(labels), id
 		return nil
 	}); err != nil {
@@ -320,14 +316,10 @@ func (s *Store) Watch(ctx context.Context, every time.Duration, failure func(err
 }
 
 func (s *Store) refreshTenants(ctx context.Context) error {
-	rows, err := s.side.Query(ctx, "SELECT slug, id FROM record.tenant")
-	if err != nil {
-		return failed(err)
-	}
 	m := map[string]int32{}
 	var slug string
 	var id int32
-	if _, err := pgx.ForEachRow(rows, []any{&slug, &id}, func() error { m[slug] = id; return nil }); err != nil {
+	if err := forEach(ctx, s.side, "SELECT slug, id FROM record.tenant", nil, []any{&slug, &id}, func() error { m[slug] = id; return nil }); err != nil {
 		return failed(err)
 	}
 	s.tenants.Store(&m)
@@ -372,4 +364,19 @@ func (s *Store) nextPK(ctx context.Context) (int64, error) {
 	}
 	s.pkNext++
 	return s.pkNext - 1, nil
+}
+
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// forEach runs a query, and calls each for every row after it was scanned.
+func forEach(ctx context.Context, q querier, sql string, args, scan []any, each func() error) error {
+	rows, err := q.Query(ctx, sql, args...) //nolint:rowserrcheck // ForEachRow returns it
+	if err != nil {
+		return err
+	}
+	_, err = pgx.ForEachRow(rows, scan, each)
+	return err
 }

@@ -53,6 +53,7 @@ const (
 
 // clinic is a house with two patients, two therapists, of whom dora treats anna, and a Part 2 program.
 func clinic(t *testing.T) *house {
+	t.Helper()
 	h := newHouse(t)
 	for _, r := range []string{anna, bert, dora, emil, sud, team} {
 		h.load(r)

@@ -194,11 +194,7 @@ func (m *Importer) load(ctx context.Context, it item, last bool) error {
 	if err != nil {
 		return err
 	}
-	found, err := m.parse(it)
-	if err != nil {
-		return err
-	}
-	w := &work{m: m, it: it, grant: grant, last: last, entries: found}
+	w := &work{m: m, it: it, grant: grant, last: last, entries: m.parse(it)}
 	if err := w.rewrite(ctx); err != nil {
 		return err
 	}
@@ -262,7 +258,7 @@ type entry struct {
 }
 
 // parse reads the resources of an item and reports those that are not valid.
-func (m *Importer) parse(it item) ([]*entry, error) {
+func (m *Importer) parse(it item) []*entry {
 	limits := codec.Limits{Bytes: max(len(it.body), 1)}
 	if it.line > 0 {
 		var out []*entry
@@ -279,20 +275,20 @@ func (m *Importer) parse(it item) ([]*entry, error) {
 			}
 			out = append(out, &entry{where: where, resource: r})
 		}
-		return out, nil
+		return out
 	}
 	r, faults, err := codec.ParseBatch(it.body, limits)
 	if err != nil {
 		it.refuse("file", "-", err)
-		return nil, nil
+		return nil
 	}
 	if r.Type != "Bundle" {
-		return []*entry{{where: "file", resource: r}}, nil
+		return []*entry{{where: "file", resource: r}}
 	}
 	switch r.BundleType() {
 	case "transaction", "batch", "collection", "searchset":
 	default:
-		return []*entry{{where: "file", resource: r}}, nil // a document or a message is a resource of its own
+		return []*entry{{where: "file", resource: r}} // a document or a message is a resource of its own
 	}
 	var out []*entry
 	for i, e := range r.Entries() {
@@ -307,7 +303,7 @@ func (m *Importer) parse(it item) ([]*entry, error) {
 		}
 		out = append(out, &entry{where: where, fullURL: e.FullURL, resource: e.Resource})
 	}
-	return out, nil
+	return out
 }
 
 // Rate says for people how much was done how fast.

@@ -73,6 +73,16 @@ func (w *work) rewrite(ctx context.Context) error {
 	return nil
 }
 
+// parseQuery reads the query of a conditional reference; one that cannot be read matches nothing.
+func parseQuery(t fhir.ResourceType, query, base string) (search.Query, bool) {
+	values, err := url.ParseQuery(query)
+	if err != nil || !t.Valid() {
+		return search.Query{}, false
+	}
+	q, _, err := search.Parse(t, values, search.Options{Base: base})
+	return q, err == nil
+}
+
 // conditional resolves "Type?query"; the zero Ref means none or several.
 func (w *work) conditional(ctx context.Context, text string) (fhir.Ref, error) {
 	w.m.mu.Lock()
@@ -83,12 +93,8 @@ func (w *work) conditional(ctx context.Context, text string) (fhir.Ref, error) {
 	}
 	name, query, _ := strings.Cut(text, "?")
 	t := fhir.ResourceType(name)
-	values, err := url.ParseQuery(query)
-	if err != nil || !t.Valid() {
-		return fhir.Ref{}, nil
-	}
-	q, _, err := search.Parse(t, values, search.Options{Base: w.m.Base})
-	if err != nil {
+	q, ok := parseQuery(t, query, w.m.Base)
+	if !ok {
 		return fhir.Ref{}, nil
 	}
 	r, err := w.m.Engine.Plan(ctx, w.grant, fhir.SearchType, t)

@@ -32,7 +32,7 @@ func docBlocks(t *testing.T) (out []docBlock) {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".md" {
 			return err
 		}
-		text, err := os.ReadFile(path) //nolint:gosec // a page of the project
+		text, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
