@@ -513,7 +513,7 @@ func (c e2eCase) writes() bool {
 		}
 	}
 	for _, s := range c.Steps {
-		if len(s.Load) > 0 || s.Days > 0 || s.Request.Method != http.MethodGet && s.Request.Method != "HEAD" {
+		if len(s.Load) > 0 || s.Days > 0 || s.Request.Method != http.MethodGet && s.Request.Method != http.MethodHead {
 			return true
 		}
 	}
