@@ -223,7 +223,8 @@ func (b *bench) reads(ctx context.Context, who claims, theirs, ours, token strin
 	if err := rows.Err(); err != nil {
 		return w, fmt.Errorf("bench: %w", err)
 	}
-	return w, b.choose(ctx, &w, paths, theirs, ours, token)
+	err = b.choose(ctx, &w, paths, theirs, ours, token)
+	return w, err
 }
 
 // searches picks pairs of patient and code, likewise.
@@ -252,7 +253,8 @@ GROUP BY 1, 2, 3 HAVING count(*) > 1 ORDER BY md5(r.patient || (c->>'code')) LIM
 	if err := rows.Err(); err != nil {
 		return w, fmt.Errorf("bench: %w", err)
 	}
-	return w, b.choose(ctx, &w, paths, theirs, ours, token)
+	err = b.choose(ctx, &w, paths, theirs, ours, token)
+	return w, err
 }
 
 // choose keeps the paths under which both sides give the same resources. The
