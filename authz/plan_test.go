@@ -18,8 +18,10 @@ type rule struct {
 	version string
 	role    string
 	labels  label.Set
-	broken  bool
-	asked   int
+	// everybody may read what has no labels.
+	everybody bool
+	broken    bool
+	asked     int
 }
 
 func (p *rule) Version() string { return p.version }
@@ -31,7 +33,7 @@ func (p *rule) Permit(q authz.Question) ([]authz.Fact, error) {
 	if p.broken && q.Labels != 0 {
 		return nil, errors.New("out of order")
 	}
-	if slices.Contains(q.Roles, p.role) && q.Labels&^p.labels == 0 {
+	if p.everybody && q.Labels == 0 || slices.Contains(q.Roles, p.role) && q.Labels&^p.labels == 0 {
 		return []authz.Fact{0}, nil
 	}
 	return nil, nil
@@ -81,12 +83,11 @@ func TestPlanFollowsPolicyAndClasses(t *testing.T) {
 	want("with other classes, as many", []string{"a"}, 1, 2)
 	policy.version, policy.labels = "2", 0
 	want("under a new policy", []string{"a"}, 1)
-	policy.version, policy.labels, policy.role = "3", 0, "b"
-	want("for two roles", []string{"a", "b"}, 1)
-	for _, roles := range [][]string{{"a\x00b"}, {`a""b`}, {"a,b"}, {`a"`, "b\""}} {
-		if _, err := planFor(t, e, roles...); err == nil {
-			t.Errorf("%q is taken for a and b", roles)
-		}
+	known = classes{1: 0, 2: label.Part2}
+	policy.version, policy.labels, policy.role, policy.everybody = "3", label.Part2, "b", true
+	want("for two roles", []string{"a", "b"}, 1, 2)
+	for _, role := range []string{"ab", "a,b", "a b", "a\x00b", `a""b`, `"a""b"`, "a\"\"b"} {
+		want("for the one role "+role, []string{role}, 1)
 	}
 }
 

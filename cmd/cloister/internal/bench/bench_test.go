@@ -64,7 +64,9 @@ func TestClientReadsBothFramings(t *testing.T) {
 			case "/chunks":
 				for range 3 {
 					_, _ = w.Write([]byte(big))
-					w.(http.Flusher).Flush()
+					if err := http.NewResponseController(w).Flush(); err != nil {
+						t.Error(err)
+					}
 				}
 			default:
 				w.WriteHeader(http.StatusNotFound)

@@ -9,41 +9,39 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
-	"github.com/cloister-health/cloister/cmd/cloister/internal/issuer"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
 	"github.com/cloister-health/cloister/fhir"
 )
 
 // caller is who asks: the name for the report, and what the token says.
-func (b *bench) caller() (name string, c issuer.Claims, err error) {
+func (b *bench) caller() (name string, c claims, err error) {
 	if b.Synthea != "" {
-		return "a health information exchange (role hie)", issuer.Claims{
+		return "a health information exchange (role hie)", claims{
 			Subject: "bench", Client: "bench", Practice: practice, Roles: []string{"hie"}, Purpose: "TREAT", Scope: "system/*.rs",
 		}, nil
 	}
 	for _, p := range clinic.Personas(b.clinic()) {
 		if p.Name == "therapist" {
-			return "a therapist, by her treating relations", issuer.Claims{
+			return "a therapist, by her treating relations", claims{
 				Subject: p.Claims.Subject, Client: p.Claims.Client, Practice: p.Claims.Practice, Roles: p.Claims.Roles, User: p.Claims.FHIRUser,
 				Organizations: p.Claims.Organizations, Purpose: p.Claims.Purpose, Scope: p.Claims.Scope,
 			}, nil
 		}
 	}
-	return "", issuer.Claims{}, errors.New("bench: the sample clinic has no therapist")
+	return "", claims{}, errors.New("bench: the sample clinic has no therapist")
 }
 
 // serve answers on the loopback interface until stop is called.
 func serve(ctx context.Context, handler func(address string) (http.Handler, error)) (address string, stop func(), err error) {
-	l, err := issuer.Listen(ctx, "127.0.0.1:0")
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, err
+		return "", nil, fmt.Errorf("bench: %w", err)
 	}
 	h, err := handler(l.Addr().String())
 	if err != nil {
@@ -58,34 +56,9 @@ func serve(ctx context.Context, handler func(address string) (http.Handler, erro
 	return l.Addr().String(), func() { _ = s.Close() }, nil
 }
 
-// identity starts an issuer with a key of its own and mints one token.
-func identity(ctx context.Context, audience string, c issuer.Claims) (iss, token string, stop func(), err error) {
-	dir, err := os.MkdirTemp("", "cloister-bench-key-")
-	if err != nil {
-		return "", "", nil, fmt.Errorf("bench: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	var i *issuer.Issuer
-	address, stop, err := serve(ctx, func(address string) (http.Handler, error) {
-		i, err = issuer.New(issuer.Config{URL: "http://" + address, Audience: audience, KeyFile: filepath.Join(dir, "key.json"), Lifetime: 24 * time.Hour, Now: time.Now})
-		if err != nil {
-			return nil, err
-		}
-		return i.Handler(), nil
-	})
-	if err != nil {
-		return "", "", nil, err
-	}
-	if token, err = i.Mint(c, 24*time.Hour); err != nil {
-		stop()
-		return "", "", nil, err
-	}
-	return "http://" + address, token, stop, nil
-}
-
 // house starts Cloister with all that a request passes in production, and
 // returns its address and a token.
-func (b *bench) house(ctx context.Context, c issuer.Claims) (address, token string, stop func(), err error) {
+func (b *bench) house(ctx context.Context, c claims) (address, token string, stop func(), err error) {
 	var ended []func()
 	stop = func() {
 		for _, f := range ended {
@@ -126,9 +99,9 @@ type workload struct {
 // run loads, starts both sides, and measures them in turns.
 func (b *bench) run(ctx context.Context) (*report, error) {
 	r := &report{rounds: b.Rounds, duration: b.Duration, maxConns: b.MaxConns, workers: b.Workers}
-	var claims issuer.Claims
+	var who claims
 	var err error
-	if r.caller, claims, err = b.caller(); err != nil {
+	if r.caller, who, err = b.caller(); err != nil {
 		return nil, err
 	}
 	if r.load, err = b.load(ctx); err != nil {
@@ -137,7 +110,7 @@ func (b *bench) run(ctx context.Context) (*report, error) {
 	if r.machine, err = b.machine(ctx); err != nil {
 		return nil, err
 	}
-	ours, token, stop, err := b.house(ctx, claims)
+	ours, token, stop, err := b.house(ctx, who)
 	if err != nil {
 		return nil, err
 	}
@@ -148,11 +121,11 @@ func (b *bench) run(ctx context.Context) (*report, error) {
 		return nil, err
 	}
 	defer end()
-	reads, err := b.reads(ctx, claims, theirs, ours, token)
+	reads, err := b.reads(ctx, who, theirs, ours, token)
 	if err != nil {
 		return nil, err
 	}
-	searches, err := b.searches(ctx, claims, codes, theirs, ours, token)
+	searches, err := b.searches(ctx, who, codes, theirs, ours, token)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +203,7 @@ const (
 const within = ` AND ($2 = '' OR r.patient IN (SELECT rel.patient FROM record.relation rel WHERE rel.tenant = r.tenant AND rel.member = $2 AND rel.kind = 1))`
 
 // reads picks resources that the caller may see, and proves that both sides answer each.
-func (b *bench) reads(ctx context.Context, who issuer.Claims, theirs, ours, token string) (workload, error) {
+func (b *bench) reads(ctx context.Context, who claims, theirs, ours, token string) (workload, error) {
 	w := workload{name: "read by id", file: "read"}
 	b.say("choosing resources to read")
 	rows, err := b.sql.Query(ctx, `SELECT r.type, r.id FROM record.resource r WHERE r.tenant = $1 AND NOT r.deleted AND r.patient IS NOT NULL`+within+` ORDER BY md5(r.id) LIMIT $3`, b.tenant, who.User, maxReads)
@@ -250,11 +223,12 @@ func (b *bench) reads(ctx context.Context, who issuer.Claims, theirs, ours, toke
 	if err := rows.Err(); err != nil {
 		return w, fmt.Errorf("bench: %w", err)
 	}
-	return w, b.choose(ctx, &w, paths, theirs, ours, token)
+	err = b.choose(ctx, &w, paths, theirs, ours, token)
+	return w, err
 }
 
 // searches picks pairs of patient and code, likewise.
-func (b *bench) searches(ctx context.Context, who issuer.Claims, codes map[string]int64, theirs, ours, token string) (workload, error) {
+func (b *bench) searches(ctx context.Context, who claims, codes map[string]int64, theirs, ours, token string) (workload, error) {
 	w := workload{name: "search by patient and code", file: "search"}
 	b.say("choosing searches")
 	rows, err := b.sql.Query(ctx, `SELECT r.patient, c->>'system', c->>'code' FROM record.resource r, jsonb_array_elements(r.body->'code'->'coding') c
@@ -279,7 +253,8 @@ GROUP BY 1, 2, 3 HAVING count(*) > 1 ORDER BY md5(r.patient || (c->>'code')) LIM
 	if err := rows.Err(); err != nil {
 		return w, fmt.Errorf("bench: %w", err)
 	}
-	return w, b.choose(ctx, &w, paths, theirs, ours, token)
+	err = b.choose(ctx, &w, paths, theirs, ours, token)
+	return w, err
 }
 
 // choose keeps the paths under which both sides give the same resources. The
