@@ -1,12 +1,12 @@
 package bench
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
+
+	"github.com/labstack/echo/v4"
 
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
@@ -21,47 +21,39 @@ const (
 ORDER BY updated DESC, id DESC LIMIT 20`
 )
 
+const mediaType = "application/fhir+json"
+
 // rawHandler is the ceiling. codes are the index values of the codes that are searched.
 func (b *bench) rawHandler(codes map[string]int64) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /fhir/{type}/{id}", func(w http.ResponseWriter, r *http.Request) {
+	e := echo.New()
+	e.GET("/fhir/:type/:id", func(c echo.Context) error {
 		var body []byte
-		t := fhir.ResourceType(r.PathValue("type")).Code()
-		err := b.sql.QueryRow(r.Context(), rawReadSQL, b.tenant, t, r.PathValue("id")).Scan(&body)
-		blob(w, body, err)
-	})
-	mux.HandleFunc("GET /fhir/{type}", func(w http.ResponseWriter, r *http.Request) {
-		q := r.URL.Query()
-		body, err := b.rawSearch(r.Context(), fhir.ResourceType(r.PathValue("type")).Code(), q.Get("patient"), codes[q.Get("code")])
-		blob(w, body, err)
-	})
-	return mux
-}
-
-func (b *bench) rawSearch(ctx context.Context, t int16, patient string, code int64) ([]byte, error) {
-	rows, err := b.sql.Query(ctx, rawSearchSQL, b.tenant, t, patient, code)
-	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
-	}
-	defer rows.Close()
-	out := append(make([]byte, 0, 16<<10), `{"resourceType":"Bundle","type":"searchset","entry":[`...)
-	for n := 0; rows.Next(); n++ {
-		if n > 0 {
-			out = append(out, ',')
+		t := fhir.ResourceType(c.Param("type")).Code()
+		if err := b.sql.QueryRow(c.Request().Context(), rawReadSQL, b.tenant, t, c.Param("id")).Scan(&body); err != nil {
+			return fmt.Errorf("bench: %w", err)
 		}
-		out = append(append(append(out, `{"resource":`...), rows.RawValues()[0]...), '}') // pgx asks for jsonb as text
-	}
-	return append(out, `]}`...), rows.Err()
-}
-
-func blob(w http.ResponseWriter, body []byte, err error) {
-	if err != nil {
-		http.Error(w, "the raw side failed", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/fhir+json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body)
+		return c.Blob(http.StatusOK, mediaType, body)
+	})
+	e.GET("/fhir/:type", func(c echo.Context) error {
+		t := fhir.ResourceType(c.Param("type")).Code()
+		rows, err := b.sql.Query(c.Request().Context(), rawSearchSQL, b.tenant, t, c.QueryParam("patient"), codes[c.QueryParam("code")])
+		if err != nil {
+			return fmt.Errorf("bench: %w", err)
+		}
+		defer rows.Close()
+		out := append(make([]byte, 0, 16<<10), `{"resourceType":"Bundle","type":"searchset","entry":[`...)
+		for n := 0; rows.Next(); n++ {
+			if n > 0 {
+				out = append(out, ',')
+			}
+			out = append(append(append(out, `{"resource":`...), rows.RawValues()[0]...), '}') // pgx asks for jsonb as text
+		}
+		if err := rows.Err(); err != nil {
+			return fmt.Errorf("bench: %w", err)
+		}
+		return c.Blob(http.StatusOK, mediaType, append(out, `]}`...))
+	})
+	return e
 }
 
 // codeIndex is what the token index holds for a code of Observation.

@@ -333,7 +333,7 @@ func TestSynthea(t *testing.T) {
 		t.Skip("CLOISTER_SHARED_DATA is not set, or -short: the 120 patients of Synthea are left out")
 	}
 	dir := filepath.Join(root, "synthea-120")
-	if _, err := os.Stat(dir); err != nil {
+	if _, err := os.Stat(dir); err != nil { //nolint:gosec // whoever runs the test names the folder
 		t.Skip("there is no Synthea data: ", err)
 	}
 	h := newHouse(t)
