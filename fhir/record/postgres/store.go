@@ -111,7 +111,7 @@ func pool(ctx context.Context, url, role string, conns int, plans string) (*pgxp
 	if err != nil {
 		return nil, errors.New("postgres: the database URL cannot be read")
 	}
-	cfg.MaxConns = int32(conns) //nolint:gosec // a small number
+	cfg.MaxConns = int32(conns)
 	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = plans
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	cfg.ConnConfig.RuntimeParams["search_path"] = "pg_catalog"
