@@ -12,6 +12,7 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/pdp/policytest"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -23,8 +24,9 @@ type policyCmd struct {
 
 // policyExplainCmd asks the policy one question.
 type policyExplainCmd struct {
-	Roles   []string `name:"role" required:"" placeholder:"ROLE,..." help:"Roles of the caller, such as therapist."`
-	Purpose string   `name:"purpose" default:"TREAT" help:"Purpose of use (v3-ActReason), such as TREAT, HPAYMT or HOPERAT."`
+	Persona string   `name:"persona" xor:"caller" required:"" placeholder:"NAME" help:"Somebody of the sample clinic, such as colleague or hie, with the roles and the purpose of their token."`
+	Roles   []string `name:"role" xor:"caller" required:"" placeholder:"ROLE,..." help:"Roles of the caller, such as therapist."`
+	Purpose string   `name:"purpose" placeholder:"CODE" help:"Purpose of use (v3-ActReason), such as TREAT, HPAYMT or HOPERAT. Default: the persona's, else TREAT."`
 	Action  string   `name:"action" default:"read" help:"read, create, update or delete. Reading includes searching and history."`
 	Type    string   `name:"type" required:"" placeholder:"TYPE" help:"Resource type, such as Observation."`
 	Facts   []string `name:"fact" placeholder:"FACT,..." help:"What holds between caller and resource: self, proxy, treating, program, originator, consent."`
@@ -33,7 +35,8 @@ type policyExplainCmd struct {
 
 // Help is shown below the summary.
 func (policyExplainCmd) Help() string {
-	return `For example: cloister policy explain --role=therapist --type=DocumentReference --labels=PSYTHPN`
+	return `For example: cloister policy explain --persona=colleague --type=DocumentReference --labels=PSYTHPN
+Without --fact it says what would be permitted, and with which facts.`
 }
 
 // Validate refuses a question that the policy could not be asked.
@@ -53,7 +56,32 @@ func (c *policyExplainCmd) Validate() error {
 	if _, err := c.facts(); err != nil {
 		errs = append(errs, err)
 	}
+	if err := c.caller(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
+}
+
+// caller fills in what the persona's token says.
+func (c *policyExplainCmd) caller() error {
+	if c.Persona == "" {
+		if c.Purpose == "" {
+			c.Purpose = "TREAT"
+		}
+		return nil
+	}
+	var names []string
+	for _, p := range clinic.Personas(clinic.Config{}) {
+		names = append(names, p.Name)
+		if p.Name == c.Persona {
+			c.Roles = p.Claims.Roles
+			if c.Purpose == "" {
+				c.Purpose = p.Claims.Purpose
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("--persona is %q: name one of %s", c.Persona, strings.Join(names, ", "))
 }
 
 func (c *policyExplainCmd) facts() (held authz.Fact, err error) {

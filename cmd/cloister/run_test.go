@@ -216,6 +216,18 @@ func TestPolicyExplainSaysWhy(t *testing.T) {
 		}
 	}
 	out.Reset()
+	c = parse(t, "policy", "explain", "--persona", "hie", "--type", "Condition", "--labels", "42CFRPart2+SUD")
+	if err := c.Policy.Explain.Run(&out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "permitted with the facts: consent") {
+		t.Errorf("an exchange needs consent for a Part 2 record, but the policy says\n%s", out.String())
+	}
+	var none cli
+	if _, err := none.parser().Parse([]string{"policy", "explain", "--persona", "nobody", "--type", "Condition"}); err == nil || !strings.Contains(err.Error(), "colleague") {
+		t.Errorf("an unknown persona: %v", err)
+	}
+	out.Reset()
 	c = parse(t, "policy", "test", "../../testdata/authz")
 	if err := c.Policy.Test.Run(&out); err != nil || !regexp.MustCompile(`^\d{3} cases, 0 failed`).MatchString(out.String()) {
 		t.Errorf("%v\n%s", err, out.String())

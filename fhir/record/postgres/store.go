@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -256,7 +257,10 @@ func (s *Store) refreshClasses(ctx context.Context) error {
 	}); err != nil {
 		return failed(err)
 	}
-	s.classes.Store(c)
+	// Plans are remembered for one catalogue: an equal one must not replace it.
+	if was := s.classes.Load(); was == nil || !maps.Equal(was.byID, c.byID) {
+		s.classes.Store(c)
+	}
 	return nil
 }
 

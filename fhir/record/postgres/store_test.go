@@ -3,12 +3,15 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
@@ -566,4 +569,39 @@ func TestNoRecordNoRelease(t *testing.T) {
 	g2, _, _ := h.plan(dora, fhir.Read, "Observation")
 	_, err = h.release(g2, "Observation", s)
 	h.wantStatus("release under another grant", err, 403)
+}
+
+// Another process's label class becomes known; while there is none, the
+// catalogue stays the very same one, and with it the plans that were made for it.
+func TestWatchLearnsNewClasses(t *testing.T) {
+	h := clinic(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		h.store.Watch(ctx, 5*time.Millisecond, func(err error) { t.Errorf("watch: %v", err) })
+	})
+	defer wg.Wait()
+	defer cancel()
+	before := reflect.ValueOf(h.store.LabelClasses()).Pointer()
+	time.Sleep(50 * time.Millisecond)
+	if reflect.ValueOf(h.store.LabelClasses()).Pointer() != before {
+		t.Fatal("an unchanged catalogue was replaced")
+	}
+	conn, err := pgx.Connect(ctx, h.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if _, err := conn.Exec(ctx, "INSERT INTO record.label_class (labels) VALUES ($1)", int32(label.HIV|label.GDIS)); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		for _, l := range h.store.LabelClasses() {
+			if l == label.HIV|label.GDIS {
+				return
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("a class that another process added never became known")
 }
