@@ -77,7 +77,7 @@ func TestParsePrefer(t *testing.T) {
 		want   Prefer
 	}{
 		{nil, Prefer{}},
-		{[]string{"return=minimal"}, Prefer{}},
+		{[]string{"return=minimal"}, Prefer{Return: Minimal}},
 		{[]string{"return=representation"}, Prefer{Return: Representation}},
 		{[]string{`return="OperationOutcome"`}, Prefer{Return: OperationOutcome}},
 		{[]string{"handling=lenient"}, Prefer{Lenient: true}},

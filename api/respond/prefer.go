@@ -5,9 +5,11 @@ import "strings"
 // Return says what a write sends back (R4 http.html, Prefer: return=...).
 type Return uint8
 
-// The preferences. Without one the answer to a write has no body.
+// The preferences. Without one a create or an update answers with what it
+// stored, as most clients expect; an entry of a batch or a transaction does not.
 const (
-	Minimal Return = iota
+	Unstated Return = iota
+	Minimal
 	Representation
 	OperationOutcome
 )
@@ -43,3 +45,6 @@ func ParsePrefer(fields []string) (p Prefer) {
 	}
 	return p
 }
+
+// Represent reports whether the answer to a write holds what it stored.
+func (p Prefer) Represent() bool { return p.Return == Unstated || p.Return == Representation }

@@ -87,7 +87,7 @@ func (x written[R]) build(m *message, rq *Request) error {
 		}
 	}
 	switch {
-	case rq.Prefer.Return == Representation && len(x.rep) == 1:
+	case rq.Prefer.Represent() && len(x.rep) == 1:
 		_, err := x.rep[0].WriteTo(m)
 		return err
 	case rq.Prefer.Return == OperationOutcome:

@@ -55,7 +55,11 @@ func (s *Service) sub(rq *respond.Request, e *codec.Entry) *respond.Request {
 	if at, err := time.Parse(time.RFC3339, e.IfModifiedSince); err == nil {
 		c.IfModifiedSince = at.UTC().Format(http.TimeFormat)
 	}
-	return &respond.Request{Base: rq.Base, Grant: rq.Grant, Prefer: rq.Prefer, Content: e.Resource, Conditions: c}
+	prefer := rq.Prefer
+	if prefer.Return == respond.Unstated {
+		prefer.Return = respond.Minimal // a large transaction is not read back unless it is asked for
+	}
+	return &respond.Request{Base: rq.Base, Grant: rq.Grant, Prefer: prefer, Content: e.Resource, Conditions: c}
 }
 
 // aim authorizes sub for its target; what cannot exist is not found. As on a

@@ -12,7 +12,7 @@ import (
 // written answers a change that is stored. A representation is what the caller
 // may read of the new version: whoever may write more than she may read gets none.
 func (s *Service) written(ctx context.Context, rq *respond.Request, rc record.Receipt) respond.Response {
-	if rq.Prefer.Return != respond.Representation {
+	if !rq.Prefer.Represent() {
 		return respond.Written(rc)
 	}
 	out, err := s.representation(ctx, rq, rc.Ref, rc.Version)

@@ -53,3 +53,36 @@ func TestHiddenIsByteIdenticalToAbsent(t *testing.T) {
 		t.Fatalf("the author: %d", own.status)
 	}
 }
+
+// Clients that say nothing of it expect what they stored back; what they may not read they do not get.
+func TestWriteAnswersWithWhatTheWriterMayRead(t *testing.T) {
+	h := newHouse(t, cluster.NewDatabase(t, seeded), nil)
+	p, _ := persona("therapist")
+	patient := between(p.Requests[0].Path, "patient=", "&")
+	body := `{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/` + patient + `"}}`
+	for prefer, want := range map[string]bool{"": true, "return=representation": true, "return=minimal": false, "return=OperationOutcome": false} {
+		c := call{method: "POST", path: "/fhir/Observation", body: body}
+		if prefer != "" {
+			c.header = map[string]string{"Prefer": prefer}
+		}
+		a := h.do("therapist", c)
+		if a.status != http.StatusCreated || strings.Contains(a.body, `"resourceType": "Observation"`) != want {
+			t.Errorf("Prefer %q: %d %s", prefer, a.status, a.body)
+		}
+	}
+	// An exchange may bring in what it may not read back: sensitive codes.
+	body = `{"resourceType":"Condition","code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}]},"subject":{"reference":"Patient/` + patient + `"}}`
+	p, _ = persona("hie")
+	p.Claims.Scope = "system/*.cruds"
+	h.callers["hie-writer"] = p
+	a := h.do("hie-writer", call{method: "POST", path: "/fhir/Condition", body: body})
+	if a.status != http.StatusCreated || a.body != "" {
+		t.Errorf("as %s, who may write but not read it: %d %s", p.Name, a.status, a.body)
+	}
+}
+
+func between(s, from, to string) string {
+	_, s, _ = strings.Cut(s, from)
+	s, _, _ = strings.Cut(s, to)
+	return s
+}
