@@ -149,7 +149,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	if err := welcome(out, iss, base, issuerURL, people); err != nil {
+	if err := welcome(out, iss, base, issuerURL, db.DSN, people); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -186,7 +186,7 @@ func offered(people []clinic.Persona) []issuer.Persona {
 }
 
 // welcome prints the address, and for each persona a token and requests to paste.
-func welcome(out io.Writer, iss *issuer.Issuer, base, issuerURL string, people []clinic.Persona) error {
+func welcome(out io.Writer, iss *issuer.Issuer, base, issuerURL, dsn string, people []clinic.Persona) error {
 	w := &printer{out: out}
 	w.printf("\nCloister serves a sample clinic. Everybody in it is made up.\n\n")
 	for _, p := range people {
@@ -200,7 +200,7 @@ func welcome(out io.Writer, iss *issuer.Issuer, base, issuerURL string, people [
 		}
 		w.printf("\n")
 	}
-	w.printf("FHIR endpoint       %s\nWhat it can do      %s/metadata\nPersonas and tokens %s/personas\n\nCtrl-C stops everything; the data stays (cloister dev --reset starts clean).\n\n", base, base, issuerURL)
+	w.printf("FHIR endpoint       %s\nWhat it can do      %s/metadata\nPersonas and tokens %s/personas\nImport your files   CLOISTER_DATABASE_URL='%s' cloister import --practice harbor PATH\n\nCtrl-C stops everything; the data stays (cloister dev --reset starts clean).\n\n", base, base, issuerURL, dsn)
 	return w.err
 }
 
