@@ -3,25 +3,26 @@ module github.com/cloister-health/cloister
 go 1.26.0
 
 require (
-	github.com/alecthomas/kong v1.17.0
-	github.com/casbin/casbin/v2 v2.135.0
-	github.com/cespare/xxhash/v2 v2.3.0
-	github.com/coreos/go-oidc/v3 v3.21.0
-	github.com/fergusstrange/embedded-postgres v1.34.0
-	github.com/go-jose/go-jose/v4 v4.1.8
-	github.com/google/fhir/go v0.7.4
-	github.com/google/go-cmp v0.7.0
-	github.com/jackc/pgx/v5 v5.12.0
-	github.com/klauspost/compress v1.20.3
-	github.com/labstack/echo/v4 v4.16.0
-	github.com/pressly/goose/v3 v3.28.0
-	github.com/rogpeppe/go-internal v1.16.0
-	github.com/schollz/progressbar/v3 v3.19.1
-	github.com/xi2/xz v0.0.0-20171230120015-48954b6210f8
-	go.yaml.in/yaml/v3 v3.0.6
-	golang.org/x/sync v0.22.0
-	golang.org/x/text v0.41.0
-	pgregory.net/rapid v1.3.0
+	github.com/alecthomas/kong v1.17.0 // flags and environment as one struct
+	github.com/casbin/casbin/v2 v2.135.0 // the policy engine; authz/pdp only
+	github.com/cespare/xxhash/v2 v2.3.0 // 64-bit keys of the search index, ids of the sample clinic
+	github.com/coreos/go-oidc/v3 v3.21.0 // discovery, key sets and token checks; authz/oidc only
+	github.com/fergusstrange/embedded-postgres v1.34.0 // PostgreSQL for dev where none is installed
+	github.com/go-jose/go-jose/v4 v4.1.8 // signs the tokens of the development issuer and of bench
+	github.com/google/fhir/go v0.7.4 // typed views and the second opinion on validation; fhir/codec only
+	github.com/google/go-cmp v0.7.0 // differences in tests
+	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL
+	github.com/klauspost/compress v1.20.3 // .zst files of an import
+	github.com/labstack/echo/v4 v4.16.0 // the HTTP router
+	github.com/pressly/goose/v3 v3.28.0 // migrations
+	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line as a user types it
+	github.com/schollz/progressbar/v3 v3.19.1 // progress on the terminal
+	github.com/xi2/xz v0.0.0-20171230120015-48954b6210f8 // tests read the published R4 archives
+	go.yaml.in/yaml/v3 v3.0.6 // authorization cases
+	golang.org/x/sync v0.22.0 // errgroup
+	golang.org/x/term v0.45.0 // whether there is a terminal to show progress on
+	golang.org/x/text v0.41.0 // strings without accents in the index
+	pgregory.net/rapid v1.3.0 // property tests
 )
 
 require (
@@ -53,7 +54,6 @@ require (
 	golang.org/x/net v0.58.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect
-	golang.org/x/term v0.45.0 // indirect
 	golang.org/x/tools v0.48.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
