@@ -32,7 +32,7 @@ var known = []string{
 
 // operator is the role of the command line; a token that claims it is forged
 // or its issuer misconfigured.
-const operator = "operator"
+const operator = authz.Operator
 
 // maxList bounds the claims that are lists: they end up in every query.
 const maxList = 64

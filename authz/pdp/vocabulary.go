@@ -7,7 +7,7 @@ import (
 )
 
 // Operator is the role that only the command line holds, never a token.
-const Operator = "operator"
+const Operator = authz.Operator
 
 // Roles lists the roles that a policy line can name, in the order of the
 // manual. The caller owns the slice.

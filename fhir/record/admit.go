@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"slices"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
@@ -15,6 +16,9 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	gr, err := g.decider.Extend(gr, c.Interaction, c.Ref.Type)
 	if err != nil {
 		return Cleared{}, err
+	}
+	if c.Import && !slices.Contains(gr.Caller().Roles, authz.Operator) {
+		return Cleared{}, authz.ErrDenied
 	}
 	x := vault.Clearance{
 		Grant: gr, Interaction: c.Interaction, Ref: c.Ref, Content: c.Content,

@@ -375,6 +375,8 @@ func TestNobodyWritesHerWayIn(t *testing.T) {
 	h.wantStatus("a CareTeam for oneself", err, 403)
 	_, err = h.create(emil, observation(""))
 	h.wantStatus("an Observation of a patient whom one does not treat", err, 422) // the patient does not resolve
+	_, err = h.update(emil, strings.Replace(observation(""), "{", "{'id':'i',", 1), imported)
+	h.wantStatus("an import by anybody but the operator", err, 403)
 	admin := h.as("practice-admin", "HOPERAT", "Practitioner/emil")
 	if _, err := h.create(admin, strings.NewReplacer("'id':'team',", "", "dora", "emil").Replace(team)); err != nil {
 		t.Fatal(err)

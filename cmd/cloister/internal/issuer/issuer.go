@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/cloister-health/cloister/authz"
 )
 
 // Claims is what a token says of its holder; empty claims are left out. The
@@ -92,7 +94,7 @@ func (i *Issuer) Mint(c Claims, ttl time.Duration) (string, error) {
 	if c.Subject == "" || ttl <= 0 {
 		return "", errors.New("issuer: a token needs a subject and a lifetime")
 	}
-	if slices.Contains(c.Roles, "operator") {
+	if slices.Contains(c.Roles, authz.Operator) {
 		return "", errors.New("issuer: operator is the role of the command line and never in a token")
 	}
 	now := i.cfg.Now()

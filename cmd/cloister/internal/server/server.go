@@ -66,7 +66,7 @@ func (c *Core) Handler(cfg Config) (http.Handler, error) {
 // only a process with the database at hand can make it.
 func Operator(tenant int32, command string) authz.Principal {
 	return authz.Principal{
-		Tenant: tenant, Subject: "operator|" + command, Client: "cloister", Roles: []string{"operator"},
+		Tenant: tenant, Subject: "operator|" + command, Client: "cloister", Roles: []string{authz.Operator},
 		Purpose: "HSYSADMIN", Scopes: smart.Parse("system/*.cruds"),
 	}
 }
