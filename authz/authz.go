@@ -10,6 +10,7 @@ import (
 	"github.com/cloister-health/cloister/authz/internal/issue"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/compartment"
 	"github.com/cloister-health/cloister/fhir/outcome"
 )
 
@@ -247,28 +248,37 @@ type Decision struct {
 	PolicyVersion string
 }
 
-// Decide answers for one resource whose labels and facts are known. It asks
-// the same policy as [Engine.Plan]; the gate calls it for every resource that the
-// SQL let through, so that a fault in either one alone does not leak.
-func (e *Engine) Decide(_ context.Context, g Grant, i fhir.Interaction, t fhir.ResourceType, labels label.Set, facts Fact) (Decision, error) {
+// Resource is what a decision may know of one stored resource.
+type Resource struct {
+	Type    fhir.ResourceType
+	Labels  label.Set
+	Facts   Fact
+	Patient fhir.ID // the one patient in whose compartment it is, or ""
+}
+
+// Decide answers for one resource. It asks the same policy and scopes as
+// [Engine.Plan]; the gate calls it for every resource that the SQL let
+// through, so that a fault in either one alone does not leak.
+func (e *Engine) Decide(_ context.Context, g Grant, i fhir.Interaction, r Resource) (Decision, error) {
 	d := Decision{PolicyVersion: e.pdp.Version()}
 	action, ok := ActionOf(i)
 	if !g.Valid() || !ok {
 		return d, ErrDenied
 	}
-	if open, _ := issue.Scoped(g, t, i); !open {
+	open, launch := issue.Scoped(g, r.Type, i)
+	if !open || launch != "" && r.Patient != launch && (r.Patient != "" || compartment.InPatientCompartment(r.Type)) {
 		return d, nil
 	}
 	c := g.Caller()
 	if c.PolicyVersion != d.PolicyVersion {
 		return d, outcome.New(outcome.Unavailable, "the policy changed during this request: repeat it")
 	}
-	sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
+	sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, r.Type, r.Labels})
 	if err != nil {
 		return d, ErrDenied.Because(err)
 	}
 	for _, needs := range sets {
-		if facts.Has(needs) {
+		if r.Facts.Has(needs) {
 			d.Permit = true
 			return d, nil
 		}

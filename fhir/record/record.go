@@ -13,7 +13,6 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
-	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -31,7 +30,7 @@ type (
 type Decider interface {
 	Extend(authz.Grant, fhir.Interaction, fhir.ResourceType) (authz.Grant, error)
 	Plan(context.Context, authz.Grant, fhir.Interaction, fhir.ResourceType) (authz.Restriction, error)
-	Decide(context.Context, authz.Grant, fhir.Interaction, fhir.ResourceType, label.Set, authz.Fact) (authz.Decision, error)
+	Decide(context.Context, authz.Grant, fhir.Interaction, authz.Resource) (authz.Decision, error)
 }
 
 // Recorder makes audit events durable: when Record returns nil, the event survives a crash.
@@ -96,7 +95,7 @@ func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType,
 		if !vault.ReadFor(s, gr) {
 			return nil, authz.ErrDenied.Because(fmt.Errorf("record: %s was read for another request", h.Ref.Type))
 		}
-		d, err := g.decider.Decide(ctx, gr, gr.Interaction(), h.Ref.Type, h.Labels, h.Facts)
+		d, err := g.decider.Decide(ctx, gr, gr.Interaction(), authz.Resource{Type: h.Ref.Type, Labels: h.Labels, Facts: h.Facts, Patient: h.Patient})
 		if err != nil {
 			return nil, err
 		}
