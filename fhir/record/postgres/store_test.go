@@ -607,3 +607,34 @@ func TestWatchLearnsNewClasses(t *testing.T) {
 	}
 	t.Fatal("a class that another process added never became known")
 }
+
+// What a write would leave behind must be permitted, too: with the labels that
+// flow into it, not only with those of its own content.
+func TestTheNewRowIsChecked(t *testing.T) {
+	h := clinic(t)
+	h.load("{'resourceType':'Organization','id':'hie','name':'Exchange'}")
+	h.load(encounter("e1", "sud"))
+	h.load(specific().String())
+	hie := h.as("hie", "TREAT", "", "hie")
+	if !h.sees(hie, fhir.Ref{Type: "Encounter", ID: "e1"}) {
+		t.Fatal("the consent does not open the Encounter")
+	}
+	// An exchange brings in nothing that would be a program's record.
+	_, err := h.create(hie, observation(",'encounter':{'reference':'Encounter/e1'}"))
+	h.wantStatus("a record of the program by the exchange", err, 403)
+	if _, err := h.create(hie, observation("")); err != nil {
+		t.Fatalf("a record without a source: %v", err)
+	}
+	// Nor does the front desk book with a diagnosis that it may not see, or write one into what it booked.
+	desk := h.as("front-desk", "HOPERAT", "Practitioner/emil")
+	booking := "{'resourceType':'Appointment','id':'a1','status':'booked','participant':[{'status':'accepted','actor':{'reference':'Patient/anna'}}]}"
+	sensitive := strings.Replace(booking, "'status':'booked'", "'status':'booked','reasonCode':[{'coding':[{'system':'http://hl7.org/fhir/sid/icd-10-cm','code':'B20'}]}]", 1)
+	_, err = h.create(desk, sensitive)
+	h.wantStatus("an appointment with a hidden diagnosis", err, 403)
+	h.load(booking)
+	_, err = h.update(desk, sensitive)
+	h.wantStatus("a hidden diagnosis in an appointment", err, 403)
+	if _, err := h.update(desk, booking); err != nil {
+		t.Fatalf("an appointment without: %v", err)
+	}
+}
