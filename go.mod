@@ -6,6 +6,9 @@ require (
 	github.com/alecthomas/kong v1.17.0 // flags and environment as one struct
 	github.com/casbin/casbin/v2 v2.135.0 // the policy engine; authz/pdp only
 	github.com/cespare/xxhash/v2 v2.3.0 // 64-bit keys of the search index, ids of the sample clinic
+	github.com/cockroachdb/apd/v3 v3.2.3 // decimals of quantities and numbers, exact
+	github.com/evanphx/json-patch/v5 v5.9.11 // JSON Patch (RFC 6902)
+	github.com/gofhir/fhirpath v1.4.0 // FHIRPath for invariants, patches and custom search parameters; fhir/fhirpath only
 	github.com/coreos/go-oidc/v3 v3.21.0 // discovery, key sets and token checks; authz/oidc only
 	github.com/fergusstrange/embedded-postgres v1.34.0 // PostgreSQL for dev where none is installed
 	github.com/go-jose/go-jose/v4 v4.1.8 // signs the tokens of the development issuer and of bench
@@ -27,7 +30,9 @@ require (
 
 require (
 	bitbucket.org/creachadair/stringset v0.0.9 // indirect
+	github.com/antlr4-go/antlr/v4 v4.13.1 // indirect
 	github.com/bmatcuk/doublestar/v4 v4.6.1 // indirect
+	github.com/buger/jsonparser v1.1.1 // indirect
 	github.com/casbin/govaluate v1.3.0 // indirect
 	github.com/golang/protobuf v1.5.4 // indirect
 	github.com/google/uuid v1.6.0 // indirect
@@ -47,13 +52,15 @@ require (
 	github.com/rivo/uniseg v0.4.7 // indirect
 	github.com/serenize/snaker v0.0.0-20201027110005-a7ad2135616e // indirect
 	github.com/sethvargo/go-retry v0.4.0 // indirect
+	github.com/shopspring/decimal v1.4.0 // indirect
 	github.com/valyala/bytebufferpool v1.0.0 // indirect
 	github.com/valyala/fasttemplate v1.2.2 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	golang.org/x/crypto v0.55.0 // indirect
+	golang.org/x/exp v0.0.0-20260824195058-e88cd73687aa // indirect
 	golang.org/x/net v0.58.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect
-	golang.org/x/tools v0.48.0 // indirect
+	golang.org/x/tools v0.49.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
