@@ -104,9 +104,8 @@ func (s *server) authorize(ctx context.Context, x *transport.Exchange, rq *respo
 	}
 	if asked != "" || row.reads == bundle || row.interaction == fhir.Operation {
 		g, denied := s.Engine.Authorize(ctx, x.Principal, row.interaction, asked)
-		if denied == nil && row.interaction == fhir.Operation && strings.Contains(row.path, ":id") {
-			// On an instance it is made of a read at least, and permission comes first.
-			_, denied = s.Engine.Extend(g, fhir.Read, rq.Type)
+		if denied == nil && row.needs != "" {
+			_, denied = s.Engine.Extend(g, row.needs, rq.Type)
 		}
 		if rq.Grant = g; denied != nil {
 			err = denied
