@@ -45,6 +45,10 @@ func (s *server) routes() ([]route, error) {
 
 		{method: "GET", path: "/fhir/:type", interaction: fhir.SearchType},
 		{method: "POST", path: "/fhir/:type/_search", interaction: fhir.SearchType, reads: form},
+		{method: "GET", path: "/fhir", interaction: fhir.SearchSystem},
+		{method: "POST", path: "/fhir/_search", interaction: fhir.SearchSystem, reads: form},
+		{method: "GET", path: "/fhir/:compartment/:owner/:type", interaction: fhir.SearchType},
+		{method: "POST", path: "/fhir/:compartment/:owner/:type/_search", interaction: fhir.SearchType, reads: form},
 		{method: "POST", path: "/fhir/:type", interaction: fhir.Create, reads: resource},
 		{method: "GET", path: "/fhir/:type/:id", interaction: fhir.Read},
 		{method: "PUT", path: "/fhir/:type/:id", interaction: fhir.Update, reads: resource},

@@ -57,7 +57,7 @@ func (s *Service) Handler(i fhir.Interaction) (h respond.Handler, ok bool) {
 		h = s.vread
 	case fhir.HistoryInstance:
 		h = s.history
-	case fhir.SearchType:
+	case fhir.SearchType, fhir.SearchSystem:
 		h = s.search
 	case fhir.Create:
 		h = s.create

@@ -10,11 +10,13 @@ import (
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/compartment"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
-// search answers GET [type]?... and POST [type]/_search
+// search answers GET [type]?..., GET [base]?_type=..., GET [type]/[id]/[type]?...
+// for compartments, and the _search of each by POST
 // (http://hl7.org/fhir/R4/http.html#search). Parameters of the form and of the
 // query count alike. What the caller may not see takes no part in the match,
 // the order, the total or the links.
@@ -32,14 +34,30 @@ func (s *Service) search(ctx context.Context, rq *respond.Request) (respond.Resp
 			values[name] = append(values[name], v...)
 		}
 	}
-	caller := rq.Grant.Caller()
-	q, warnings, err := search.Parse(rq.Type, values, search.Options{Base: rq.Base, Lenient: rq.Prefer.Lenient, Now: caller.Now})
+	l := Listing{Token: values.Get(search.PageParam)}
+	opt := search.Options{
+		Base: rq.Base, Lenient: rq.Prefer.Lenient, Now: rq.Grant.Caller().Now,
+		Context: ctx, Membership: compartment.Membership,
+	}
+	switch {
+	case rq.Compartment.Type != "":
+		t := rq.Type
+		if t == "" {
+			t = search.Every
+		}
+		l.Path = "/" + rq.Compartment.String() + "/" + string(t)
+		l.Query, l.Warnings, err = search.ParseCompartment(rq.Compartment, t, values, opt)
+	case rq.Type == "":
+		l.Query, l.Warnings, err = search.ParseSystem(values, opt)
+	default:
+		l.Path = "/" + string(rq.Type)
+		l.Query, l.Warnings, err = search.Parse(rq.Type, values, opt)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return s.Page(ctx, rq, Listing{
-		Path: "/" + string(rq.Type), Query: q, Self: q.Self(), Token: values.Get(search.PageParam), Warnings: warnings,
-	})
+	l.Self = l.Query.Self()
+	return s.Page(ctx, rq, l)
 }
 
 // Listing is a query whose matches are answered page by page.

@@ -38,6 +38,9 @@ type Query struct {
 	After    *Cursor // where the page starts; nil is the first page
 	Summary  Summary
 	Elements []string // _elements, as the client named them
+	// Last keeps, of the matches with the same code, the so many whose clinical
+	// date is the latest (R4 Observation/$lastn); 0 keeps all.
+	Last int
 }
 
 // Leg is a searched type and what is asked of it.
