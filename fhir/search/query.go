@@ -229,6 +229,9 @@ type Index struct {
 	Dates      []DateEntry
 	Strings    []StringEntry
 	Quantities []QuantityEntry
+	// AtLo and AtHi are the value of the type's clinical date (see
+	// [ClinicalDate]), which is not in Dates; both are zero if there is none.
+	AtLo, AtHi time.Time
 }
 
 // RefEntry is one value of a reference parameter. The store keeps
