@@ -31,15 +31,39 @@ type Param struct {
 	Targets []fhir.ResourceType
 	// Refused says why the parameter cannot be searched; "" if it can.
 	Refused string
+	// UnionOf are the parameters of the same type that together select exactly
+	// what this one does (combo-code is code and component-code). Its values are
+	// not in the index: it is searched as those, one or the other.
+	UnionOf []string
+	// Under is the Criterion.Param of a composite of a token and a date, string,
+	// number or quantity: its elements stand in the index under the parameter of
+	// that other part, with their Key; "" in all others.
+	Under string
+	// OnRoot says that the element of a composite is the resource itself.
+	OnRoot bool
 
-	paths []path
+	paths      []path
+	components []Component
 }
+
+// Component is one part of a composite.
+type Component struct {
+	Code string // of the parameter that gives the part its name
+	Type ParamType
+}
+
+// Components are the parts of a composite, in the order of the searched value:
+// two, of which the first is a Token. The other is a Token or Reference (then
+// the index keeps one pairHash of both) or a Date, String, Number or Quantity
+// (then it keeps an entry of that kind, see [QuantityEntry] and Under).
+func (p *Param) Components() []Component { return p.components }
 
 // Searchable reports whether [Parse] accepts the parameter.
 func (p *Param) Searchable() bool { return p.Refused == "" }
 
 var paramTypes = map[string]ParamType{
 	"token": Token, "reference": Reference, "date": Date, "string": String, "uri": URI,
+	"number": Number, "quantity": Quantity, "composite": Composite,
 }
 
 // String is the R4 code of the parameter type (http://hl7.org/fhir/search-param-type).
