@@ -325,7 +325,7 @@ func (p *parser) criterion(t fhir.ResourceType, name, literal string) (Criterion
 		return Criterion{}, f
 	}
 	end.literal = literal
-	def, ok := Lookup(t, end.code)
+	def, ok := p.lookup(t, end.code)
 	share := len(links) == 0 && ok && len(p.query.Legs) > 1 && (slices.Contains(common, def) || slices.Contains(registry().list["Resource"], def))
 	if share {
 		if c, ok := p.shared[sharing{def, literal, name}]; ok {
@@ -338,6 +338,8 @@ func (p *parser) criterion(t fhir.ResourceType, name, literal string) (Criterion
 	}
 	return c, f
 }
+
+func (p *parser) lookup(t fhir.ResourceType, code string) (*Param, bool) { return Lookup(t, code) }
 
 // spend counts against the bounds of the leg at hand.
 func (p *parser) spend(values, hops, criteria int) *fault {
