@@ -303,6 +303,9 @@ func (p *parser) ignore(name string, f *fault) {
 	for j := range p.query.Legs {
 		l := &p.query.Legs[j]
 		l.Where = slices.DeleteFunc(l.Where, func(c Criterion) bool { return c.Name == name })
+		if len(l.Where) == 0 {
+			l.Where = nil
+		}
 	}
 	p.warnings = append(p.warnings, outcome.Issue{
 		Category: outcome.Invalid, Warning: true,
