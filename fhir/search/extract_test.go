@@ -113,6 +113,11 @@ func checkShape(t testing.TB, x Index) {
 			t.Errorf("date %v is out of shape", d)
 		}
 	}
+	for i, q := range x.Quantities {
+		if !(q.Lo <= q.Hi && q.UnitLo <= q.UnitHi) || i > 0 && x.Quantities[i-1] == q {
+			t.Errorf("quantity %v is out of shape", q)
+		}
+	}
 	for _, s := range x.Strings {
 		if s.Text == "" || len(s.Text) > MaxText || len(s.Exact) > MaxText {
 			t.Errorf("string of %s is out of shape", s.Param)
@@ -242,19 +247,39 @@ func TestFinds(t *testing.T) {
 	}
 }
 
-// matches is what the SQL of the store does with a query.
-func matches(q Query, x Index) bool {
-	for _, c := range q.Legs[0].Where {
-		if !slices.ContainsFunc(c.Any, func(v Value) bool { return matchesValue(q.Type(), c, v, x) }) {
+// matches is what the SQL of the store does with a query that needs nothing but the index.
+func matches(q Query, x Index) bool { return allMatch(q.Type(), q.Legs[0].Where, x) }
+
+func allMatch(t fhir.ResourceType, where []Criterion, x Index) bool {
+	for _, c := range where {
+		if matchesCriterion(t, c, x) == c.Not {
 			return false
 		}
 	}
 	return true
 }
 
+func matchesCriterion(t fhir.ResourceType, c Criterion, x Index) bool {
+	switch c.Op {
+	case Match:
+		return slices.ContainsFunc(c.Any, func(v Value) bool { return matchesValue(t, c, v, x) })
+	case Either:
+		return slices.ContainsFunc(c.Groups, func(g []Criterion) bool { return allMatch(t, g, x) })
+	default:
+		panic("this needs more than the index")
+	}
+}
+
 func matchesValue(t fhir.ResourceType, c Criterion, v Value, x Index) bool {
-	switch c.Type {
-	case Token, URI:
+	keyed := func(param string, key, system int64) bool {
+		return param == c.Param && (v.Key == 0 || v.Key == key) && (v.KeySystem == 0 || v.KeySystem == system)
+	}
+	kind := c.Type
+	if kind == Composite {
+		kind = v.Part
+	}
+	switch kind {
+	case Token, URI, 0:
 		return slices.Contains(x.Tokens, v.Hash)
 	case Reference:
 		return slices.Contains(keys(x.Refs), ParamKey(c.Param)^v.Hash)
@@ -262,11 +287,13 @@ func matchesValue(t fhir.ResourceType, c Criterion, v Value, x Index) bool {
 		if code, ok := ClinicalDate(t); ok && code == c.Param {
 			return !x.AtHi.IsZero() && matchesDate(v, DateEntry{Lo: x.AtLo, Hi: x.AtHi})
 		}
-		return slices.ContainsFunc(x.Dates, func(d DateEntry) bool { return d.Param == c.Param && matchesDate(v, d) })
+		return slices.ContainsFunc(x.Dates, func(d DateEntry) bool { return keyed(d.Param, d.Key, d.KeySystem) && matchesDate(v, d) })
+	case Number, Quantity:
+		return slices.ContainsFunc(x.Quantities, func(q QuantityEntry) bool { return keyed(q.Param, q.Key, q.KeySystem) && matchesQuantity(v, q) })
 	default:
 		return slices.ContainsFunc(x.Strings, func(s StringEntry) bool {
 			switch {
-			case s.Param != c.Param:
+			case !keyed(s.Param, s.Key, s.KeySystem):
 				return false
 			case v.Match == Exact:
 				return s.Exact == v.Text
@@ -276,6 +303,31 @@ func matchesValue(t fhir.ResourceType, c Criterion, v Value, x Index) bool {
 				return strings.HasPrefix(s.Text, v.Text)
 			}
 		})
+	}
+}
+
+func matchesQuantity(v Value, q QuantityEntry) bool {
+	lo, hi := q.Lo, q.Hi
+	if v.Unit != 0 {
+		if q.Unit != v.Unit {
+			return false
+		}
+		lo, hi = q.UnitLo, q.UnitHi
+	}
+	within := lo >= v.Low && hi < v.High
+	switch v.Prefix {
+	case "", "eq", "ap":
+		return within
+	case "ne":
+		return !within
+	case "gt", "sa":
+		return hi > v.At
+	case "lt", "eb":
+		return lo < v.At
+	case "ge":
+		return hi >= v.At
+	default:
+		return lo <= v.At
 	}
 }
 

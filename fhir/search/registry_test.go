@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	neturl "net/url"
 	"os"
 	"slices"
 	"sort"
@@ -106,7 +107,7 @@ func TestEveryWalkerAnswersItsSearch(t *testing.T) {
 		for _, p := range Params(rt) {
 			for i := range p.paths {
 				root, query := minimal(rt, p, &p.paths[i])
-				q, _, err := Parse(rt, values(t, p.Code+"="+quoted(query)), Options{})
+				q, _, err := Parse(rt, values(t, p.Code+"="+neturl.QueryEscape(query)), Options{})
 				if err != nil {
 					t.Errorf("%s.%s: %v", rt, p.Code, err)
 					continue
