@@ -46,7 +46,6 @@ type evaluator struct {
 	opts  Options
 	root  Value
 	steps int
-	keys  int
 }
 
 // scope is what $this, $index and $total mean.

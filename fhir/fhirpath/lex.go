@@ -178,7 +178,7 @@ func quoted(s string, at int) (text string, n int, err error) {
 			if err != nil {
 				return "", 0, &SyntaxError{at + i, `\u needs four hexadecimal digits`}
 			}
-			r := rune(u) //nolint:gosec // sixteen bits
+			r := rune(u)
 			if !utf8.ValidRune(r) {
 				r = utf8.RuneError
 			}

@@ -32,8 +32,9 @@ type moment struct {
 func (v Value) moment() (moment, bool) {
 	s := v.text
 	m := moment{}
-	year, month, day, hour, minute, second, nano := 1, 1, 1, 0, 0, 0, 0
-	ok := true
+	year, month, day, minute, second, nano := 1, 1, 1, 0, 0, 0
+	var hour int
+	var ok bool
 	if v.kind != Time {
 		if year, s, ok = digits(s, 4); !ok {
 			return m, false
@@ -153,7 +154,7 @@ func (m moment) parts() [6]int64 {
 func (m moment) compare(o moment) (order int, known bool) {
 	a, b := m.parts(), o.parts()
 	for i := range a {
-		p := precision(i) + 1 //nolint:gosec // six parts
+		p := precision(i) + 1
 		if p > m.to || p > o.to {
 			return 0, m.to == o.to
 		}

@@ -57,8 +57,8 @@ func toWhole(round func(d, x *apd.Decimal) (apd.Condition, error)) *function {
 	})
 }
 
-// real computes a Decimal.
-func real(f func(d, x *apd.Decimal, args []*apd.Decimal) (apd.Condition, error), n int) *function {
+// realNumber computes a Decimal.
+func realNumber(f func(d, x *apd.Decimal, args []*apd.Decimal) (apd.Condition, error), n int) *function {
 	return onNumber(n, n, func(_ Value, x *apd.Decimal, _ string, args []*apd.Decimal) ([]Value, error) {
 		const great = 1e6 // beyond that, exponentials cost more than they tell
 		limit := apd.New(great, 0)
@@ -92,15 +92,15 @@ func numberFunctions() map[string]*function {
 			}
 			return arithmetic.Floor(d, x)
 		}),
-		"exp": real(func(d, x *apd.Decimal, _ []*apd.Decimal) (apd.Condition, error) {
+		"exp": realNumber(func(d, x *apd.Decimal, _ []*apd.Decimal) (apd.Condition, error) {
 			if new(apd.Decimal).Abs(x).Cmp(maxPower) > 0 {
 				return 0, ErrType
 			}
 			return arithmetic.Exp(d, x)
 		}, 0),
-		"ln":   real(func(d, x *apd.Decimal, _ []*apd.Decimal) (apd.Condition, error) { return arithmetic.Ln(d, x) }, 0),
-		"sqrt": real(func(d, x *apd.Decimal, _ []*apd.Decimal) (apd.Condition, error) { return arithmetic.Sqrt(d, x) }, 0),
-		"log": real(func(d, x *apd.Decimal, args []*apd.Decimal) (apd.Condition, error) {
+		"ln":   realNumber(func(d, x *apd.Decimal, _ []*apd.Decimal) (apd.Condition, error) { return arithmetic.Ln(d, x) }, 0),
+		"sqrt": realNumber(func(d, x *apd.Decimal, _ []*apd.Decimal) (apd.Condition, error) { return arithmetic.Sqrt(d, x) }, 0),
+		"log": realNumber(func(d, x *apd.Decimal, args []*apd.Decimal) (apd.Condition, error) {
 			base := new(apd.Decimal)
 			if c, err := arithmetic.Ln(base, args[0]); err != nil {
 				return c, err

@@ -320,7 +320,10 @@ func (p *parser) invocation(focus *node) (*node, error) {
 	if len(n.args) < fn.min || len(n.args) > fn.max {
 		return nil, &SyntaxError{t.at, t.text + "() has another number of arguments"}
 	}
-	return n, n.prepare(t.at)
+	if err := n.prepare(t.at); err != nil {
+		return nil, err
+	}
+	return n, nil
 }
 
 func thisOf(focus *node, o op, t token) (*node, error) {

@@ -60,7 +60,7 @@ func jsonOperationOf(n *element.Node) (o jsonOperation, wrong string) {
 	if value && o.value == nil {
 		return o, "value is missing"
 	}
-	ok := false
+	var ok bool
 	if o.path, ok = pointer(n.Get("path")); !ok {
 		return o, "path is no JSON Pointer (RFC 6901)"
 	}
