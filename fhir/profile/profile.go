@@ -72,7 +72,7 @@ type Options struct {
 const MaxProfiles = 50
 
 // Validate gives every fault of r in one pass: errors where it does not conform, warnings where it only should.
-// At most codec.MaxIssues are listed. The error is a failure of the source, the terminology or ctx.
+// At most codec.MaxIssues errors and as many warnings are listed. The error is a failure of the source, the terminology or ctx.
 func (v *Validator) Validate(ctx context.Context, r *codec.Resource, o Options) ([]outcome.Issue, error) {
 	root, ok := fhirpath.Resource(r.Root)
 	if !ok {
@@ -120,6 +120,8 @@ type check struct {
 	revision int64
 	enforce  bool
 	issues   []outcome.Issue
+	errors   int // listed
+	warnings int // listed
 	said     map[said]bool
 	quiet    int // >0: faults are counted, not listed
 	faults   int // while quiet
@@ -147,7 +149,7 @@ func (c *check) stopped() bool {
 	if c.err == nil {
 		c.err = c.ctx.Err()
 	}
-	return c.err != nil || len(c.issues) > codec.MaxIssues
+	return c.err != nil || c.errors > codec.MaxIssues
 }
 
 func (c *check) fault(at *trail, cat outcome.Category, text string) { c.say(at, cat, text, false) }
@@ -160,16 +162,22 @@ func (c *check) say(at *trail, cat outcome.Category, text string, warning bool) 
 		}
 		return
 	}
-	if len(c.issues) > codec.MaxIssues {
+	n := &c.errors
+	if warning { // however many of them there are, no error goes unlisted for them
+		n = &c.warnings
+	}
+	if *n > codec.MaxIssues {
 		return
 	}
-	if len(c.issues) == codec.MaxIssues {
-		c.issues = append(c.issues, outcome.Issue{Category: outcome.Unprocessable, Text: "there are more faults than are listed here"})
+	if *n == codec.MaxIssues {
+		*n++
+		c.issues = append(c.issues, outcome.Issue{Category: outcome.Unprocessable, Text: "there are more faults than are listed here", Warning: warning})
 		return
 	}
 	path := at.String()
 	if k := (said{path, text}); !c.said[k] {
 		c.said[k] = true
+		*n++
 		c.issues = append(c.issues, outcome.Issue{Category: cat, Path: path, Text: text, Warning: warning})
 	}
 }
