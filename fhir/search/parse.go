@@ -38,6 +38,8 @@ const PageParam = "_page"
 type Options struct {
 	// Base is the server's own base URL: references under it are local.
 	Base string
+	// Registry is the search parameters of the practice; nil is those of R4.
+	Registry *Registry
 	// Lenient ignores unknown parameters with a warning (Prefer:
 	// handling=lenient). What is known but not supported is an error even so,
 	// because leaving it out would change the meaning of the search.
