@@ -165,37 +165,21 @@ func binding(c authz.Caller, path, query string) []byte {
 	return b
 }
 
-// match finds what a condition of a write means (If-None-Exist, conditional
-// reference): at most two ids among what the caller may find.
-func (s *Service) match(ctx context.Context, rq *respond.Request, t fhir.ResourceType, query string) ([]fhir.ID, error) {
-	q, err := condition(t, query, rq.Base)
-	if err != nil {
-		return nil, err
-	}
-	g, err := s.engine.Extend(rq.Grant, fhir.SearchType, t)
-	if err != nil {
-		return nil, nil //nolint:nilerr // who may find nothing of that type meets nothing
-	}
-	r, err := s.engine.Reach(ctx, g, fhir.SearchType, q.Types()...)
-	if err != nil {
-		return nil, err
-	}
-	return s.store.Match(ctx, r, q)
-}
-
 // condition reads the query of a conditional interaction. It must hold at least one
 // criterion and nothing that governs a page: an empty one would mean any resource.
-func condition(t fhir.ResourceType, query, base string) (search.Query, error) {
+func condition(t fhir.ResourceType, query, base string, now time.Time) (search.Query, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return search.Query{}, errCondition
 	}
-	for _, name := range []string{"_count", "_sort", "_total", "_summary", "_format", "_pretty", search.PageParam} {
+	for _, name := range []string{"_count", "_sort", "_total", "_summary", "_elements", "_include", "_revinclude", search.PageParam} {
 		if values.Has(name) {
 			return search.Query{}, errCondition
 		}
 	}
-	q, _, err := search.Parse(t, values, search.Options{Base: base})
+	values.Del("_format")
+	values.Del("_pretty")
+	q, _, err := search.Parse(t, values, search.Options{Base: base, Now: now})
 	if err != nil {
 		return search.Query{}, err
 	}

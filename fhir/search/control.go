@@ -131,7 +131,7 @@ func (p *parser) sort(v string) bool {
 // sortable finds the type of a parameter that all legs have.
 func (p *parser) sortable(code string) (t ParamType, ok bool) {
 	for _, l := range p.query.Legs {
-		def, f := searchable(l.Type, code)
+		def, f := p.searchable(l.Type, code)
 		if f != nil || def.Type == Composite || len(def.UnionOf) > 0 || def.Code == "_text" || def.Code == "_content" {
 			return 0, false
 		}

@@ -38,6 +38,8 @@ const PageParam = "_page"
 type Options struct {
 	// Base is the server's own base URL: references under it are local.
 	Base string
+	// Registry is the search parameters of the practice; nil is those of R4.
+	Registry *Registry
 	// Lenient ignores unknown parameters with a warning (Prefer:
 	// handling=lenient). What is known but not supported is an error even so,
 	// because leaving it out would change the meaning of the search.
@@ -303,6 +305,9 @@ func (p *parser) ignore(name string, f *fault) {
 	for j := range p.query.Legs {
 		l := &p.query.Legs[j]
 		l.Where = slices.DeleteFunc(l.Where, func(c Criterion) bool { return c.Name == name })
+		if len(l.Where) == 0 {
+			l.Where = nil
+		}
 	}
 	p.warnings = append(p.warnings, outcome.Issue{
 		Category: outcome.Invalid, Warning: true,
@@ -325,7 +330,7 @@ func (p *parser) criterion(t fhir.ResourceType, name, literal string) (Criterion
 		return Criterion{}, f
 	}
 	end.literal = literal
-	def, ok := Lookup(t, end.code)
+	def, ok := p.lookup(t, end.code)
 	share := len(links) == 0 && ok && len(p.query.Legs) > 1 && (slices.Contains(common, def) || slices.Contains(registry().list["Resource"], def))
 	if share {
 		if c, ok := p.shared[sharing{def, literal, name}]; ok {
@@ -338,6 +343,8 @@ func (p *parser) criterion(t fhir.ResourceType, name, literal string) (Criterion
 	}
 	return c, f
 }
+
+func (p *parser) lookup(t fhir.ResourceType, code string) (*Param, bool) { return Lookup(t, code) }
 
 // spend counts against the bounds of the leg at hand.
 func (p *parser) spend(values, hops, criteria int) *fault {

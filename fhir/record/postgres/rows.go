@@ -11,21 +11,21 @@ import (
 )
 
 // The array columns travel as array literals, because unnest flattens arrays of arrays.
-const insertRowsSQL = `.resource (tenant, type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body)
-SELECT $1, type, id, shadow, pk, version, updated, label_class, patient, co_patients::text[], programs::text[], originator, tokens::bigint[], refs::bigint[], body::jsonb
-FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[])
-AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body)`
+const insertRowsSQL = `.resource (tenant, type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, posted)
+SELECT $1, type, id, shadow, pk, version, updated, label_class, patient, co_patients::text[], programs::text[], originator, tokens::bigint[], refs::bigint[], body::jsonb, posted
+FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::boolean[])
+AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, posted)`
 
 const updateRowsSQL = `.resource r SET version = n.version, updated = n.updated, deleted = n.body IS NULL, label_class = n.label_class,
  patient = CASE WHEN n.body IS NULL THEN r.patient ELSE n.patient END,
  co_patients = CASE WHEN n.body IS NULL THEN r.co_patients ELSE n.co_patients::text[] END,
- programs = n.programs::text[], tokens = n.tokens::bigint[], refs = n.refs::bigint[], body = n.body::jsonb
-FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[])
-AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body)
+ programs = n.programs::text[], tokens = n.tokens::bigint[], refs = n.refs::bigint[], body = n.body::jsonb, posted = n.posted
+FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::boolean[])
+AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, posted)
 WHERE r.pk = n.pk AND r.tenant = $1`
 
-const copyHistorySQL = `.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body)
-SELECT tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body FROM `
+const copyHistorySQL = `.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted)
+SELECT tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted FROM `
 
 // store writes history, current rows and index rows, each kind in one statement per schema.
 func (w *write) store(ctx context.Context) error {
@@ -110,10 +110,11 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 		pks                                                             = make([]int64, n)
 		versions                                                        = make([]int32, n)
 		updated                                                         = make([]time.Time, n)
+		posted                                                          = make([]bool, n)
 		patients, coPatients, programs, originators, tokens, refs, body = make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n)
 	)
 	for i, r := range rows {
-		types[i], shadows[i], classes[i] = r.c.Ref.Type.Code(), r.shadow, r.class
+		types[i], shadows[i], classes[i], posted[i] = r.c.Ref.Type.Code(), r.shadow, r.class, r.posted && r.old == nil
 		ids[i], pks[i], versions[i], updated[i] = string(r.c.Ref.ID), r.pk, int32(r.version), r.updated
 		if len(r.patients) > 0 {
 			patients[i] = text(string(r.patients[0]))
@@ -136,7 +137,7 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 			body[i] = text(string(r.body))
 		}
 	}
-	_, err := w.tx.Exec(ctx, sql, w.tenant(), types, ids, shadows, pks, versions, updated, classes, patients, coPatients, programs, originators, tokens, refs, body)
+	_, err := w.tx.Exec(ctx, sql, w.tenant(), types, ids, shadows, pks, versions, updated, classes, patients, coPatients, programs, originators, tokens, refs, body, posted)
 	return err
 }
 

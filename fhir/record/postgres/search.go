@@ -76,26 +76,33 @@ func pageStatement(r authz.Restriction, query search.Query) *statement {
 	return q
 }
 
-// Match finds at most two ids, which is enough to tell none, one and several
-// apart: conditional references and conditional creates.
+// Match finds the ids of at most query.Count matches: conditional references
+// and conditional interactions need two to tell none, one and several apart.
 func (s *Store) Match(ctx context.Context, reach authz.Reach, query search.Query) ([]fhir.ID, error) {
+	ids, err := s.matchTx(ctx, s.pool(reach.Of(query.Type())), reach, query)
+	return ids, failed(err)
+}
+
+// matchTx is [Store.Match] in a transaction under way.
+func (s *Store) matchTx(ctx context.Context, tx querier, reach authz.Reach, query search.Query) ([]fhir.ID, error) {
 	r := reach.Of(query.Type())
 	if r.Empty() {
 		return nil, nil
 	}
 	var q statement
 	x := restrict(&q, r)
+	limit := q.arg(query.Count)
 	q.WriteString("SELECT id FROM (")
 	legs(&q, r, func(schema string) {
 		q.WriteString("SELECT r.id FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
 		x.criteria("r", schema, query.Legs[0].Where)
-		q.WriteString(" LIMIT 2")
+		q.WriteString(" LIMIT " + limit)
 	})
-	q.WriteString(") AS found LIMIT 2")
+	q.WriteString(") AS found LIMIT " + limit)
 	var ids []fhir.ID
 	var id fhir.ID
-	err := forEach(ctx, s.pool(r), q.String(), q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
-	return ids, failed(err)
+	err := forEach(ctx, tx, q.String(), q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
+	return ids, err
 }
 
 // mix keeps the index values of practices and types apart, so that one
