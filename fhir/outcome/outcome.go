@@ -33,6 +33,8 @@ const (
 	Value                         // 422 value: a primitive or its cardinality
 	CodeInvalid                   // 422 code-invalid
 	BusinessRule                  // 422 business-rule
+	Undefined                     // 422 not-found: a definition that the request needs is not installed
+	TooCostly                     // 422 too-costly
 	Throttled                     // 429 throttled
 	Unavailable                   // 503 transient
 	Timeout                       // 504 timeout
@@ -60,6 +62,8 @@ var table = map[Category]struct {
 	Value:         {"value", http.StatusUnprocessableEntity},
 	CodeInvalid:   {"code-invalid", http.StatusUnprocessableEntity},
 	BusinessRule:  {"business-rule", http.StatusUnprocessableEntity},
+	Undefined:     {"not-found", http.StatusUnprocessableEntity},
+	TooCostly:     {"too-costly", http.StatusUnprocessableEntity},
 	Throttled:     {"throttled", http.StatusTooManyRequests},
 	Unavailable:   {"transient", http.StatusServiceUnavailable},
 	Timeout:       {"timeout", http.StatusGatewayTimeout},
