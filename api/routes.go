@@ -16,6 +16,7 @@ const (
 	resource
 	form
 	bundle
+	parameters // a resource, or no body at all
 )
 
 // route is one row of the table.
@@ -26,6 +27,8 @@ type route struct {
 	reads       content
 	open        bool // answers without a token
 	handler     respond.Handler
+	typ         fhir.ResourceType // where the path names the type itself
+	operation   string            // canonical of the operation's definition
 }
 
 // routes is the table of everything that this server answers. The router, the
@@ -55,6 +58,14 @@ func (s *server) routes() ([]route, error) {
 			return nil, err
 		}
 		table = append(table, route{method: "GET", path: "/fhir/.well-known/smart-configuration", open: true, handler: h})
+	}
+	for _, o := range s.operations.Operations() {
+		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition}
+		table = append(table, r)
+		if o.Safe {
+			r.method, r.reads = "GET", nothing
+			table = append(table, r)
+		}
 	}
 	for i := range table {
 		r := &table[i]

@@ -321,7 +321,7 @@ func TestCondition(t *testing.T) {
 		if ok != (err == nil) {
 			t.Errorf("%q: %v", q, err)
 		}
-		if err == nil && (got.Count != 2 || len(got.Where) == 0) {
+		if err == nil && (got.Count != 2 || len(got.Legs[0].Where) == 0) {
 			t.Errorf("%q: %+v", q, got)
 		}
 		if err != nil && outcome.Of(err).Status() != http.StatusBadRequest {

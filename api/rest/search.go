@@ -4,12 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"net/url"
+	"time"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
-	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -40,13 +40,13 @@ func (s *Service) search(ctx context.Context, rq *respond.Request) (respond.Resp
 	bound := binding(caller, rq.Type, self)
 	token := values.Get(search.PageParam)
 	if token != "" {
-		c, err := search.DecodeCursor(s.cursors, bound, token)
+		c, err := search.DecodeCursor(s.cursors, bound, token, caller.Now)
 		if err != nil {
 			return nil, err
 		}
 		q.After = &c
 	}
-	r, err := s.engine.Plan(ctx, rq.Grant, fhir.SearchType, rq.Type)
+	r, err := s.engine.Reach(ctx, rq.Grant, fhir.SearchType, q.Types()...)
 	if err != nil {
 		return nil, err
 	}
@@ -60,19 +60,20 @@ func (s *Service) search(ctx context.Context, rq *respond.Request) (respond.Resp
 	}
 	l := respond.Links{Self: pageURL(rq, self, token)}
 	if page.More && len(out) > 0 {
-		l.Next = pageURL(rq, self, search.EncodeCursor(s.cursors, bound, after(out[len(out)-1])))
+		l.Next = pageURL(rq, self, search.EncodeCursor(s.cursors, bound, page.Last, expiry(caller.Now)))
 	}
 	total := -1
-	if q.Total {
+	if q.Total != search.NoTotal {
 		total = page.Total
 	}
 	return respond.Searchset(out, total, l, warnings), nil
 }
 
-// after is the place behind a resource that the caller has seen.
-func after(last record.Released) search.Cursor {
-	return search.Cursor{Updated: last.Updated(), ID: last.Ref().ID}
-}
+// pageLife is for how long a page link is good, at least.
+const pageLife = 24 * time.Hour
+
+// expiry is the end of a page link: a whole hour, so that equal answers have equal links.
+func expiry(now time.Time) time.Time { return now.Truncate(time.Hour).Add(pageLife + time.Hour) }
 
 func pageURL(rq *respond.Request, query, token string) string {
 	u := rq.Base + "/" + string(rq.Type)
@@ -124,7 +125,7 @@ func (s *Service) match(ctx context.Context, rq *respond.Request, t fhir.Resourc
 	if err != nil {
 		return nil, nil //nolint:nilerr // who may find nothing of that type meets nothing
 	}
-	r, err := s.engine.Plan(ctx, g, fhir.SearchType, t)
+	r, err := s.engine.Reach(ctx, g, fhir.SearchType, q.Types()...)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +148,7 @@ func condition(t fhir.ResourceType, query, base string) (search.Query, error) {
 	if err != nil {
 		return search.Query{}, err
 	}
-	if len(q.Where) == 0 {
+	if len(q.Legs[0].Where) == 0 {
 		return search.Query{}, errCondition
 	}
 	q.Count = 2
