@@ -213,17 +213,31 @@ func (cs *codeSystem) has(property string) bool {
 
 // closure gives i and all that next leads to, each once, nearest first.
 func (cs *codeSystem) closure(i int32, next func(*concept) []int32) []int32 {
-	seen := map[int32]bool{i: true}
+	const few = 32 // up to here looking through the list is faster than a map
+	var seen map[int32]bool
 	out := []int32{i}
 	for at := 0; at < len(out); at++ {
 		for _, j := range next(&cs.concepts[out[at]]) {
-			if !seen[j] {
+			switch {
+			case seen != nil && seen[j], seen == nil && slices.Contains(out, j):
+				continue
+			case seen != nil:
 				seen[j] = true
-				out = append(out, j)
+			case len(out) == few:
+				seen = map[int32]bool{j: true}
+				for _, k := range out {
+					seen[k] = true
+				}
 			}
+			out = append(out, j)
 		}
 	}
 	return out
+}
+
+// under reports whether i is the concept above or stands below it.
+func (cs *codeSystem) under(i, above int32) bool {
+	return i == above || slices.Contains(cs.closure(i, up), above)
 }
 
 func up(c *concept) []int32   { return c.parents }
@@ -231,7 +245,7 @@ func down(c *concept) []int32 { return c.children }
 
 // subsumes reports whether a is b or stands above it.
 func (cs *codeSystem) subsumes(a, b int32) bool {
-	return a == b || !cs.partOf && slices.Contains(cs.closure(b, up), a)
+	return a == b || !cs.partOf && cs.under(b, a)
 }
 
 // codesOf maps positions to codes.

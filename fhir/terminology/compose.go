@@ -3,6 +3,7 @@ package terminology
 import (
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/cloister-health/cloister/fhir/outcome"
 )
@@ -121,7 +122,7 @@ func (r *run) ofSystem(c *clause) ([]member, error) {
 	if len(c.listed) > 0 {
 		return r.listed(c, cs)
 	}
-	if err := r.spend(len(cs.concepts)); err != nil {
+	if err := r.spend(len(cs.concepts) * (1 + len(c.filters))); err != nil {
 		return nil, err
 	}
 	match, err := matchers(cs, c.filters)
@@ -249,7 +250,7 @@ func (r *run) in(vs *valueSet, system, code string) (bool, error) {
 }
 
 func (r *run) inCompose(vs *valueSet, system, code string) (bool, error) {
-	in, err := r.any(vs.include, system, code)
+	in, err := r.some(vs.include, system, code)
 	if err != nil || !in {
 		return false, err
 	}
@@ -260,13 +261,13 @@ func (r *run) inCompose(vs *valueSet, system, code string) (bool, error) {
 			}
 		}
 	}
-	out, err := r.any(vs.exclude, system, code)
+	out, err := r.some(vs.exclude, system, code)
 	return !out, err
 }
 
-// any reports whether a code is in one of the clauses. One that is known to
+// some reports whether a code is in one of the clauses. One that is known to
 // have it decides, whatever is unknown of the others.
-func (r *run) any(clauses []clause, system, code string) (bool, error) {
+func (r *run) some(clauses []clause, system, code string) (bool, error) {
 	var doubt error
 	for i := range clauses {
 		in, err := r.inClause(&clauses[i], system, code)
@@ -310,7 +311,7 @@ func (r *run) inClause(c *clause, system, code string) (bool, error) {
 }
 
 func (r *run) inSystem(c *clause, system, code string) (bool, error) {
-	if err := r.spend(1); err != nil {
+	if err := r.spend(1 + len(c.filters)); err != nil {
 		return false, err
 	}
 	if bare := bareSystem(c.system); bare != system {
@@ -341,21 +342,11 @@ func (r *run) inSystem(c *clause, system, code string) (bool, error) {
 		}
 		return false, nil
 	}
-	match, err := r.matchers(cs, c)
+	match, err := matchers(cs, c.filters)
 	if err != nil {
 		return false, err
 	}
 	return match(i), nil
-}
-
-// matchers pays for the hierarchies that the filters walk.
-func (r *run) matchers(cs *codeSystem, c *clause) (func(int32) bool, error) {
-	if len(c.filters) > 0 {
-		if err := r.spend(len(cs.concepts)); err != nil {
-			return nil, err
-		}
-	}
-	return matchers(cs, c.filters)
 }
 
 func passUnlessUnknown(err error) error {
@@ -367,10 +358,6 @@ func passUnlessUnknown(err error) error {
 }
 
 func bareSystem(system string) string {
-	for i := range len(system) {
-		if system[i] == '|' {
-			return system[:i]
-		}
-	}
+	system, _, _ = strings.Cut(system, "|")
 	return system
 }

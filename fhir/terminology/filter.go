@@ -12,7 +12,8 @@ import (
 // filter is one ValueSet.compose.include.filter (filter-operator).
 type filter struct {
 	property, op, value string
-	pattern             *regexp.Regexp
+	pattern             *regexp.Regexp  // regex
+	set                 map[string]bool // in, not-in
 	path                string
 }
 
@@ -21,7 +22,12 @@ const longestPattern = 1000
 func newFilter(n *element.Node, path string) (filter, error) {
 	f := filter{property: n.Get("property").String(), op: n.Get("op").String(), value: n.Get("value").String(), path: path}
 	switch f.op {
-	case "=", "is-a", "descendent-of", "is-not-a", "in", "not-in", "exists", "generalizes":
+	case "=", "is-a", "descendent-of", "is-not-a", "exists", "generalizes":
+	case "in", "not-in":
+		f.set = map[string]bool{}
+		for _, v := range strings.Split(f.value, ",") {
+			f.set[strings.TrimSpace(v)] = true
+		}
 	case "regex":
 		if len(f.value) > longestPattern {
 			return f, outcome.At(outcome.TooCostly, path+".value", "the regular expression is too long")
@@ -49,26 +55,22 @@ func (f filter) matcher(cs *codeSystem) (func(int32) bool, error) {
 	if !cs.has(f.property) {
 		return nil, outcome.At(outcome.Unprocessable, f.path+".property", "the code system "+cs.canonical()+" has no such property")
 	}
-	any := func(test func(string) bool) func(int32) bool {
+	some := func(test func(string) bool) func(int32) bool {
 		return func(i int32) bool { return slices.ContainsFunc(cs.values(i, f.property), test) }
 	}
 	switch f.op {
 	case "=":
 		if f.property == "concept" || f.property == "code" {
-			return any(func(v string) bool { return cs.fold(v) == cs.fold(f.value) }), nil
+			return some(func(v string) bool { return cs.fold(v) == cs.fold(f.value) }), nil
 		}
-		return any(func(v string) bool { return v == f.value }), nil
+		return some(func(v string) bool { return v == f.value }), nil
 	case "regex":
-		return any(f.pattern.MatchString), nil
+		return some(f.pattern.MatchString), nil
 	case "exists":
 		want := f.value == "true"
 		return func(i int32) bool { return (len(cs.values(i, f.property)) > 0) == want }, nil
 	default: // in, not-in
-		set := map[string]bool{}
-		for _, v := range strings.Split(f.value, ",") {
-			set[strings.TrimSpace(v)] = true
-		}
-		within := any(func(v string) bool { return set[v] })
+		within := some(func(v string) bool { return f.set[v] })
 		if f.op == "in" {
 			return within, nil
 		}
@@ -87,21 +89,16 @@ func (f filter) hierarchical(cs *codeSystem) (func(int32) bool, error) {
 		}
 		return nil, outcome.At(outcome.CodeInvalid, f.path+".value", "the code system "+cs.canonical()+" has no such code")
 	}
-	next := down
-	if f.op == "generalizes" {
-		next = up
+	switch f.op {
+	case "is-a":
+		return func(j int32) bool { return cs.under(j, i) }, nil
+	case "is-not-a":
+		return func(j int32) bool { return !cs.under(j, i) }, nil
+	case "descendent-of":
+		return func(j int32) bool { return j != i && cs.under(j, i) }, nil
+	default: // generalizes
+		return func(j int32) bool { return cs.under(i, j) }, nil
 	}
-	set := map[int32]bool{}
-	for _, j := range cs.closure(i, next) {
-		set[j] = true
-	}
-	if f.op == "descendent-of" {
-		delete(set, i)
-	}
-	if f.op == "is-not-a" {
-		return func(j int32) bool { return !set[j] }, nil
-	}
-	return func(j int32) bool { return set[j] }, nil
 }
 
 // matchers gives one test for all filters of a clause.

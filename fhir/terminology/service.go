@@ -224,7 +224,9 @@ func implicit(canonical string) *element.Node {
 	)
 }
 
-func list(items ...*element.Node) *element.Node { return &element.Node{Kind: element.Array, Items: items} }
+func list(items ...*element.Node) *element.Node {
+	return &element.Node{Kind: element.Array, Items: items}
+}
 
 func isTrue(n *element.Node) bool { return n != nil && n.Kind == element.Bool && n.Text == "true" }
 
