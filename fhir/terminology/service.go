@@ -232,14 +232,10 @@ func isTrue(n *element.Node) bool { return n != nil && n.Kind == element.Bool &&
 
 // enter guards against value sets that import themselves.
 func (r *run) enter(vs *valueSet) (func(), error) {
-	const deepest = 32
 	for _, o := range r.open {
 		if o == vs.key && o != "" {
 			return nil, outcome.New(outcome.Unprocessable, "the value set "+vs.key+" imports itself")
 		}
-	}
-	if len(r.open) >= deepest {
-		return nil, outcome.New(outcome.TooCostly, "value sets import each other too deeply")
 	}
 	r.open = append(r.open, vs.key)
 	return func() { r.open = r.open[:len(r.open)-1] }, nil
