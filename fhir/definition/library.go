@@ -44,7 +44,7 @@ type knowledge struct {
 const Stale = time.Second
 
 // DefaultMemory is how many bytes of trees a Library keeps.
-const DefaultMemory = 48 << 20
+const DefaultMemory = 32 << 20
 
 // NewLibrary makes a Source over a shelf that keeps trees of up to memory
 // bytes. now is the one clock of the server.

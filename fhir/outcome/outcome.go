@@ -34,7 +34,7 @@ const (
 	CodeInvalid                   // 422 code-invalid
 	BusinessRule                  // 422 business-rule
 	Undefined                     // 422 not-found: a definition that the request needs is not installed
-	TooCostly                     // 422 too-costly
+	TooCostly                     // 422 too-costly: more than one answer can hold
 	Throttled                     // 429 throttled
 	Unavailable                   // 503 transient
 	Timeout                       // 504 timeout

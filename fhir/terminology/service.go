@@ -31,7 +31,7 @@ type Options struct {
 	Now    func() time.Time // the one clock of the server, for expansion.timestamp
 	Codes  int              // the most codes that an expansion may have; 50,000
 	Work   int              // the most concepts that are looked at for one answer; 2,000,000
-	Memory int64            // bytes of code systems, value sets and expansions that are kept; 48 MiB
+	Memory int64            // bytes of code systems, value sets and expansions that are kept; 32 MiB
 }
 
 // New makes a Service over definitions. Where the source is a
@@ -47,7 +47,7 @@ func New(source definition.Source, o Options) *Service {
 		o.Work = 2_000_000
 	}
 	if o.Memory <= 0 {
-		o.Memory = 48 << 20
+		o.Memory = 32 << 20
 	}
 	return &Service{source: source, now: o.Now, codes: o.Codes, work: o.Work, cache: lru.New[cacheKey, any](o.Memory)}
 }
