@@ -188,7 +188,7 @@ func (s *Service) Subsumes(ctx context.Context, system, version, a, b string) (*
 	at := [2]int32{}
 	for i, code := range []string{a, b} {
 		if _, at[i] = cs.find(code); at[i] < 0 {
-			return nil, outcome.New(outcome.Undefined, "the code system "+cs.canonical()+noSuchCode(cs)+": "+code)
+			return nil, outcome.New(outcome.Undefined, "the code system "+cs.canonical()+noSuchCode(cs))
 		}
 	}
 	result := "not-subsumed"
