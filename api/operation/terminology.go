@@ -116,7 +116,7 @@ func (r *reader) number(name string, standard int) int {
 // object is the one structured value of a parameter, or nil. Such a value cannot stand in a query.
 func (r *reader) object(name string) *element.Node {
 	nodes := r.nodes[name]
-	if len(nodes) != len(r.texts[name]) && len(r.texts[name]) > 0 || len(nodes) > 1 {
+	if len(nodes) == 0 && len(r.texts[name]) > 0 || len(nodes) > 1 {
 		r.fail(outcome.New(outcome.Invalid, "the parameter "+name+" may stand once, in a Parameters resource that is posted"))
 	}
 	if len(nodes) == 0 {
