@@ -19,16 +19,19 @@ import (
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
-// Config wires the server. All of it is required but SMART, Origins and Upsert.
+// Config wires the server. All of it is required but Terminology, SMART, Origins and Upsert.
 type Config struct {
 	// Base is the service base URL as clients write it, without a slash at its
 	// end; its path is /fhir, perhaps behind the prefix of a proxy.
-	Base          string
-	Engine        *authz.Engine
-	Gate          *record.Gate
-	Store         rest.Store
+	Base   string
+	Engine *authz.Engine
+	Gate   *record.Gate
+	Store  rest.Store
+	// Terminology answers for the installed packages; nil leaves its operations out.
+	Terminology   *terminology.Service
 	Authenticator transport.Authenticator
 	// Ready reports whether the database answers.
 	Ready func(context.Context) error
@@ -53,6 +56,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.Cursors, c.Upsert)}
 	s.operations = operation.New(c.Engine, c.Gate, c.Store, s.rest)
+	s.terms = operation.NewTerminology(c.Gate, c.Terminology)
 	e := echo.New()
 	table, err := s.routes()
 	if err != nil {
@@ -111,4 +115,5 @@ type server struct {
 	Config
 	rest       *rest.Service
 	operations *operation.Service
+	terms      *operation.Terminology
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/migrations"
 )
@@ -47,6 +48,8 @@ type Store struct {
 	pkEnd   int64
 
 	audit *recorder
+
+	definitions *definition.Library
 }
 
 // DefaultMaxConns is the size of a pool where nothing else is said.
@@ -92,6 +95,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.audit = newRecorder(s.side)
+	s.definitions = definition.NewLibrary(shelf{s}, s.now, definition.DefaultMemory)
 	return s, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
+	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
 // Config is what the assembly needs beside an open store.
@@ -35,9 +36,10 @@ type Config struct {
 
 // Core is the house without its HTTP face: what the command line works with.
 type Core struct {
-	Store  *postgres.Store
-	Engine *authz.Engine
-	Gate   *record.Gate
+	Store       *postgres.Store
+	Engine      *authz.Engine
+	Gate        *record.Gate
+	Terminology *terminology.Service
 }
 
 // NewCore loads the policy, whose self-test must pass, and wires it to the store.
@@ -50,13 +52,14 @@ func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
 		return nil, err
 	}
 	engine := authz.NewEngine(policy, store, now)
-	return &Core{Store: store, Engine: engine, Gate: record.NewGate(engine, store, now)}, nil
+	terms := terminology.New(store.Definitions(), terminology.Options{Now: now})
+	return &Core{Store: store, Engine: engine, Gate: record.NewGate(engine, store, now), Terminology: terms}, nil
 }
 
 // Handler is the HTTP face of the house.
 func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	return api.New(api.Config{
-		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate, Store: c.Store, Authenticator: cfg.Authenticator,
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate, Store: c.Store, Terminology: c.Terminology, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
 		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
