@@ -76,28 +76,6 @@ func pageStatement(r authz.Restriction, query search.Query) *statement {
 	return q
 }
 
-// Match finds at most two ids, which is enough to tell none, one and several
-// apart: conditional references and conditional creates.
-func (s *Store) Match(ctx context.Context, reach authz.Reach, query search.Query) ([]fhir.ID, error) {
-	r := reach.Of(query.Type())
-	if r.Empty() {
-		return nil, nil
-	}
-	var q statement
-	x := restrict(&q, r)
-	q.WriteString("SELECT id FROM (")
-	legs(&q, r, func(schema string) {
-		q.WriteString("SELECT r.id FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
-		x.criteria("r", schema, query.Legs[0].Where)
-		q.WriteString(" LIMIT 2")
-	})
-	q.WriteString(") AS found LIMIT 2")
-	var ids []fhir.ID
-	var id fhir.ID
-	err := forEach(ctx, s.pool(r), q.String(), q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
-	return ids, failed(err)
-}
-
 // mix keeps the index values of practices and types apart, so that one
 // practice's posting lists say nothing about another's.
 func mix(tenant int32, t int16, h int64) int64 {
