@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -27,22 +28,23 @@ func (s *Store) Match(ctx context.Context, reach authz.Reach, query search.Query
 // matchTx is Match inside a transaction, which must run under RoleNotes where
 // [reachesNoteRows]. It locks nothing.
 func (s *Store) matchTx(ctx context.Context, tx pgx.Tx, reach authz.Reach, query search.Query) ([]fhir.ID, error) {
-	r := reach.Of(query.Type())
-	if r.Empty() {
+	f := newFinder(s, reach, query)
+	f.tx = tx
+	if query.Type() == "" || len(f.legs) == 0 {
 		return nil, nil
 	}
-	var q statement
-	x := restrict(&q, r)
-	q.WriteString("SELECT id FROM (")
-	legs(&q, r, func(schema string) {
-		q.WriteString("SELECT r.id FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
-		x.criteria("r", schema, query.Legs[0].Where)
-		q.WriteString(" LIMIT 2")
-	})
-	q.WriteString(") AS found LIMIT 2")
+	l := f.legs[0]
+	if err := f.probe(ctx, l.t, l.where); err != nil {
+		return nil, err
+	}
+	k := compile(reach)
+	var parts []string
+	for _, schema := range schemas(reach.Of(l.t)) {
+		parts = append(parts, "(SELECT r.id FROM "+schema+".resource r WHERE "+k.live("r", l.t)+k.where("r", schema, l.t, l.where)+" LIMIT 2)")
+	}
 	var ids []fhir.ID
 	var id fhir.ID
-	err := forEach(ctx, tx, q.String(), q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
+	err := forEach(ctx, tx, strings.Join(parts, " UNION ALL ")+" LIMIT 2", k.q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
 	return ids, err
 }
 
