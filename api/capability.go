@@ -77,6 +77,15 @@ func (s *server) statement(table []route) *element.Node {
 	for _, t := range fhir.ResourceTypes() {
 		resources.Items = append(resources.Items, s.resource(t, onType, served, operations))
 	}
+	rest := object(
+		"mode", "server",
+		"security", s.security(),
+		"resource", resources,
+		"interaction", onSystem,
+	)
+	if onBase := operations[onSystemOnly]; onBase != nil {
+		rest.Set("operation", onBase)
+	}
 	return object(
 		"resourceType", "CapabilityStatement",
 		"status", "active",
@@ -86,27 +95,29 @@ func (s *server) statement(table []route) *element.Node {
 		"implementation", object("description", "Cloister: a FHIR server for behavioral health", "url", s.Base),
 		"fhirVersion", "4.0.1",
 		"format", list(text("application/fhir+json"), text("json")),
-		"rest", list(object(
-			"mode", "server",
-			"security", s.security(),
-			"resource", resources,
-			"interaction", onSystem,
-		)),
+		"rest", list(rest),
 	)
 }
 
+// onSystemOnly stands for the base among the types that have operations.
+const onSystemOnly fhir.ResourceType = "/"
+
 // operation lists an operation under the type that its path names, "" for all.
 func (s *server) operation(by map[fhir.ResourceType]*element.Node, r route) {
-	_, code, _ := strings.Cut(r.path, "$")
-	if by[r.typ] == nil {
-		by[r.typ] = list()
+	base, code, _ := strings.Cut(r.path, "$")
+	t := r.typ
+	if base == "/fhir/" {
+		t = onSystemOnly
 	}
-	for _, o := range by[r.typ].Items {
+	if by[t] == nil {
+		by[t] = list()
+	}
+	for _, o := range by[t].Items {
 		if o.Get("definition").String() == r.operation {
 			return
 		}
 	}
-	by[r.typ].Items = append(by[r.typ].Items, object("name", code, "definition", r.operation))
+	by[t].Items = append(by[t].Items, object("name", code, "definition", r.operation))
 }
 
 func (s *server) resource(t fhir.ResourceType, interactions *element.Node, served map[fhir.Interaction]bool, operations map[fhir.ResourceType]*element.Node) *element.Node {

@@ -104,6 +104,9 @@ func (s *server) authorize(ctx context.Context, x *transport.Exchange, rq *respo
 	}
 	if asked != "" || row.reads == bundle || row.interaction == fhir.Operation {
 		g, denied := s.Engine.Authorize(ctx, x.Principal, row.interaction, asked)
+		if denied == nil && row.needs != "" {
+			_, denied = s.Engine.Extend(g, row.needs, rq.Type)
+		}
 		if rq.Grant = g; denied != nil {
 			err = denied
 		}

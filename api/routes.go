@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/fhir"
 )
@@ -29,6 +30,7 @@ type route struct {
 	handler     respond.Handler
 	typ         fhir.ResourceType // where the path names the type itself
 	operation   string            // canonical of the operation's definition
+	needs       fhir.Interaction  // what an operation is made of at least: permission for it comes first
 }
 
 // routes is the table of everything that this server answers. The router, the
@@ -60,7 +62,10 @@ func (s *server) routes() ([]route, error) {
 		table = append(table, route{method: "GET", path: "/fhir/.well-known/smart-configuration", open: true, handler: h})
 	}
 	for _, o := range s.operations.Operations() {
-		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition}
+		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition, needs: o.Needs}
+		if o.Level == operation.Instance {
+			r.needs = fhir.Read
+		}
 		table = append(table, r)
 		if o.Safe {
 			r.method, r.reads = "GET", nothing

@@ -51,10 +51,8 @@ func New(c Config) (http.Handler, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	s := &server{
-		Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.Cursors, c.Upsert),
-		operations: operation.New(c.Engine, c.Gate, c.Store),
-	}
+	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.Cursors, c.Upsert)}
+	s.operations = operation.New(c.Engine, c.Gate, c.Store, s.rest)
 	e := echo.New()
 	table, err := s.routes()
 	if err != nil {

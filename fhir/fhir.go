@@ -110,6 +110,44 @@ func ParseRef(s string) (Ref, bool) {
 	return r, r.Type.Valid() && r.ID.Valid()
 }
 
+// ReferenceType gives the type that a literal reference names, "" where it does
+// not show, and false where the text is no reference at all.
+func ReferenceType(text string) (ResourceType, bool) {
+	if r, ok := ParseRef(text); ok {
+		return r.Type, true
+	}
+	if t, _, ok := strings.Cut(text, "?"); ok && ResourceType(t).Valid() {
+		return ResourceType(t), true
+	}
+	scheme, rest, ok := strings.Cut(text, ":")
+	if !ok || !isScheme(scheme) {
+		return "", false
+	}
+	if scheme != "http" && scheme != "https" {
+		return "", true
+	}
+	// The last two segments, or the two before _history, name the resource.
+	parts := strings.Split(rest, "/")
+	if n := len(parts); n > 2 && parts[n-2] == "_history" {
+		parts = parts[:n-2]
+	}
+	if n := len(parts); n > 4 && ID(parts[n-1]).Valid() && ResourceType(parts[n-2]).Valid() {
+		return ResourceType(parts[n-2]), true
+	}
+	return "", true
+}
+
+// isScheme reports whether s is the scheme of a URI (RFC 3986, 3.1).
+func isScheme(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i] | 0x20
+		if (c < 'a' || c > 'z') && (i == 0 || (s[i] < '0' || s[i] > '9') && s[i] != '+' && s[i] != '-' && s[i] != '.') {
+			return false
+		}
+	}
+	return s != ""
+}
+
 // Interaction is a RESTful interaction by its R4 code (restful-interaction).
 type Interaction string
 

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/cloister-health/cloister/api/respond"
+	"github.com/cloister-health/cloister/api/rest"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
@@ -26,11 +27,17 @@ type Service struct {
 	engine *authz.Engine
 	gate   *record.Gate
 	store  Store
+	pages  Pager
+}
+
+// Pager answers with one page of what a query finds; package rest has it.
+type Pager interface {
+	Page(context.Context, *respond.Request, rest.Listing) (respond.Response, error)
 }
 
 // New wires the operations.
-func New(e *authz.Engine, g *record.Gate, s Store) *Service {
-	return &Service{engine: e, gate: g, store: s}
+func New(e *authz.Engine, g *record.Gate, s Store, p Pager) *Service {
+	return &Service{engine: e, gate: g, store: s, pages: p}
 }
 
 // Level says what an operation is invoked on.
@@ -45,10 +52,13 @@ const (
 
 // Operation is one operation at one level.
 type Operation struct {
-	Code       string            // without the dollar sign
-	Type       fhir.ResourceType // "" is every type
-	Level      Level
-	Safe       bool   // GET invokes it, too
+	Code  string            // without the dollar sign
+	Type  fhir.ResourceType // "" is every type
+	Level Level
+	Safe  bool // GET invokes it, too
+	// Needs is the interaction on the type that a caller must be permitted at
+	// least; "" on the levels above an instance is none. On an instance it is read.
+	Needs      fhir.Interaction
 	Definition string // canonical URL of its OperationDefinition
 	Handler    respond.Handler
 }
@@ -72,11 +82,24 @@ func (o Operation) Path() string {
 // Operations lists everything that this package answers.
 func (s *Service) Operations() []Operation {
 	return []Operation{
+		{Code: "docref", Type: "DocumentReference", Level: Type, Safe: true, Needs: fhir.SearchType, Definition: "http://hl7.org/fhir/us/core/OperationDefinition/docref", Handler: s.docref},
+		{Code: "document", Type: "Composition", Level: Instance, Safe: true, Definition: hl7 + "Composition-document", Handler: s.document},
 		{Code: "meta", Level: Instance, Safe: true, Definition: hl7 + "Resource-meta", Handler: s.meta},
 	}
 }
 
 const hl7 = "http://hl7.org/fhir/OperationDefinition/"
+
+// as is rq under the permission for an interaction on a type, which the caller must have.
+func (s *Service) as(rq *respond.Request, i fhir.Interaction, t fhir.ResourceType) (*respond.Request, error) {
+	g, err := s.engine.Extend(rq.Grant, i, t)
+	if err != nil {
+		return nil, err
+	}
+	sub := *rq
+	sub.Grant, sub.Type = g, t
+	return &sub, nil
+}
 
 // read opens the current version of the resource that rq names, as a read would.
 func (s *Service) read(ctx context.Context, rq *respond.Request) (record.Released, error) {

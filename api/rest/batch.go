@@ -23,14 +23,17 @@ func (s *Service) batch(ctx context.Context, rq *respond.Request) (respond.Respo
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		out[i] = s.entry(ctx, rq, &entries[i], rq.Faults[i])
+		out[i] = s.entry(ctx, rq, &entries[i], i, rq.Faults[i])
 	}
 	return respond.Bundle(fhir.Batch, out), nil
 }
 
 // entry answers one entry of a batch.
-func (s *Service) entry(ctx context.Context, rq *respond.Request, e *codec.Entry, fault *outcome.Error) respond.Entry {
+func (s *Service) entry(ctx context.Context, rq *respond.Request, e *codec.Entry, at int, fault *outcome.Error) respond.Entry {
 	sub := s.sub(rq, e)
+	if rq.Key != nil {
+		sub.Key = &respond.Key{Value: rq.Key.Value, Request: rq.Key.Request, Entry: at + 1}
+	}
 	t, err := parseTarget(e.Method, e.URL, rq.Base)
 	if err != nil {
 		return respond.Entry{Request: sub, Err: err}
@@ -39,14 +42,22 @@ func (s *Service) entry(ctx context.Context, rq *respond.Request, e *codec.Entry
 		return respond.Entry{Request: sub, Err: s.Refuse(ctx, sub, err)}
 	}
 	if fault != nil {
-		return respond.Entry{Request: sub, Err: fault}
+		return respond.Entry{Request: sub, Err: s.Refuse(ctx, sub, fault)}
+	}
+	if t.interaction == fhir.Patch {
+		if sub.Patch, err = entryPatch(e.Resource); err != nil {
+			return respond.Entry{Request: sub, Err: s.Refuse(ctx, sub, err)}
+		}
+	}
+	if !changes(t.interaction) {
+		sub.Key = nil
 	}
 	h, ok := s.Handler(t.interaction)
 	if !ok {
 		return respond.Entry{Request: sub, Err: errEntryMethod}
 	}
 	resp, err := h(ctx, sub)
-	return respond.Entry{Request: sub, Response: resp, Err: err}
+	return respond.Entry{Request: sub, Response: resp, Err: err, NoBody: t.head}
 }
 
 // sub is the request that an entry stands for.
@@ -66,6 +77,9 @@ func (s *Service) sub(rq *respond.Request, e *codec.Entry) *respond.Request {
 // path of its own, permission comes first.
 func (s *Service) aim(sub *respond.Request, t target) error {
 	sub.Interaction, sub.Type, sub.ID, sub.Version, sub.Query = t.interaction, t.typ, t.id, t.version, t.query
+	if t.interaction == fhir.HistorySystem {
+		return nil // its handler asks type by type
+	}
 	if t.typ == "" {
 		return errNotFound
 	}

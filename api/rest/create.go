@@ -11,53 +11,27 @@ import (
 )
 
 // create answers POST [type] (http://hl7.org/fhir/R4/http.html#create). The
-// server assigns the id; one in the body is ignored.
+// server assigns the id; one in the body is ignored. With If-None-Exist it
+// creates only what nothing that the caller may find is already
+// (http://hl7.org/fhir/R4/http.html#ccreate).
 func (s *Service) create(ctx context.Context, rq *respond.Request) (respond.Response, error) {
 	if err := prepare(rq); err != nil {
 		return nil, err
 	}
+	c := record.Change{Interaction: fhir.Create, Ref: fhir.Ref{Type: rq.Type, ID: fhir.ID(record.NewID())}, Content: rq.Content}
 	if rq.IfNoneExist != "" {
-		resp, err := s.existing(ctx, rq)
-		if resp != nil || err != nil {
-			return resp, err
+		q, err := condition(rq.Type, rq.IfNoneExist, rq.Base, rq.Grant.Caller().Now)
+		if err != nil {
+			return nil, err
 		}
+		c.Condition = &q
 	}
-	ref := fhir.Ref{Type: rq.Type, ID: fhir.ID(record.NewID())}
-	rq.Content.SetID(ref.ID)
-	rc, err := s.commitOne(ctx, rq, record.Change{Interaction: fhir.Create, Ref: ref, Content: rq.Content})
+	rq.Content.SetID(c.Ref.ID)
+	rc, err := s.commitOne(ctx, rq, c)
 	if err != nil {
 		return nil, err
 	}
 	return s.written(ctx, rq, rc), nil
-}
-
-// existing answers a conditional create whose condition something meets
-// already (http://hl7.org/fhir/R4/http.html#ccreate); nil if nothing does. Only what
-// the caller may find counts.
-func (s *Service) existing(ctx context.Context, rq *respond.Request) (respond.Response, error) {
-	ids, err := s.match(ctx, rq, rq.Type, rq.IfNoneExist)
-	if err != nil {
-		return nil, err
-	}
-	switch len(ids) {
-	case 0:
-		return nil, nil
-	case 1:
-		return s.found(ctx, rq, fhir.Ref{Type: rq.Type, ID: ids[0]})
-	default:
-		return nil, errSeveral
-	}
-}
-
-var errSeveral = outcome.New(outcome.Precondition, "the condition of the create meets several resources")
-
-// found answers for the one resource that met the condition of a create.
-func (s *Service) found(ctx context.Context, rq *respond.Request, ref fhir.Ref) (respond.Response, error) {
-	out, err := s.representation(ctx, rq, ref, 0)
-	if err != nil {
-		return nil, err
-	}
-	return respond.Found(out[0]), nil
 }
 
 // prepare checks the body of a write against the path and makes its references local.

@@ -15,12 +15,13 @@ type target struct {
 	id          fhir.ID           // "" for an id that cannot exist
 	version     fhir.VersionID    // 0 for a version that cannot exist
 	query       string
+	head        bool // answered without a body
 	// unknown is set where the path leads nowhere: hidden, absent and impossible are one answer.
 	unknown bool
 }
 
 var (
-	errEntryMethod = outcome.New(outcome.NotSupported, "an entry takes the methods GET, POST, PUT and DELETE on a type or a resource; conditional update and delete are not supported")
+	errEntryMethod = outcome.New(outcome.NotSupported, "an entry takes the methods GET, HEAD, POST, PUT, PATCH and DELETE on a type or a resource")
 	errEntryURL    = outcome.New(outcome.Invalid, "an entry's request.url is relative to the base, or absolute under it")
 )
 
@@ -34,9 +35,20 @@ func parseTarget(method, url, base string) (target, error) {
 		return target{}, errEntryURL
 	}
 	seg := strings.Split(path, "/")
-	t := target{query: query}
+	t := target{query: query, head: method == "HEAD"}
+	if t.head {
+		method = "GET"
+	}
+	if method == "GET" && path == "_history" {
+		t.interaction = fhir.HistorySystem
+		return t, nil
+	}
 	if typ := fhir.ResourceType(seg[0]); typ.Valid() {
 		t.typ = typ
+	}
+	if method == "GET" && len(seg) == 2 && seg[1] == "_history" {
+		t.interaction, t.unknown = fhir.HistoryType, t.typ == ""
+		return t, nil
 	}
 	if len(seg) > 1 {
 		if id := fhir.ID(seg[1]); id.Valid() {
@@ -44,6 +56,8 @@ func parseTarget(method, url, base string) (target, error) {
 		}
 	}
 	t.unknown = t.typ == "" || (len(seg) > 1 && t.id == "")
+	// A change is about one resource by its id, or about those that a query finds.
+	oneOrQuery := len(seg) == 2 && !queried || len(seg) == 1 && queried
 	switch {
 	case method == "GET" && len(seg) == 1:
 		t.interaction = fhir.SearchType
@@ -58,9 +72,11 @@ func parseTarget(method, url, base string) (target, error) {
 		t.interaction, t.unknown = fhir.Read, true
 	case method == "POST" && len(seg) == 1 && !queried:
 		t.interaction = fhir.Create
-	case method == "PUT" && len(seg) == 2 && !queried:
+	case method == "PUT" && oneOrQuery:
 		t.interaction = fhir.Update
-	case method == "DELETE" && len(seg) == 2 && !queried:
+	case method == "PATCH" && oneOrQuery:
+		t.interaction = fhir.Patch
+	case method == "DELETE" && oneOrQuery:
 		t.interaction = fhir.Delete
 	default:
 		return target{}, errEntryMethod

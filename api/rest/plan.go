@@ -9,11 +9,12 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
 )
 
 // plan is a transaction as it will be carried out. It is made of the Bundle alone.
 type plan struct {
-	steps []*step // in the order of the specification: DELETE, POST, PUT, GET
+	steps []*step // in the order of the specification: DELETE, POST, PUT and PATCH, GET
 	// names leads from everything by which an entry can be referred to (its
 	// fullUrl, and the literal of its own request) to the literal of its resource.
 	names map[string]fhir.Ref
@@ -24,26 +25,17 @@ type step struct {
 	target
 	at  int      // index in Bundle.entry
 	ref fhir.Ref // what a change is about; the id of a create is new
-	met bool     // a conditional create that something meets already
-	own []string // the names that lead to this step
 }
 
 func (st *step) writes() bool {
 	switch st.interaction {
-	case fhir.Create, fhir.Update, fhir.Delete:
+	case fhir.Create, fhir.Update, fhir.Patch, fhir.Delete:
 		return true
 	}
 	return false
 }
 
-func (st *step) content(sub *respond.Request) *codec.Resource {
-	if st.interaction == fhir.Delete {
-		return nil
-	}
-	return sub.Content
-}
-
-var rank = map[fhir.Interaction]int{fhir.Delete: 1, fhir.Create: 2, fhir.Update: 3}
+var rank = map[fhir.Interaction]int{fhir.Delete: 1, fhir.Create: 2, fhir.Update: 3, fhir.Patch: 3}
 
 // newPlan checks the entries and orders them; it reports every fault at once.
 func newPlan(entries []codec.Entry, faulty map[int]*outcome.Error, base string, newID func() string) (*plan, error) {
@@ -78,15 +70,20 @@ func newPlan(entries []codec.Entry, faulty map[int]*outcome.Error, base string, 
 			case e.Resource.Type != t.typ:
 				fail(outcome.Invalid, path+".resource", "the resource is not of the type in request.url")
 				continue
-			case st.interaction == fhir.Update && e.Resource.ID() != t.id:
+			case st.interaction == fhir.Update && t.id != "" && e.Resource.ID() != t.id:
 				fail(outcome.Invalid, path+".resource.id", "the id of the resource is not the id in request.url")
 				continue
+			case st.interaction == fhir.Create || t.id == "" && e.Resource.ID() == "":
+				st.ref.ID = fhir.ID(newID())
+			case t.id == "":
+				st.ref.ID = e.Resource.ID()
 			}
 		}
-		if st.interaction == fhir.Create {
-			st.ref.ID = fhir.ID(newID())
+		if st.interaction == fhir.Patch && e.Resource == nil {
+			fail(outcome.Required, path+".resource", "a patch is a Binary that holds a JSON Patch, or the Parameters of a FHIRPath Patch")
+			continue
 		}
-		if st.writes() {
+		if st.writes() && (t.id != "" || st.interaction == fhir.Create) { // the store knows what conditions mean
 			if changed[st.ref] {
 				fail(outcome.Invalid, path, "the same resource is changed twice in one transaction: keep one of the two entries")
 				continue
@@ -119,16 +116,7 @@ func (p *plan) name(st *step, name string) bool {
 		return false
 	}
 	p.names[name] = st.ref
-	st.own = append(st.own, name)
 	return true
-}
-
-// replace makes st stand for a resource that exists already.
-func (p *plan) replace(st *step, ref fhir.Ref) {
-	st.met, st.ref = true, ref
-	for _, n := range st.own {
-		p.names[n] = ref
-	}
 }
 
 // unresolved is a link that only the store, or nobody, can resolve.
@@ -176,7 +164,7 @@ func (p *plan) link(content *codec.Resource, fullURL string) []unresolved {
 // (http://hl7.org/fhir/R4/bundle.html#references): an absolute one as it
 // stands, a relative one against the base of the fullUrl of the entry that holds it.
 func (p *plan) resolve(literal, fullURL string) (string, bool) {
-	plain, _, _ := strings.Cut(literal, "/_history/") // a version given elsewhere means nothing here
+	plain, _, versioned := strings.Cut(literal, "/_history/") // a version given elsewhere means nothing here
 	ref, ok := p.names[plain]
 	if !ok {
 		if _, relative := fhir.ParseRef(plain); relative {
@@ -187,6 +175,9 @@ func (p *plan) resolve(literal, fullURL string) (string, bool) {
 	}
 	if !ok {
 		return "", false
+	}
+	if versioned {
+		return ref.String() + "/_history/" + record.NewVersion, true
 	}
 	return ref.String(), true
 }

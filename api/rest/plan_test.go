@@ -337,7 +337,7 @@ func TestBindingTellsApart(t *testing.T) {
 		Organizations: []string{"o"}, PolicyVersion: "1"}
 	seen := map[string]string{}
 	add := func(name string, c authz.Caller, typ fhir.ResourceType, q string) {
-		b := string(binding(c, typ, q))
+		b := string(binding(c, string(typ), q))
 		if other, twice := seen[b]; twice {
 			t.Errorf("%s and %s are bound alike", name, other)
 		}

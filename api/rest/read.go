@@ -10,6 +10,10 @@ import (
 // read answers GET [type]/[id] with the current version
 // (http://hl7.org/fhir/R4/http.html#read).
 func (s *Service) read(ctx context.Context, rq *respond.Request) (respond.Response, error) {
+	v, err := view(rq)
+	if err != nil {
+		return nil, err
+	}
 	r, err := s.engine.Plan(ctx, rq.Grant, fhir.Read, rq.Type)
 	if err != nil {
 		return nil, err
@@ -22,5 +26,5 @@ func (s *Service) read(ctx context.Context, rq *respond.Request) (respond.Respon
 	if err != nil {
 		return nil, err
 	}
-	return respond.Resource(out[0]), nil
+	return respond.Resource(out[0].View(v)), nil
 }

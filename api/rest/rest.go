@@ -4,6 +4,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/authz"
@@ -20,28 +21,55 @@ type Store interface {
 	// Read gives the current version; a deleted resource is a tombstone.
 	Read(context.Context, authz.Restriction, fhir.ID) (record.Sealed, error)
 	VRead(context.Context, authz.Restriction, fhir.ID, fhir.VersionID) (record.Sealed, error)
-	// History lists versions, the newest first, from below the version before (0: from the top).
-	History(ctx context.Context, r authz.Restriction, id fhir.ID, count int, before fhir.VersionID) (record.Page, error)
+	History(context.Context, authz.Reach, record.History) (record.Page, error)
 	Search(context.Context, authz.Reach, search.Query) (record.Page, error)
-	// Match gives the ids of at most two matches: enough to tell one from several.
+	// Match gives the ids of at most Query.Count matches.
 	Match(context.Context, authz.Reach, search.Query) ([]fhir.ID, error)
 	// Commit writes all changes or none; a *record.ChangeError names the one that failed.
 	Commit(context.Context, []record.Cleared) ([]record.Receipt, error)
+	// CommitOnce is Commit for an attempt that Begin has let in.
+	CommitOnce(context.Context, []record.Cleared, record.Once) ([]record.Receipt, error)
+	// Begin lets an attempt in, or says what became of the first one.
+	Begin(context.Context, record.Once) (*record.Done, error)
+	// Settle keeps what became of an attempt that committed nothing.
+	Settle(context.Context, record.Once, record.Done) error
+	// Abandon forgets an attempt that committed nothing.
+	Abandon(context.Context, record.Once) error
+}
+
+// Options say how the interactions behave where the specification leaves it open.
+type Options struct {
+	Cursors [32]byte // secret key that seals paging links
+	Upsert  bool     // an update may create (R4 http.html, "update as create")
+	// Several lets a conditional delete take several resources, MaxCount at most.
+	Several bool
+	// Integrity refuses deletes that would leave references of visible resources dangling.
+	Integrity bool
+	// KeyLife is for how long a repeated Idempotency-Key gives the first answer.
+	KeyLife time.Duration
+	// Lease is after how long a request is no longer under way, whatever became of it.
+	Lease time.Duration
 }
 
 // Service answers the interactions.
 type Service struct {
-	engine  *authz.Engine
-	gate    *record.Gate
-	store   Store
-	cursors [32]byte
-	upsert  bool
+	engine    *authz.Engine
+	gate      *record.Gate
+	store     Store
+	cursors   [32]byte
+	upsert    bool
+	several   bool
+	integrity bool
+	keyLife   time.Duration
+	lease     time.Duration
 }
 
-// New wires the interactions. cursors is the secret key that seals paging
-// links; upsert lets an update create (R4 http.html, "update as create").
-func New(e *authz.Engine, g *record.Gate, s Store, cursors [32]byte, upsert bool) *Service {
-	return &Service{engine: e, gate: g, store: s, cursors: cursors, upsert: upsert}
+// New wires the interactions.
+func New(e *authz.Engine, g *record.Gate, s Store, o Options) *Service {
+	return &Service{
+		engine: e, gate: g, store: s, cursors: o.Cursors, upsert: o.Upsert, several: o.Several,
+		integrity: o.Integrity, keyLife: o.KeyLife, lease: o.Lease,
+	}
 }
 
 var errNotFound = outcome.New(outcome.NotFound, "")
@@ -55,7 +83,7 @@ func (s *Service) Handler(i fhir.Interaction) (h respond.Handler, ok bool) {
 		h = s.read
 	case fhir.VRead:
 		h = s.vread
-	case fhir.HistoryInstance:
+	case fhir.HistoryInstance, fhir.HistoryType, fhir.HistorySystem:
 		h = s.history
 	case fhir.SearchType:
 		h = s.search
@@ -63,6 +91,8 @@ func (s *Service) Handler(i fhir.Interaction) (h respond.Handler, ok bool) {
 		h = s.create
 	case fhir.Update:
 		h = s.update
+	case fhir.Patch:
+		h = s.patch
 	case fhir.Delete:
 		h = s.delete
 	case fhir.Batch:
@@ -72,13 +102,25 @@ func (s *Service) Handler(i fhir.Interaction) (h respond.Handler, ok bool) {
 	default:
 		return nil, false
 	}
+	if changes(i) {
+		h = s.once(h)
+	}
 	return s.Audited(h), true
+}
+
+// changes reports an interaction that may change something.
+func changes(i fhir.Interaction) bool {
+	switch i {
+	case fhir.Create, fhir.Update, fhir.Patch, fhir.Delete, fhir.Batch, fhir.Transaction:
+		return true
+	}
+	return false
 }
 
 // Refuse records the refusal err of a request that never reached a handler and
 // returns what to answer.
 func (s *Service) Refuse(ctx context.Context, rq *respond.Request, err error) error {
-	if !refusal(err) || !rq.Grant.Valid() {
+	if !refusal(rq.Interaction, err) || !rq.Grant.Valid() {
 		return err
 	}
 	if failed := s.gate.Refuse(ctx, rq.Grant, rq.Type); failed != nil {
@@ -99,12 +141,18 @@ func (s *Service) Audited(h respond.Handler) respond.Handler {
 	}
 }
 
-func refusal(err error) bool {
+// refusal reports what is recorded: whatever is not found or forbidden, and
+// every change that was tried in vain.
+func refusal(i fhir.Interaction, err error) bool {
 	if err == nil {
 		return false
 	}
-	status := outcome.Of(err).Status()
-	return status == http.StatusNotFound || status == http.StatusForbidden
+	switch status := outcome.Of(err).Status(); status {
+	case http.StatusNotFound, http.StatusForbidden:
+		return true
+	default:
+		return changes(i) && status >= 400 && status < 500
+	}
 }
 
 // release opens what the store read for rq.

@@ -9,6 +9,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // transaction answers POST [base] with a Bundle of type transaction: all of
@@ -31,13 +32,7 @@ func (s *Service) transaction(ctx context.Context, rq *respond.Request) (respond
 			return nil, within(entryPath(st.at), err)
 		}
 	}
-	if err := s.meet(ctx, subs, p); err != nil {
-		return nil, err
-	}
-	if err := s.rewrite(ctx, rq, entries, p); err != nil {
-		return nil, err
-	}
-	receipts, err := s.commitAll(ctx, subs, p)
+	receipts, err := s.commitAll(ctx, rq, entries, subs, p)
 	if err != nil {
 		return nil, err
 	}
@@ -50,117 +45,81 @@ func (s *Service) transaction(ctx context.Context, rq *respond.Request) (respond
 			e.Response = respond.Deleted(rc)
 		case written:
 			e.Response = s.written(ctx, sub, rc)
-		case st.met:
-			e.Response, e.Err = s.found(ctx, sub, st.ref)
 		default:
-			e = s.entry(ctx, rq, &entries[st.at], nil)
+			e = s.entry(ctx, rq, &entries[st.at], st.at, nil)
 		}
 		out[st.at] = e
 	}
 	return respond.Bundle(fhir.Transaction, out), nil
 }
 
-// meet resolves the conditional creates: one that something meets already
-// becomes a reference to it.
-func (s *Service) meet(ctx context.Context, subs []*respond.Request, p *plan) error {
-	for _, st := range p.steps {
-		if st.interaction != fhir.Create || subs[st.at].IfNoneExist == "" {
-			continue
-		}
-		ids, err := s.match(ctx, subs[st.at], st.typ, subs[st.at].IfNoneExist)
-		if err != nil {
-			return within(entryPath(st.at), err)
-		}
-		switch len(ids) {
-		case 0:
-		case 1:
-			p.replace(st, fhir.Ref{Type: st.typ, ID: ids[0]})
-		default:
-			return within(entryPath(st.at), errSeveral)
-		}
-	}
-	return nil
-}
-
-// rewrite makes the references of the changes literal and local.
-func (s *Service) rewrite(ctx context.Context, rq *respond.Request, entries []codec.Entry, p *plan) error {
-	known := map[string]string{}
+// rewrite makes the references of an entry literal and local, and reads its
+// conditional references, which the store resolves in the transaction.
+func (s *Service) rewrite(rq *respond.Request, e *codec.Entry, path string, p *plan) (map[string]search.Query, []outcome.Issue) {
 	var faults []outcome.Issue
-	for _, st := range p.steps {
-		content := entries[st.at].Resource
-		if content == nil || !st.writes() {
+	var conditions map[string]search.Query
+	for _, l := range p.link(e.Resource, e.FullURL) {
+		t, query, isConditional := conditional(l.Node.Text)
+		if !isConditional {
+			faults = append(faults, outcome.Issue{Category: outcome.Unprocessable, Path: path + ".resource" + l.below(), Text: "the reference names no entry of this Bundle"})
 			continue
 		}
-		for _, l := range p.link(content, entries[st.at].FullURL) {
-			path := entryPath(st.at) + ".resource" + l.below()
-			t, query, isConditional := conditional(l.Node.Text)
-			if !isConditional {
-				faults = append(faults, outcome.Issue{Category: outcome.Unprocessable, Path: path, Text: "the reference names no entry of this Bundle"})
-				continue
-			}
-			literal, seen := known[l.Node.Text]
-			if !seen {
-				ids, err := s.match(ctx, rq, t, query)
-				if err != nil {
-					return within(path, err)
-				}
-				if len(ids) == 1 {
-					literal = fhir.Ref{Type: t, ID: ids[0]}.String()
-				}
-				known[l.Node.Text] = literal
-			}
-			if literal == "" {
-				faults = append(faults, outcome.Issue{Category: outcome.Precondition, Path: path, Text: "the conditional reference does not mean exactly one resource"})
-				continue
-			}
-			l.Node.Text = literal
+		q, err := condition(t, query, rq.Base, rq.Grant.Caller().Now)
+		if err != nil {
+			faults = append(faults, outcome.Of(within(path+".resource"+l.below(), err)).Issues...)
+			continue
 		}
-		content.Localise(rq.Base)
+		if conditions == nil {
+			conditions = map[string]search.Query{}
+		}
+		conditions[l.Node.Text] = q
 	}
-	if faults != nil {
-		return &outcome.Error{Issues: faults}
-	}
-	return nil
+	e.Resource.Localise(rq.Base)
+	return conditions, faults
 }
 
-// commitAll admits the changes one by one and stores them in the order of the
-// specification: deletes, creates, updates.
-func (s *Service) commitAll(ctx context.Context, subs []*respond.Request, p *plan) (map[int]record.Receipt, error) {
-	var cleared []record.Cleared
+// commitAll admits the changes one by one and stores them together.
+func (s *Service) commitAll(ctx context.Context, rq *respond.Request, entries []codec.Entry, subs []*respond.Request, p *plan) (map[int]record.Receipt, error) {
+	conditions := make([]map[string]search.Query, len(entries))
+	var faults []outcome.Issue
 	var at []int
 	for _, st := range p.steps {
-		if !st.writes() || st.met {
+		if !st.writes() {
 			continue
 		}
-		sub := subs[st.at]
-		v, err := ifMatch(sub.IfMatch)
-		if err != nil {
-			return nil, within(entryPath(st.at), err)
+		at = append(at, st.at)
+		if st.interaction != fhir.Delete {
+			var f []outcome.Issue
+			conditions[st.at], f = s.rewrite(rq, &entries[st.at], entryPath(st.at), p)
+			faults = append(faults, f...)
 		}
-		if st.interaction == fhir.Create {
-			sub.Content.SetID(st.ref.ID)
-		}
-		c, err := s.gate.Admit(ctx, sub.Grant, record.Change{
-			Interaction: st.interaction, Ref: st.ref, Content: st.content(sub), IfMatch: v,
-			Upsert: s.upsert && st.interaction == fhir.Update && sub.IfMatch == "",
-		})
-		if err != nil {
-			return nil, within(entryPath(st.at), err)
-		}
-		cleared, at = append(cleared, c), append(at, st.at)
 	}
-	if len(cleared) == 0 {
-		return nil, nil
+	if faults != nil {
+		return nil, &outcome.Error{Issues: faults}
 	}
-	receipts, err := s.store.Commit(ctx, cleared)
-	if err != nil {
-		var ce *record.ChangeError
-		if errors.As(err, &ce) && ce.Index >= 0 && ce.Index < len(at) {
-			return nil, within(entryPath(at[ce.Index]), ce.Err)
+	receipts := rq.Done
+	if receipts == nil && len(at) > 0 {
+		cleared := make([]record.Cleared, 0, len(at))
+		for _, st := range p.steps {
+			if !st.writes() {
+				continue
+			}
+			c, err := s.admit(ctx, subs[st.at], st, conditions[st.at])
+			if err != nil {
+				return nil, within(entryPath(st.at), err)
+			}
+			cleared = append(cleared, c)
 		}
-		return nil, err
+		var err error
+		if receipts, err = s.commit(ctx, rq, cleared); err != nil {
+			var ce *record.ChangeError
+			if errors.As(err, &ce) && ce.Index >= 0 && ce.Index < len(at) {
+				return nil, within(entryPath(at[ce.Index]), ce.Err)
+			}
+			return nil, err
+		}
 	}
-	if len(receipts) != len(cleared) {
+	if len(receipts) != len(at) {
 		return nil, errors.New("rest: the store gave another number of receipts than changes")
 	}
 	out := make(map[int]record.Receipt, len(receipts))
@@ -168,4 +127,36 @@ func (s *Service) commitAll(ctx context.Context, subs []*respond.Request, p *pla
 		out[at[i]] = rc
 	}
 	return out, nil
+}
+
+// admit admits the change of one entry.
+func (s *Service) admit(ctx context.Context, sub *respond.Request, st *step, conditions map[string]search.Query) (record.Cleared, error) {
+	var c record.Change
+	var err error
+	switch st.interaction {
+	case fhir.Patch:
+		p, err := entryPatch(sub.Content)
+		if err != nil {
+			return record.Cleared{}, err
+		}
+		return s.patching(ctx, sub, p, conditions)
+	case fhir.Delete:
+		c, err = s.deletion(sub)
+	case fhir.Update:
+		c, err = s.updating(sub)
+	default:
+		c = record.Change{Interaction: fhir.Create, Content: sub.Content}
+		if sub.IfNoneExist != "" {
+			q, malformed := condition(sub.Type, sub.IfNoneExist, sub.Base, sub.Grant.Caller().Now)
+			c.Condition, err = &q, malformed
+		}
+	}
+	if err != nil {
+		return record.Cleared{}, err
+	}
+	c.Ref, c.Conditional = st.ref, conditions
+	if st.interaction == fhir.Create {
+		c.Content.SetID(st.ref.ID)
+	}
+	return s.gate.Admit(ctx, sub.Grant, c)
 }

@@ -10,6 +10,10 @@ import (
 // vread answers GET [type]/[id]/_history/[vid] with one version
 // (http://hl7.org/fhir/R4/http.html#vread).
 func (s *Service) vread(ctx context.Context, rq *respond.Request) (respond.Response, error) {
+	v, err := view(rq)
+	if err != nil {
+		return nil, err
+	}
 	r, err := s.engine.Plan(ctx, rq.Grant, fhir.VRead, rq.Type)
 	if err != nil {
 		return nil, err
@@ -22,5 +26,5 @@ func (s *Service) vread(ctx context.Context, rq *respond.Request) (respond.Respo
 	if err != nil {
 		return nil, err
 	}
-	return respond.Resource(out[0]), nil
+	return respond.Resource(out[0].View(v)), nil
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/cloister-health/cloister/fhir/record"
 )
 
-// written answers a change that is stored. A representation is what the caller
-// may read of the new version: whoever may write more than she may read gets none.
+// written answers a change that is stored, or a conditional create that met
+// something. A representation is what the caller may read of that version:
+// whoever may write more than she may read gets none.
 func (s *Service) written(ctx context.Context, rq *respond.Request, rc record.Receipt) respond.Response {
 	if !rq.Prefer.Represent() {
 		return respond.Written(rc)
@@ -32,12 +33,7 @@ func (s *Service) representation(ctx context.Context, rq *respond.Request, ref f
 	if err != nil {
 		return nil, err
 	}
-	var sealed record.Sealed
-	if v == 0 {
-		sealed, err = s.store.Read(ctx, r, ref.ID)
-	} else {
-		sealed, err = s.store.VRead(ctx, r, ref.ID, v)
-	}
+	sealed, err := s.store.VRead(ctx, r, ref.ID, v)
 	if err != nil {
 		return nil, err
 	}
@@ -59,13 +55,24 @@ func ifMatch(header string) (fhir.VersionID, error) {
 
 // commitOne admits and stores one change.
 func (s *Service) commitOne(ctx context.Context, rq *respond.Request, c record.Change) (record.Receipt, error) {
+	if len(rq.Done) == 1 {
+		return rq.Done[0], nil
+	}
 	cleared, err := s.gate.Admit(ctx, rq.Grant, c)
 	if err != nil {
 		return record.Receipt{}, err
 	}
-	rcs, err := s.store.Commit(ctx, []record.Cleared{cleared})
+	rcs, err := s.commit(ctx, rq, []record.Cleared{cleared})
 	if err != nil {
 		return record.Receipt{}, err
 	}
 	return rcs[0], nil
+}
+
+// commit stores the changes of a request, under its key where it has one.
+func (s *Service) commit(ctx context.Context, rq *respond.Request, cleared []record.Cleared) ([]record.Receipt, error) {
+	if rq.Once != nil {
+		return s.store.CommitOnce(ctx, cleared, *rq.Once)
+	}
+	return s.store.Commit(ctx, cleared)
 }

@@ -94,6 +94,19 @@ func Check(root *element.Node) (*Resource, error) {
 	return r, nil
 }
 
+// ReadJSON reads one JSON value, as strictly as [ParseLimited] but against no definition:
+// a JSON Patch is no resource. The error is an *outcome.Error without values of the body.
+func ReadJSON(body []byte, l Limits) (*element.Node, error) {
+	root, flaws, err := read(body, l)
+	if err != nil {
+		return nil, err
+	}
+	if len(flaws) > 0 {
+		return nil, errUnplaced()
+	}
+	return root, nil
+}
+
 func read(body []byte, l Limits) (*element.Node, map[*element.Node][]flaw, error) {
 	if l.Bytes <= 0 {
 		l.Bytes = DefaultLimits.Bytes

@@ -169,7 +169,7 @@ func (r *Resource) Localise(base string) {
 		}
 		switch {
 		case d.meaning == isReference && e.json == "reference":
-			if _, ok := literalType(rest); ok {
+			if _, ok := fhir.ReferenceType(rest); ok {
 				n.Text = rest
 			}
 		case e.prim == uri && (identities[e.json] || d.resource && e.json == "url"):

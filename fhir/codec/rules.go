@@ -125,7 +125,7 @@ func (c *checker) reference(e *fieldDef, n *element.Node) {
 			target = t
 			break
 		}
-		t, ok := literalType(text)
+		t, ok := fhir.ReferenceType(text)
 		if !ok {
 			c.faultAt("reference", outcome.Value, "the reference is neither Type/id, an absolute URI, a #fragment nor a conditional one")
 			return
@@ -145,44 +145,6 @@ func (c *checker) containedIndex() int {
 		}
 	}
 	return -1
-}
-
-// literalType gives the type that a literal reference names, "" where it does
-// not show, and false where the text is no reference at all.
-func literalType(text string) (fhir.ResourceType, bool) {
-	if r, ok := fhir.ParseRef(text); ok {
-		return r.Type, true
-	}
-	if t, _, ok := strings.Cut(text, "?"); ok && fhir.ResourceType(t).Valid() {
-		return fhir.ResourceType(t), true
-	}
-	scheme, rest, ok := strings.Cut(text, ":")
-	if !ok || !isScheme(scheme) {
-		return "", false
-	}
-	if scheme != "http" && scheme != "https" {
-		return "", true
-	}
-	// The last two segments, or the two before _history, name the resource.
-	parts := strings.Split(rest, "/")
-	if n := len(parts); n > 2 && parts[n-2] == "_history" {
-		parts = parts[:n-2]
-	}
-	if n := len(parts); n > 4 && fhir.ID(parts[n-1]).Valid() && fhir.ResourceType(parts[n-2]).Valid() {
-		return fhir.ResourceType(parts[n-2]), true
-	}
-	return "", true
-}
-
-// isScheme reports whether s is the scheme of a URI (RFC 3986, 3.1).
-func isScheme(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i] | 0x20
-		if (c < 'a' || c > 'z') && (i == 0 || (s[i] < '0' || s[i] > '9') && s[i] != '+' && s[i] != '-' && s[i] != '.') {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // concept applies a required binding to a Coding or CodeableConcept: one of its codings

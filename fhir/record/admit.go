@@ -10,6 +10,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, error) {
@@ -22,7 +23,7 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	}
 	x := vault.Clearance{
 		Grant: gr, Interaction: c.Interaction, Ref: c.Ref, Content: c.Content,
-		IfMatch: c.IfMatch, Upsert: c.Upsert, Import: c.Import,
+		IfMatch: c.IfMatch, Upsert: c.Upsert, Only: c.Only, Import: c.Import,
 		Resolve: map[fhir.ResourceType]authz.Restriction{},
 	}
 	if x.Check, err = g.decider.Plan(ctx, gr, c.Interaction, c.Ref.Type); err != nil {
@@ -31,10 +32,25 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	if x.Visible, err = g.decider.Plan(ctx, gr, fhir.Read, c.Ref.Type); err != nil {
 		return Cleared{}, err
 	}
+	if c.Condition != nil {
+		if c.Condition.Type() != c.Ref.Type {
+			return Cleared{}, authz.ErrDenied
+		}
+		met, err := g.condition(ctx, gr, *c.Condition)
+		if err != nil {
+			return Cleared{}, err
+		}
+		x.Condition = &met
+	}
 	switch c.Interaction {
 	case fhir.Delete:
-		if c.Content != nil || c.Ref.ID == "" {
+		if c.Content != nil || c.Ref.ID == "" && c.Condition == nil {
 			return Cleared{}, authz.ErrDenied
+		}
+		if c.Integrity {
+			if x.Referrers, err = g.reach(ctx, gr, fhir.Read, fhir.ResourceTypes()); err != nil {
+				return Cleared{}, err
+			}
 		}
 		return vault.Clear(x), nil
 	case fhir.Create:
@@ -42,17 +58,22 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 			x.Ref.ID = fhir.ID(NewID())
 		}
 	case fhir.Update:
-		if c.Upsert {
+		if c.Upsert || c.Condition != nil {
 			if x.Insert, err = g.decider.Plan(ctx, gr, fhir.Create, c.Ref.Type); err != nil {
 				return Cleared{}, err
 			}
 		}
+	case fhir.Patch:
+		if c.IfMatch == 0 {
+			return Cleared{}, authz.ErrDenied // a patch is made of one version
+		}
 	default:
 		return Cleared{}, authz.ErrDenied
 	}
-	if c.Content == nil || c.Content.Type != c.Ref.Type || !x.Ref.ID.Valid() {
+	if c.Content == nil || c.Content.Type != c.Ref.Type || !x.Ref.ID.Valid() && c.Condition == nil {
 		return Cleared{}, outcome.New(outcome.Invalid, "the body is not a resource of the type that the URL names")
 	}
+	x.Chosen = c.Content.ID()
 	c.Content.StripSecurity()
 	content := label.Content{Type: c.Ref.Type, Codings: c.Content.Codings()}
 	x.Labels = label.Classify(content)
@@ -60,22 +81,61 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	if err := g.note(gr, &x); err != nil {
 		return Cleared{}, err
 	}
+	return g.resolve(ctx, gr, c, x)
+}
+
+// resolve plans what the references of the content may meet.
+func (g *Gate) resolve(ctx context.Context, gr authz.Grant, c Change, x vault.Clearance) (Cleared, error) {
 	x.References, x.URLs = c.Content.References(), c.Content.URLs()
+	plan := func(t fhir.ResourceType) (err error) {
+		if _, planned := x.Resolve[t]; !planned {
+			x.Resolve[t], err = g.decider.Plan(ctx, gr, fhir.Read, t)
+		}
+		return err
+	}
 	for _, links := range [][]codec.Link{x.References, x.URLs} {
 		for _, l := range links {
-			ref, ok := codec.LocalRef(l.Node.Text)
-			if !ok {
-				continue
-			}
-			if _, planned := x.Resolve[ref.Type]; planned {
-				continue
-			}
-			if x.Resolve[ref.Type], err = g.decider.Plan(ctx, gr, fhir.Read, ref.Type); err != nil {
-				return Cleared{}, err
+			if ref, ok := codec.LocalRef(l.Node.Text); ok {
+				if err := plan(ref.Type); err != nil {
+					return Cleared{}, err
+				}
 			}
 		}
 	}
+	x.Conditional = make(map[string]vault.Condition, len(c.Conditional))
+	for text, q := range c.Conditional {
+		met, err := g.condition(ctx, gr, q)
+		if err != nil {
+			return Cleared{}, err
+		}
+		if err := plan(q.Type()); err != nil {
+			return Cleared{}, err
+		}
+		x.Conditional[text] = met
+	}
 	return vault.Clear(x), nil
+}
+
+// condition plans a search on behalf of a change. Whoever may search nothing of
+// that type meets nothing: that is no refusal.
+func (g *Gate) condition(ctx context.Context, gr authz.Grant, q search.Query) (vault.Condition, error) {
+	sg, err := g.decider.Extend(gr, fhir.SearchType, q.Type())
+	if err != nil {
+		return vault.Condition{Query: q}, nil //nolint:nilerr // see above
+	}
+	reach, err := g.reach(ctx, sg, fhir.SearchType, q.Types())
+	return vault.Condition{Query: q, Reach: reach}, err
+}
+
+func (g *Gate) reach(ctx context.Context, gr authz.Grant, i fhir.Interaction, types []fhir.ResourceType) (authz.Reach, error) {
+	rs := make([]authz.Restriction, len(types))
+	for n, t := range types {
+		var err error
+		if rs[n], err = g.decider.Plan(ctx, gr, i, t); err != nil {
+			return authz.Reach{}, err
+		}
+	}
+	return authz.ReachOf(rs...), nil
 }
 
 // note checks what makes a psychotherapy note (45 CFR 164.501) or an SUD

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
@@ -53,7 +54,7 @@ func NewGate(d Decider, r Recorder, now func() time.Time) *Gate { return &Gate{d
 type Released struct {
 	h      vault.Header
 	holder authz.Grant
-	body   func() []byte
+	body   func() ([]byte, error)
 }
 
 // Ref names the resource.
@@ -71,6 +72,9 @@ func (r Released) Deleted() bool { return r.h.Deleted }
 // Created reports version 1.
 func (r Released) Created() bool { return r.h.Created }
 
+// Posted reports that a version of a history came to be by POST.
+func (r Released) Posted() bool { return r.h.Posted }
+
 // HeldBy reports whether r was released to the request of g.
 func (r Released) HeldBy(g authz.Grant) bool { return r.holder.Same(g) }
 
@@ -79,42 +83,74 @@ func (r Released) WriteTo(w io.Writer) (int64, error) {
 	if r.body == nil {
 		return 0, authz.ErrDenied
 	}
-	n, err := w.Write(r.body())
+	body, err := r.body()
+	if err != nil {
+		return 0, err
+	}
+	n, err := w.Write(body)
 	return int64(n), err
+}
+
+// View says which elements of a resource a client asks for; the zero View is all of them.
+type View = codec.View
+
+// View is the part of r that v leaves, marked as SUBSETTED (R4 search, 3.1.1.5.8
+// and 3.1.1.5.9). Nothing but a released resource has one.
+func (r Released) View(v View) Released {
+	if v.Whole() || r.body == nil {
+		return r
+	}
+	whole := r.body
+	r.body = sync.OnceValues(func() ([]byte, error) {
+		body, err := whole()
+		if err != nil {
+			return nil, err
+		}
+		return codec.Project(body, v)
+	})
+	return r
 }
 
 // Release decides on each resource, makes the audit record of the disclosure
 // durable, and opens. A resource that was not read under g, or that the
 // decision point does not permit, fails the whole call: nothing is released.
 func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
+	if err := g.disclose(ctx, gr, t, in...); err != nil {
+		return nil, err
+	}
+	out := make([]Released, len(in))
+	for i, s := range in {
+		body := vault.Open(s)
+		out[i] = Released{vault.Head(s), gr, func() ([]byte, error) { return body, nil }}
+	}
+	return out, nil
+}
+
+// disclose decides on each resource and makes the audit record durable.
+func (g *Gate) disclose(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) error {
 	if !gr.Valid() {
-		return nil, authz.ErrDenied
+		return authz.ErrDenied
 	}
 	ev := g.event(gr, t, audit.Success)
 	for _, s := range in {
 		h := vault.Head(s)
 		if !vault.ReadFor(s, gr) {
-			return nil, authz.ErrDenied.Because(fmt.Errorf("record: %s was read for another request", h.Ref.Type))
+			return authz.ErrDenied.Because(fmt.Errorf("record: %s was read for another request", h.Ref.Type))
 		}
 		d, err := g.decider.Decide(ctx, gr, gr.Interaction(), authz.Resource{Type: h.Ref.Type, Labels: h.Labels, Facts: h.Facts, Patient: h.Patient})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !d.Permit {
-			return nil, outcome.New(outcome.Internal, "the server failed; its log says why").Because(
+			return outcome.New(outcome.Internal, "the server failed; its log says why").Because(
 				fmt.Errorf("record: the query let a %s through that the policy does not permit (labels %s, facts %b)", h.Ref.Type, h.Labels, h.Facts))
 		}
 		ev.Entities = append(ev.Entities, audit.Entity{Ref: h.Ref, Version: h.Version, Labels: h.Labels, Patient: h.Patient})
 	}
 	if err := g.recorder.Record(ctx, ev); err != nil {
-		return nil, outcome.New(outcome.Unavailable, "the access could not be recorded, so nothing was disclosed: try again").Because(err)
+		return outcome.New(outcome.Unavailable, "the access could not be recorded, so nothing was disclosed: try again").Because(err)
 	}
-	out := make([]Released, len(in))
-	for i, s := range in {
-		body := vault.Open(s)
-		out[i] = Released{vault.Head(s), gr, func() []byte { return body }}
-	}
-	return out, nil
+	return nil
 }
 
 // Refuse records that a request came to nothing (not found, or denied). It
@@ -137,10 +173,26 @@ type Change struct {
 	Content     *codec.Resource  // nil for delete
 	IfMatch     fhir.VersionID   // 0: no precondition
 	Upsert      bool             // an update may create
+	Only        bool             // an update must create (If-None-Match: *)
+	// Condition says which resource is meant, in place of Ref.ID (R4 http.html,
+	// conditional create, update and delete). It is met among what the caller may
+	// find, in the transaction that writes. Query.Count is how many matches can be
+	// told apart: with 1 more than a delete of several may take.
+	Condition *search.Query
+	// Conditional are the searches behind conditional references of Content, by
+	// their text. Each must find exactly one resource.
+	Conditional map[string]search.Query
+	// Integrity refuses a delete of what resources that the caller may see refer to.
+	Integrity bool
 	// Import keeps ids, lets references point at nothing yet, and takes a note's
 	// author for its originator; only the command line sets it.
 	Import bool
 }
+
+// NewVersion stands for a version in a reference to a resource that the same
+// transaction writes, "Patient/1/_history/new": the version that it is about to
+// get (R4 http.html, "version-specific references").
+const NewVersion = "new"
 
 // Admit checks that the caller may try the change, classifies its content and
 // plans the restrictions that the store applies to the old row, the new row and
@@ -164,6 +216,41 @@ type Receipt struct {
 	Version fhir.VersionID
 	Updated time.Time
 	Created bool // a new resource came to be
+	// Several is how many resources a conditional delete took, where it was not one:
+	// Ref then has no id.
+	Several int
+	Counted bool
+}
+
+// Once names one attempt at a request that its client may repeat
+// (draft-ietf-httpapi-idempotency-key-header). Nothing in it can be read back:
+// all are digests.
+type Once struct {
+	Tenant  int32
+	Caller  [32]byte // who asks
+	Key     [32]byte // the client's key
+	Entry   int      // the entry of a batch, counted from 1; 0 is the whole request
+	Request [32]byte // what is asked
+	Attempt string   // UUID of this attempt
+	Lease   time.Time
+	Expires time.Time
+}
+
+// Done is what became of a request that its client may repeat.
+type Done struct {
+	Receipts []Receipt      // of its changes, in their order
+	Refusal  *outcome.Error // why nothing was stored, or nil
+}
+
+// History is a question for versions (R4 http.html, history).
+type History struct {
+	Types    []fhir.ResourceType
+	ID       fhir.ID        // of one resource of the one type; "" is all
+	Since    time.Time      // versions made then or later; zero: all
+	From, To time.Time      // versions that were current at some moment of [From, To); zero: all
+	Count    int            // versions on a page
+	Oldest   bool           // the oldest first, else the newest
+	After    *search.Cursor // where the page starts; nil is the first page
 }
 
 // Page is one page of a search or a history.

@@ -38,7 +38,12 @@ func hash(kind byte, parts ...string) int64 {
 
 // TargetHash is the hash of a resource of this server as the target of
 // references: every resource that holds r as a local reference or url has it in Index.Refs.
-func TargetHash(r fhir.Ref) int64 { return hash(kindTarget, r.String()) }
+func TargetHash(r fhir.Ref) int64 {
+	var buf [128]byte
+	b := append(buf[:0], kindTarget, 0)
+	b = append(append(append(b, r.Type...), '/'), r.ID...)
+	return int64(xxhash.Sum64(b)) //nolint:gosec // as in hash
+}
 
 // URLHash is the hash of a reference to elsewhere: an absolute, urn: or canonical url.
 func URLHash(url string) int64 { return hash(kindURL, url) }

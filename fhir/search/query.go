@@ -230,7 +230,8 @@ type Index struct {
 	Strings    []StringEntry
 	Quantities []QuantityEntry
 	// AtLo and AtHi are the value of the type's clinical date (see
-	// [ClinicalDate]), which is not in Dates; both are zero if there is none.
+	// [ClinicalDate]), which is not in Dates; AtHi is the zero time if there is
+	// none, and only then.
 	AtLo, AtHi time.Time
 }
 

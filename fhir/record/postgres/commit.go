@@ -38,7 +38,8 @@ type row struct {
 	index      search.Index
 	body       []byte // nil for a tombstone
 	refused    bool   // the caller may see the row, but not change it
-	unchanged  bool   // a delete of what is deleted already
+	unchanged  bool   // a delete of what is deleted already, or a create whose condition something meets
+	posted     bool   // a create, whose id the server chose
 }
 
 // stored is what the write path knows of an existing row. It never holds the body.
@@ -52,6 +53,7 @@ type stored struct {
 	labels     label.Set
 	programs   []string
 	originator *string
+	refs       []int64 // what it refers to, as the index has it
 }
 
 // write is one transaction.
@@ -61,6 +63,15 @@ type write struct {
 	grant authz.Grant
 	rows  []*row
 	notes bool // the transaction runs under the role that reaches notes
+	also
+	total    []int    // by change: how many rows a condition made of it; -1 without one
+	original []before // what conditions have rewritten in the content
+}
+
+// also is what a commit stores beside the resources.
+type also struct {
+	digest []byte
+	once   *record.Once
 }
 
 var (
@@ -72,12 +83,12 @@ var (
 // labels, relations, consents and the audit event, in one transaction. A
 // [record.ChangeError] names the change that failed.
 func (s *Store) Commit(ctx context.Context, cleared []record.Cleared) ([]record.Receipt, error) {
-	return s.commit(ctx, cleared, nil)
+	return s.commit(ctx, cleared, also{})
 }
 
 // Import is Commit that also remembers the digest of what was imported.
 func (s *Store) Import(ctx context.Context, cleared []record.Cleared, digest []byte) ([]record.Receipt, error) {
-	return s.commit(ctx, cleared, digest)
+	return s.commit(ctx, cleared, also{digest: digest})
 }
 
 // Imported reports whether an import of that digest is complete.
@@ -87,40 +98,37 @@ func (s *Store) Imported(ctx context.Context, tenant int32, digest []byte) (bool
 	return done, failed(err)
 }
 
-func (s *Store) commit(ctx context.Context, cleared []record.Cleared, digest []byte) ([]record.Receipt, error) {
+func (s *Store) commit(ctx context.Context, cleared []record.Cleared, more also) ([]record.Receipt, error) {
 	if len(cleared) == 0 {
 		return nil, nil
 	}
-	w := &write{s: s, grant: vault.Clearing(cleared[0]).Grant}
-	seen := map[fhir.Ref]bool{}
-	for i, c := range cleared {
+	w := &write{s: s, grant: vault.Clearing(cleared[0]).Grant, also: more}
+	for _, c := range cleared {
 		x := vault.Clearing(c)
 		if !x.Grant.Same(w.grant) || !x.Grant.Valid() {
 			return nil, authz.ErrDenied
 		}
-		if seen[x.Ref] {
-			return nil, &record.ChangeError{Index: i, Err: outcome.New(outcome.Invalid, "the same resource is changed twice in one transaction: keep one of the two entries")}
-		}
-		seen[x.Ref] = true
 		// What is imported with labels carries them on to whatever refers to it
 		// already, notes among them: see relabel.
 		w.notes = w.notes || x.Labels.Any(label.Notes) || reachesNotes(x) || x.Import && (x.Labels != 0 || x.Program)
 	}
 	const tries = 4
 	for try := 1; ; try++ {
-		w.rows = w.rows[:0]
+		w.rows, w.total = w.rows[:0], w.total[:0]
+		w.restore()
 		for i, c := range cleared {
 			r := &row{at: i, c: vault.Clearing(c), schema: "record"}
-			if r.c.Interaction == fhir.Create || r.c.Upsert {
+			r.posted = r.c.Interaction == fhir.Create
+			if r.posted || r.c.Upsert || r.c.Condition != nil && r.c.Interaction == fhir.Update {
 				pk, err := s.nextPK(ctx)
 				if err != nil {
 					return nil, err
 				}
 				r.pk = pk
 			}
-			w.rows = append(w.rows, r)
+			w.rows, w.total = append(w.rows, r), append(w.total, -1)
 		}
-		err := w.run(ctx, digest)
+		err := w.run(ctx)
 		switch {
 		case err == nil:
 			return w.receipts(), nil
@@ -144,10 +152,18 @@ func reachesNotes(c vault.Clearance) bool {
 			return true
 		}
 	}
-	return false
+	if c.Condition != nil && needsNotes(*c.Condition) {
+		return true
+	}
+	for _, x := range c.Conditional {
+		if needsNotes(x) {
+			return true
+		}
+	}
+	return len(noteReaders(c.Referrers)) > 0
 }
 
-func (w *write) run(ctx context.Context, digest []byte) error {
+func (w *write) run(ctx context.Context) error {
 	pool := w.s.app
 	if w.notes {
 		pool = w.s.notes
@@ -155,14 +171,14 @@ func (w *write) run(ctx context.Context, digest []byte) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		w.tx = tx
 		for _, step := range []func(context.Context) error{
-			w.load, w.flow, w.render, w.store, w.check, w.derive, w.relabel, w.record,
+			w.meet, w.load, w.flow, w.render, w.store, w.referred, w.check, w.derive, w.relabel, w.settle, w.record,
 		} {
 			if err := step(ctx); err != nil {
 				return err
 			}
 		}
-		if digest != nil {
-			_, err := tx.Exec(ctx, "INSERT INTO record.import_item (tenant, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING", w.tenant(), digest)
+		if w.digest != nil {
+			_, err := tx.Exec(ctx, "INSERT INTO record.import_item (tenant, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING", w.tenant(), w.digest)
 			return err
 		}
 		return nil
@@ -195,8 +211,14 @@ func (w *write) load(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := w.stillMet(ctx); err != nil {
+		return err
+	}
 	now := w.s.now().UTC().Truncate(time.Millisecond)
 	for _, r := range w.rows {
+		if r.unchanged {
+			continue
+		}
 		if err := w.place(r, now); err != nil {
 			return err
 		}
@@ -222,12 +244,12 @@ func (w *write) loadGroup(ctx context.Context, rows []*row, check authz.Restrict
 		// One look-up by primary key per id, in the order in which they are locked. For
 		// one condition over many ids a planner without fresh statistics reads all
 		// resources of the type.
-		q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.pk, r.shadow, r.version, r.updated, r.deleted, r.label_class, r.programs, r.originator FROM " +
+		q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.pk, r.shadow, r.version, r.updated, r.deleted, r.label_class, r.programs, r.originator, r.refs FROM " +
 			schema + ".resource r WHERE r.id = n.id AND " + x.where("r") + " ORDER BY r.shadow FOR UPDATE OF r) AS r")
 		var id string
 		var class int16
 		var o stored
-		if err := forEach(ctx, w.tx, q.String(), q.args, []any{&id, &o.pk, &o.shadow, &o.version, &o.updated, &o.deleted, &class, &o.programs, &o.originator}, func() (err error) {
+		if err := forEach(ctx, w.tx, q.String(), q.args, []any{&id, &o.pk, &o.shadow, &o.version, &o.updated, &o.deleted, &class, &o.programs, &o.originator, &o.refs}, func() (err error) {
 			row := o
 			row.schema = schema
 			if row.labels, err = w.s.labels(ctx, class); err != nil {
@@ -267,6 +289,9 @@ func (w *write) place(r *row, now time.Time) error {
 		return nil
 	}
 	o := r.old
+	if r.c.Only && !o.deleted {
+		return w.fail(r, outcome.New(outcome.Precondition, "a resource with that id is there already"))
+	}
 	if r.c.IfMatch != 0 && r.c.IfMatch != o.version {
 		return w.fail(r, outcome.New(outcome.Precondition, "the resource has changed since the version that If-Match names: read it again"))
 	}
@@ -291,6 +316,7 @@ func (w *write) render(ctx context.Context) error {
 		if r.unchanged {
 			continue
 		}
+		w.versioned(r)
 		var err error
 		if r.class, err = w.s.class(ctx, r.labels); err != nil {
 			return err
@@ -318,7 +344,7 @@ func (w *write) check(ctx context.Context) error {
 	}
 	groups := map[group][]*row{}
 	for _, r := range w.rows {
-		if r.c.Interaction == fhir.Delete {
+		if r.c.Interaction == fhir.Delete || r.unchanged {
 			continue // the row as it was has been checked, and only its body goes
 		}
 		ok, err := r.restriction().Admits(r.labels, 0)
@@ -391,9 +417,14 @@ func (w *write) record(ctx context.Context) error {
 }
 
 func (w *write) receipts() []record.Receipt {
-	out := make([]record.Receipt, len(w.rows))
-	for i, r := range w.rows {
-		out[i] = record.Receipt{Ref: r.c.Ref, Version: r.version, Updated: r.updated, Created: r.old == nil || r.old.deleted && r.c.Interaction == fhir.Update}
+	out := make([]record.Receipt, len(w.total))
+	for _, r := range w.rows {
+		out[r.at] = record.Receipt{Ref: r.c.Ref, Version: r.version, Updated: r.updated, Created: !r.unchanged && (r.old == nil || r.old.deleted && r.c.Interaction == fhir.Update)}
+	}
+	for at, n := range w.total {
+		if n >= 0 && n != 1 {
+			out[at] = record.Receipt{Counted: true, Several: n}
+		}
 	}
 	return out
 }

@@ -93,6 +93,7 @@ func (w *write) flow(ctx context.Context) error {
 			case inBatch[l.to] != nil:
 			case ok:
 				p = p.join(target)
+			case r.refersTo(w.tenant(), l.to): // what flowed along it before is in the row's labels
 			case l.must:
 				return w.fail(r, outcome.At(outcome.Unprocessable, l.path, textUnresolved))
 			}

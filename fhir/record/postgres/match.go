@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -11,8 +12,8 @@ import (
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
-// Match finds at most two ids, which is enough to tell none, one and several
-// apart: conditional references and conditional creates.
+// Match finds the ids of at most query.Count matches: conditional references
+// and conditional interactions need two to tell none, one and several apart.
 func (s *Store) Match(ctx context.Context, reach authz.Reach, query search.Query) (ids []fhir.ID, err error) {
 	pool := s.app
 	if reachesNoteRows(reach, query) {
@@ -27,7 +28,7 @@ func (s *Store) Match(ctx context.Context, reach authz.Reach, query search.Query
 
 // matchTx is Match inside a transaction, which must run under RoleNotes where
 // [reachesNoteRows]. It locks nothing.
-func (s *Store) matchTx(ctx context.Context, tx pgx.Tx, reach authz.Reach, query search.Query) ([]fhir.ID, error) {
+func (s *Store) matchTx(ctx context.Context, tx querier, reach authz.Reach, query search.Query) ([]fhir.ID, error) {
 	f := newFinder(s, reach, query)
 	f.tx = tx
 	if query.Type() == "" || len(f.legs) == 0 {
@@ -38,13 +39,14 @@ func (s *Store) matchTx(ctx context.Context, tx pgx.Tx, reach authz.Reach, query
 		return nil, err
 	}
 	k := compile(reach)
+	limit := strconv.Itoa(query.Count)
 	var parts []string
 	for _, schema := range schemas(reach.Of(l.t)) {
-		parts = append(parts, "(SELECT r.id FROM "+schema+".resource r WHERE "+k.live("r", l.t)+k.where("r", schema, l.t, l.where)+" LIMIT 2)")
+		parts = append(parts, "(SELECT r.id FROM "+schema+".resource r WHERE "+k.live("r", l.t)+k.where("r", schema, l.t, l.where)+" ORDER BY r.id LIMIT "+limit+")")
 	}
 	var ids []fhir.ID
 	var id fhir.ID
-	err := forEach(ctx, tx, strings.Join(parts, " UNION ALL ")+" LIMIT 2", k.q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
+	err := forEach(ctx, tx, strings.Join(parts, " UNION ALL ")+" ORDER BY id LIMIT "+limit, k.q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
 	return ids, err
 }
 

@@ -140,30 +140,6 @@ func (s *Store) VRead(ctx context.Context, r authz.Restriction, id fhir.ID, v fh
 	return s.first(ctx, r, &q)
 }
 
-// History lists the versions of one resource, the newest first, from below the
-// version before (0: from the top). A resource that is hidden or absent is not found.
-func (s *Store) History(ctx context.Context, r authz.Restriction, id fhir.ID, count int, before fhir.VersionID) (record.Page, error) {
-	if r.Empty() {
-		return record.Page{}, errNotFound
-	}
-	var q statement
-	q.WriteString("SELECT * FROM (")
-	versions(&q, r, id, func(string) string { return "" })
-	q.WriteString(") AS v")
-	if before > 0 {
-		q.WriteString(" WHERE v.version < " + q.arg(int32(before)))
-	}
-	q.WriteString(" ORDER BY v.version DESC LIMIT " + q.arg(count+1))
-	found, err := s.sealed(ctx, s.pool(r), r, &q)
-	if err != nil {
-		return record.Page{}, err
-	}
-	if len(found) == 0 {
-		return record.Page{}, errNotFound
-	}
-	return page(found, count), nil
-}
-
 func page(found []record.Sealed, count int) record.Page {
 	p := record.Page{Entries: found, Total: -1}
 	if len(found) > count {

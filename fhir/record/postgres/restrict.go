@@ -44,6 +44,7 @@ type restriction struct {
 	c      authz.Caller
 	q      *statement
 	tenant string
+	typed  string // the SQL of the type, where types take turns; "" is the Restriction's own
 }
 
 // restrict prepares r. All Restrictions of one statement belong to one grant,
@@ -96,7 +97,14 @@ func (x *restriction) scope(alias string) string {
 	if !x.r.Grant().Valid() {
 		return "false"
 	}
-	return alias + ".tenant = " + x.tenant + " AND " + alias + ".type = " + x.code(x.r.Type()) + x.launch(alias)
+	return alias + ".tenant = " + x.tenant + " AND " + alias + ".type = " + x.ofType() + x.launch(alias)
+}
+
+func (x *restriction) ofType() string {
+	if x.typed != "" {
+		return x.typed
+	}
+	return x.code(x.r.Type())
 }
 
 // launch is the part of scope that narrows to the patient of the token.

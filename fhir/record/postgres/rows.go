@@ -11,22 +11,22 @@ import (
 )
 
 // The array columns travel as array literals, because unnest flattens arrays of arrays.
-const insertRowsSQL = `.resource (tenant, type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi)
-SELECT $1, type, id, shadow, pk, version, updated, label_class, patient, co_patients::text[], programs::text[], originator, tokens::bigint[], refs::bigint[], body::jsonb, self, canonical, at_lo, at_hi
-FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[])
-AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi)`
+const insertRowsSQL = `.resource (tenant, type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted)
+SELECT $1, type, id, shadow, pk, version, updated, label_class, patient, co_patients::text[], programs::text[], originator, tokens::bigint[], refs::bigint[], body::jsonb, self, canonical, at_lo, at_hi, posted
+FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::boolean[])
+AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted)`
 
 const updateRowsSQL = `.resource r SET version = n.version, updated = n.updated, deleted = n.body IS NULL, label_class = n.label_class,
  patient = CASE WHEN n.body IS NULL THEN r.patient ELSE n.patient END,
  co_patients = CASE WHEN n.body IS NULL THEN r.co_patients ELSE n.co_patients::text[] END,
  programs = n.programs::text[], tokens = n.tokens::bigint[], refs = n.refs::bigint[], body = n.body::jsonb,
- canonical = n.canonical, at_lo = n.at_lo, at_hi = n.at_hi
-FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[])
-AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi)
+ canonical = n.canonical, at_lo = n.at_lo, at_hi = n.at_hi, posted = n.posted
+FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::boolean[])
+AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted)
 WHERE r.pk = n.pk AND r.tenant = $1`
 
-const copyHistorySQL = `.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body)
-SELECT tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body FROM `
+const copyHistorySQL = `.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted)
+SELECT tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted FROM `
 
 // indexTables hold the index values that are ranges or texts, several to a resource.
 var indexTables = []string{"resource_date", "resource_string", "resource_quantity"}
@@ -114,13 +114,14 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 		pks                                                             = make([]int64, n)
 		versions                                                        = make([]int32, n)
 		updated                                                         = make([]time.Time, n)
+		posted                                                          = make([]bool, n)
 		selves                                                          = make([]int64, n)
 		canonicals                                                      = make([]*int64, n)
 		from, to                                                        = make([]*time.Time, n), make([]*time.Time, n)
 		patients, coPatients, programs, originators, tokens, refs, body = make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n)
 	)
 	for i, r := range rows {
-		types[i], shadows[i], classes[i] = r.c.Ref.Type.Code(), r.shadow, r.class
+		types[i], shadows[i], classes[i], posted[i] = r.c.Ref.Type.Code(), r.shadow, r.class, r.posted && r.old == nil
 		ids[i], pks[i], versions[i], updated[i] = string(r.c.Ref.ID), r.pk, int32(r.version), r.updated
 		selves[i] = mix(w.tenant(), 0, search.TargetHash(r.c.Ref))
 		if len(r.patients) > 0 {
@@ -146,7 +147,7 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 			canonicals[i] = w.canonical(r)
 		}
 	}
-	_, err := w.tx.Exec(ctx, sql, w.tenant(), types, ids, shadows, pks, versions, updated, classes, patients, coPatients, programs, originators, tokens, refs, body, selves, canonicals, from, to)
+	_, err := w.tx.Exec(ctx, sql, w.tenant(), types, ids, shadows, pks, versions, updated, classes, patients, coPatients, programs, originators, tokens, refs, body, selves, canonicals, from, to, posted)
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // Header is what may be known of a sealed resource without opening it, inside
@@ -21,7 +22,8 @@ type Header struct {
 	Version fhir.VersionID
 	Updated time.Time // meta.lastUpdated, whole milliseconds
 	Deleted bool      // a tombstone: there is no body
-	Created bool      // version 1 (history: POST or PUT)
+	Created bool      // version 1
+	Posted  bool      // history: it came to be by POST, not by PUT to an id of the client's
 	Labels  label.Set
 	Facts   authz.Fact // what held between the grant's caller and this resource when it was read
 	Patient fhir.ID    // the one patient of the resource, or ""
@@ -74,25 +76,40 @@ type Cleared struct{ c *Clearance }
 // Clearance is the inside of a Cleared, for the trusted subtree.
 type Clearance struct {
 	Grant       authz.Grant
-	Interaction fhir.Interaction // create, update or delete
+	Interaction fhir.Interaction // create, update, patch or delete
 	Ref         fhir.Ref
 	Content     *codec.Resource // nil for delete
 	IfMatch     fhir.VersionID
 	Upsert      bool // an update may create
+	Only        bool // an update must create
 	Import      bool
-	Labels      label.Set    // from the content alone; the store adds what flows in along references
-	Program     bool         // an Organization that is a Part 2 program (42 CFR 2.11)
-	Originator  fhir.Ref     // of an imported note: its author
-	References  []codec.Link // local references of the content; each must resolve
-	URLs        []codec.Link // other local links of the content
+	// Condition says which resource the change is about; nil: Ref does.
+	Condition *Condition
+	Chosen    fhir.ID // the id in the content, as the client sent it
+	// Conditional are the conditional references of the content, by their text.
+	Conditional map[string]Condition
+	// Referrers restricts the look-up of what refers to a resource that is to be
+	// deleted; the zero Reach: nothing is looked up.
+	Referrers  authz.Reach
+	Labels     label.Set    // from the content alone; the store adds what flows in along references
+	Program    bool         // an Organization that is a Part 2 program (42 CFR 2.11)
+	Originator fhir.Ref     // of an imported note: its author
+	References []codec.Link // local references of the content; each must resolve
+	URLs       []codec.Link // other local links of the content
 	// Check is applied to the row as it was (update, delete) and as it becomes (create, update).
 	Check authz.Restriction
-	// Insert is applied to the new row of an update that creates.
+	// Insert is applied to the new row of a change that turns out to create.
 	Insert authz.Restriction
 	// Visible is what the caller may read of the type: it tells a refusal from an absence.
 	Visible authz.Restriction
 	// Resolve restricts the look-up of references by their target type.
 	Resolve map[fhir.ResourceType]authz.Restriction
+}
+
+// Condition is a search that finds, among what the caller may find, the resource that is meant.
+type Condition struct {
+	Query search.Query
+	Reach authz.Reach
 }
 
 // Clear wraps a clearance.
