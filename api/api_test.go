@@ -109,7 +109,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f.Handler = h
-	f.server = &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.Cursors, c.Upsert)}
+	f.server = &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.options())}
 	if f.table, err = f.server.routes(); err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +248,7 @@ func TestPathsThatLeadNowhere(t *testing.T) {
 		"/fhir//Patient/1", "/fhir/Patient//1", "/fhir/Patient/1/", "/fhir/./Patient/1", "/fhir/x/../Patient/1", "/fhir/Patient/.", "/fhir/Patient/..",
 		"/fhir/%50atient/1", "/fhir/Patient/%31", "/fhir/Patient%2f1", "/fhir/Patient/%2e", "/fhir/Patient/1;v=1", "/fhir/Patient;x/1",
 		"/fhir/$export", "/fhir/%24export", "/fhir/Patient/$everything", "/fhir/Patient/%24everything", "/fhir/Patient/1/$everything",
-		"/fhir/Patient/_history", "/fhir/_history", "/fhir/Patient/_search", "/fhir/Patient/1/_history/0", "/fhir/Patient/1/_history/01",
+		"/fhir/Nothing/_history", "/fhir/Patient/_search", "/fhir/Patient/1/_history/0", "/fhir/Patient/1/_history/01",
 		"/fhir/Patient/1/_history/x", "/fhir/Patient/1/_history/99999999999", "/fhir/Patient/1/Observation", "/fhir/Patient/" + strings.Repeat("a", 65),
 		"/fhir/Patient/caf%C3%A9", "/fhir/Patient/1/_History", "/fhir/.well-known/", "/fhir/metadata/x", "/health/x", "/fhir/Patient/1%00",
 	} {
@@ -279,8 +279,15 @@ func TestRefusals(t *testing.T) {
 		{"no purpose", call{method: "GET", path: "/fhir/Patient/1", token: "no-purpose"}, 403, "forbidden"},
 		{"search refused", call{method: "GET", path: "/fhir/Observation?code=x", token: "therapist"}, 403, "forbidden"},
 		{"unknown type", call{method: "GET", path: "/fhir/Nothing?code=x", token: "biller"}, 404, "not-found"},
-		{"patch", call{method: "PATCH", path: "/fhir/Patient/1", token: "therapist"}, 405, "not-supported"},
-		{"delete a type", call{method: "DELETE", path: "/fhir/Patient", token: "therapist"}, 405, "not-supported"},
+		{"patch without a type", call{method: "PATCH", path: "/fhir/Patient/1", token: "therapist"}, 415, "not-supported"},
+		{"patch that is none", call{method: "PATCH", path: "/fhir/Patient/1", token: "therapist", body: "{}", header: http.Header{"Content-Type": {"application/json-patch+json"}}}, 400, "invalid"},
+		{"delete a type", call{method: "DELETE", path: "/fhir/Patient", token: "therapist"}, 400, "invalid"},
+		{"delete by nothing", call{method: "DELETE", path: "/fhir/Patient?_count=5", token: "therapist"}, 400, "invalid"},
+		{"update by nothing", call{method: "PUT", path: "/fhir/Patient", token: "therapist", body: patient, header: fhirJSON}, 400, "invalid"},
+		{"update by an unknown parameter", call{method: "PUT", path: "/fhir/Patient?colour=red", token: "therapist", body: patient, header: fhirJSON}, 400, "invalid"},
+		{"summary of no kind", call{method: "GET", path: "/fhir/Patient/1?_summary=most", token: "therapist"}, 400, "invalid"},
+		{"a key of no form", call{method: "DELETE", path: "/fhir/Patient/1", token: "therapist", header: http.Header{"Idempotency-Key": {"a b"}}}, 400, "invalid"},
+		{"two keys", call{method: "DELETE", path: "/fhir/Patient/1", token: "therapist", header: http.Header{"Idempotency-Key": {"a", "b"}}}, 400, "invalid"},
 		{"options", call{method: "OPTIONS", path: "/fhir/Patient/1", token: "therapist"}, 405, "not-supported"},
 		{"xml", call{method: "GET", path: "/fhir/Patient/1", token: "therapist", header: http.Header{"Accept": {"application/fhir+xml"}}}, 406, "not-supported"},
 		{"_format xml", call{method: "GET", path: "/fhir/Patient/1?_format=xml", token: "therapist"}, 406, "not-supported"},
@@ -289,7 +296,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown parameter", call{method: "GET", path: "/fhir/Patient?colour=red", token: "therapist"}, 400, "invalid"},
 		{"foreign page", call{method: "GET", path: "/fhir/Patient?_page=AAAA", token: "therapist"}, 400, "invalid"},
 		{"history count", call{method: "GET", path: "/fhir/Patient/1/_history?_count=0", token: "therapist"}, 400, "invalid"},
-		{"history since", call{method: "GET", path: "/fhir/Patient/1/_history?_since=2020", token: "therapist"}, 400, "invalid"},
+		{"history since", call{method: "GET", path: "/fhir/Patient/1/_history?_since=yesterday", token: "therapist"}, 400, "invalid"},
 		{"no content type", call{method: "POST", path: "/fhir/Patient", token: "therapist", body: patient}, 415, "not-supported"},
 		{"xml body", call{method: "POST", path: "/fhir/Patient", token: "therapist", body: "<Patient/>", header: http.Header{"Content-Type": {"application/fhir+xml"}}}, 415, "not-supported"},
 		{"latin-1", call{method: "POST", path: "/fhir/Patient", token: "therapist", body: patient, header: http.Header{"Content-Type": {"application/fhir+json; charset=iso-8859-1"}}}, 415, "not-supported"},
@@ -318,7 +325,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("headers: %v", w.Header())
 			}
 			recorded := 0
-			if c.status == 403 || c.status == 404 {
+			if change := c.method == "POST" && !strings.HasSuffix(c.path, "_search") && c.path != "/fhir" || c.method == "PUT" || c.method == "PATCH" || c.method == "DELETE"; c.status == 403 || c.status == 404 || change && !strings.Contains(c.name, "If-Match twice") {
 				recorded = 1
 			}
 			got := f.events.list[before:]

@@ -67,7 +67,7 @@ func (s *server) statement(table []route) *element.Node {
 		code := object("code", string(r.interaction))
 		switch r.interaction {
 		case fhir.Capabilities:
-		case fhir.Batch, fhir.Transaction:
+		case fhir.Batch, fhir.Transaction, fhir.HistorySystem:
 			onSystem.Items = append(onSystem.Items, code)
 		default:
 			onType.Items = append(onType.Items, code)
@@ -95,6 +95,7 @@ func (s *server) statement(table []route) *element.Node {
 		"implementation", object("description", "Cloister: a FHIR server for behavioral health", "url", s.Base),
 		"fhirVersion", "4.0.1",
 		"format", list(text("application/fhir+json"), text("json")),
+		"patchFormat", list(text("application/json-patch+json"), text("application/fhir+json")),
 		"rest", list(rest),
 	)
 }
@@ -121,11 +122,15 @@ func (s *server) operation(by map[fhir.ResourceType]*element.Node, r route) {
 }
 
 func (s *server) resource(t fhir.ResourceType, interactions *element.Node, served map[fhir.Interaction]bool, operations map[fhir.ResourceType]*element.Node) *element.Node {
+	policies := list(text("literal"), text("local"), text("logical"))
+	if !s.Dangling {
+		policies.Items = append(policies.Items, text("enforced"))
+	}
 	n := object("type", string(t), "interaction", interactions, "versioning", "versioned",
 		"readHistory", boolean(served[fhir.VRead]), "updateCreate", boolean(s.Upsert && served[fhir.Update]),
 		"conditionalCreate", boolean(served[fhir.Create]), "conditionalRead", "full-support",
-		"conditionalUpdate", boolean(false), "conditionalDelete", "not-supported",
-		"referencePolicy", list(text("literal"), text("local"), text("logical")))
+		"conditionalUpdate", boolean(served[fhir.Update]), "conditionalDelete", s.conditionalDelete(served),
+		"referencePolicy", policies)
 	params := list()
 	for _, p := range search.Params(t) {
 		if p.Searchable() {
@@ -145,6 +150,16 @@ func (s *server) resource(t fhir.ResourceType, interactions *element.Node, serve
 		n.Set("operation", ops)
 	}
 	return n
+}
+
+func (s *server) conditionalDelete(served map[fhir.Interaction]bool) string {
+	switch {
+	case !served[fhir.Delete]:
+		return "not-supported"
+	case s.Several:
+		return "multiple"
+	}
+	return "single"
 }
 
 // security names the OAuth endpoints where a SMART configuration is served (SMART App Launch 2.0).

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/patch"
 )
 
 // mount gives every row to the router; HEAD goes where GET goes.
@@ -63,7 +66,10 @@ func (s *server) dispatch(rows []route) echo.HandlerFunc {
 				return err
 			}
 			if err := read(x, rq, row.reads); err != nil {
-				return err
+				return s.rest.Refuse(ctx, rq, err)
+			}
+			if err := idempotency(x, rq, row.reads); err != nil {
+				return s.rest.Refuse(ctx, rq, err)
 			}
 		}
 		x.Answer, err = row.handler(ctx, rq)
@@ -102,8 +108,13 @@ func (s *server) authorize(ctx context.Context, x *transport.Exchange, rq *respo
 	if row.interaction == fhir.Operation {
 		asked = "" // its handler asks for what it is made of
 	}
-	if asked != "" || row.reads == bundle || row.interaction == fhir.Operation {
-		g, denied := s.Engine.Authorize(ctx, x.Principal, row.interaction, asked)
+	spans := row.interaction == fhir.HistorySystem // its handler asks type by type
+	if asked != "" || row.reads == bundle || row.interaction == fhir.Operation || spans {
+		i := row.interaction
+		if spans {
+			i = fhir.Operation
+		}
+		g, denied := s.Engine.Authorize(ctx, x.Principal, i, asked)
 		if denied == nil && row.needs != "" {
 			_, denied = s.Engine.Extend(g, row.needs, rq.Type)
 		}
@@ -130,6 +141,13 @@ func read(x *transport.Exchange, rq *respond.Request, reads content) error {
 		}
 		rq.Content, err = codec.Parse(body)
 		return err
+	case patching:
+		body, err := body(x, respond.ReadablePatch)
+		if err != nil {
+			return err
+		}
+		rq.Patch, err = patch.Parse(x.Request().Header.Get("Content-Type"), body)
+		return err
 	case parameters:
 		if x.Request().ContentLength == 0 {
 			return nil
@@ -149,9 +167,35 @@ func read(x *transport.Exchange, rq *respond.Request, reads content) error {
 func body(x *transport.Exchange, readable func(string) bool) ([]byte, error) {
 	types := x.Request().Header["Content-Type"]
 	if len(types) != 1 || !readable(types[0]) {
-		return nil, outcome.New(outcome.MediaType, "send a resource as application/fhir+json and the form of a search as application/x-www-form-urlencoded, both in UTF-8")
+		return nil, outcome.New(outcome.MediaType, "send a resource as application/fhir+json, a patch as that or as application/json-patch+json, and the form of a search as application/x-www-form-urlencoded, all in UTF-8")
 	}
-	return x.Body()
+	b, err := x.Body()
+	x.Digest = sha256.Sum256(b)
+	return b, err
+}
+
+// idempotency reads the Idempotency-Key of a request that changes something,
+// together with a digest of all that the request asks for. Other requests may be
+// repeated as they are.
+func idempotency(x *transport.Exchange, rq *respond.Request, reads content) error {
+	r := x.Request()
+	fields := r.Header["Idempotency-Key"]
+	if fields == nil || r.Method == http.MethodGet || r.Method == http.MethodHead || reads == form || reads == parameters {
+		return nil
+	}
+	value, ok := "", len(fields) == 1
+	if ok {
+		value, ok = respond.ParseKey(fields[0])
+	}
+	if !ok {
+		return outcome.New(outcome.Invalid, "Idempotency-Key is one text of at most 255 visible characters, such as a UUID, in quotation marks")
+	}
+	h := sha256.New()
+	for _, part := range []string{r.Method, r.URL.RequestURI(), string(x.Digest[:]), rq.IfMatch, rq.IfNoneMatch, rq.IfNoneExist} {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	rq.Key = &respond.Key{Value: value, Request: [32]byte(h.Sum(nil))}
+	return nil
 }
 
 // bundle reads the Bundle of a request to the base and finds the row that it asks for.
@@ -174,12 +218,13 @@ func (s *server) bundle(x *transport.Exchange, rq *respond.Request, rows []route
 // negotiate finds the media type of the answer.
 func negotiate(x *transport.Exchange, query string) error {
 	format := ""
-	if strings.Contains(query, "_format") {
+	if strings.Contains(query, "_format") || strings.Contains(query, "_pretty") {
 		q, err := url.ParseQuery(query)
 		if err != nil {
 			return outcome.New(outcome.Invalid, "the query is not well-formed: escape reserved characters")
 		}
 		format = q.Get("_format")
+		x.Head.Pretty = q.Get("_pretty") == "true"
 	}
 	t, ok := respond.Negotiate(x.Request().Header["Accept"], format)
 	if !ok {

@@ -17,6 +17,7 @@ const (
 	resource
 	form
 	bundle
+	patching
 	parameters // a resource, or no body at all
 )
 
@@ -48,7 +49,13 @@ func (s *server) routes() ([]route, error) {
 		{method: "POST", path: "/fhir/:type", interaction: fhir.Create, reads: resource},
 		{method: "GET", path: "/fhir/:type/:id", interaction: fhir.Read},
 		{method: "PUT", path: "/fhir/:type/:id", interaction: fhir.Update, reads: resource},
+		{method: "PATCH", path: "/fhir/:type/:id", interaction: fhir.Patch, reads: patching},
 		{method: "DELETE", path: "/fhir/:type/:id", interaction: fhir.Delete},
+		{method: "PUT", path: "/fhir/:type", interaction: fhir.Update, reads: resource},
+		{method: "PATCH", path: "/fhir/:type", interaction: fhir.Patch, reads: patching},
+		{method: "DELETE", path: "/fhir/:type", interaction: fhir.Delete},
+		{method: "GET", path: "/fhir/_history", interaction: fhir.HistorySystem},
+		{method: "GET", path: "/fhir/:type/_history", interaction: fhir.HistoryType},
 		{method: "GET", path: "/fhir/:type/:id/_history", interaction: fhir.HistoryInstance},
 		{method: "GET", path: "/fhir/:type/:id/_history/:vid", interaction: fhir.VRead},
 		{method: "POST", path: "/fhir", interaction: fhir.Batch, reads: bundle},

@@ -21,7 +21,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/record"
 )
 
-// Config wires the server. All of it is required but SMART, Origins and Upsert.
+// Config wires the server. All of it is required but SMART, Origins, Upsert, Several, Dangling and KeyLife.
 type Config struct {
 	// Base is the service base URL as clients write it, without a slash at its
 	// end; its path is /fhir, perhaps behind the prefix of a proxy.
@@ -40,6 +40,9 @@ type Config struct {
 	MaxBody  int64         // bytes of one request body
 	Origins  []string      // origins that CORS allows; none by default
 	Upsert   bool          // whether an update may create
+	Several  bool          // whether a conditional delete may take several resources
+	Dangling bool          // whether a delete may leave references to what it deletes
+	KeyLife  time.Duration // for how long an Idempotency-Key is remembered; 0 is a day
 	Cursors  [32]byte      // secret key that seals paging links
 	Log      *slog.Logger
 	Now      func() time.Time // the one clock
@@ -51,7 +54,7 @@ func New(c Config) (http.Handler, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.Cursors, c.Upsert)}
+	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.options())}
 	s.operations = operation.New(c.Engine, c.Gate, c.Store, s.rest)
 	e := echo.New()
 	table, err := s.routes()
@@ -71,6 +74,15 @@ func New(c Config) (http.Handler, error) {
 	})
 	s.mount(e, table)
 	return e, nil
+}
+
+// options are those of the interactions.
+func (c *Config) options() rest.Options {
+	o := rest.Options{Cursors: c.Cursors, Upsert: c.Upsert, Several: c.Several, Integrity: !c.Dangling, KeyLife: c.KeyLife, Lease: 2 * c.Deadline}
+	if o.KeyLife == 0 {
+		o.KeyLife = 24 * time.Hour
+	}
+	return o
 }
 
 func (c *Config) check() error {
@@ -94,6 +106,8 @@ func (c *Config) check() error {
 		return errors.New("api: Log or Now is missing")
 	case c.Deadline <= 0:
 		return errors.New("api: Deadline must be positive")
+	case c.KeyLife < 0:
+		return errors.New("api: KeyLife must not be negative")
 	case c.MaxBody <= 0:
 		return errors.New("api: MaxBody must be positive")
 	case c.Cursors == [32]byte{}:

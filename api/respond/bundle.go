@@ -28,7 +28,7 @@ func Searchset(s Set) Response {
 	return listing[record.Released]{"searchset", s.Matches, s.Included, s.Total, s.Links, s.Warnings}
 }
 
-// History answers history-instance with one page of versions, the newest first.
+// History answers a history with one page of versions.
 func History(versions []record.Released, l Links) Response {
 	return listing[record.Released]{"history", versions, nil, -1, l, nil}
 }
@@ -123,8 +123,10 @@ func (m *message) entry(rq *Request, kind, mode string, r released) error {
 	switch {
 	case r.Deleted():
 		method, status = "DELETE", http.StatusNoContent
-	case r.Created():
+	case r.Posted():
 		method, status = "POST", http.StatusCreated
+	case r.Created():
+		status = http.StatusCreated
 	}
 	m.str(`,"request":{"method":"`)
 	m.str(method)
@@ -169,6 +171,7 @@ type Entry struct {
 	Request  *Request // under a grant of the same HTTP request
 	Response Response
 	Err      error // why there is no Response
+	NoBody   bool  // HEAD
 }
 
 // Bundle answers a batch or a transaction, entry by entry in the order of the
@@ -209,6 +212,9 @@ func (x bundle) build(m *message, rq *Request) error {
 			if part.status >= http.StatusInternalServerError {
 				m.inner = append(m.inner, err)
 			}
+		}
+		if e.NoBody && !part.outcome {
+			part.body = part.body[:0]
 		}
 		if i == 0 {
 			m.str(`,"entry":[`)

@@ -88,6 +88,13 @@ func Readable(contentType string) bool {
 	return err == nil && (name == "application/fhir+json" || name == "application/json") && suits(params)
 }
 
+// ReadablePatch reports whether a request body is a patch (R4 http.html, patch):
+// a JSON Patch, or the Parameters of a FHIRPath Patch.
+func ReadablePatch(contentType string) bool {
+	name, params, err := mime.ParseMediaType(contentType)
+	return err == nil && name == "application/json-patch+json" && suits(params) || Readable(contentType)
+}
+
 // ReadableForm reports whether a request body is an HTML form (R4 http.html, search by POST).
 func ReadableForm(contentType string) bool {
 	name, params, err := mime.ParseMediaType(contentType)

@@ -48,3 +48,23 @@ func ParsePrefer(fields []string) (p Prefer) {
 
 // Represent reports whether the answer to a write holds what it stored.
 func (p Prefer) Represent() bool { return p.Return == Unstated || p.Return == Representation }
+
+// ParseKey reads an Idempotency-Key: a string of RFC 8941, or the same without
+// its quotation marks, as many clients send it.
+func ParseKey(field string) (string, bool) {
+	field = strings.TrimSpace(field)
+	if inner, ok := strings.CutPrefix(field, `"`); ok {
+		if field, ok = strings.CutSuffix(inner, `"`); !ok {
+			return "", false
+		}
+	}
+	if field == "" || len(field) > 255 {
+		return "", false
+	}
+	for i := 0; i < len(field); i++ {
+		if c := field[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return "", false
+		}
+	}
+	return field, true
+}

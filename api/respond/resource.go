@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
@@ -21,6 +22,7 @@ type released interface {
 	Updated() time.Time
 	Deleted() bool
 	Created() bool
+	Posted() bool
 	HeldBy(authz.Grant) bool
 	WriteTo(io.Writer) (int64, error)
 }
@@ -52,17 +54,11 @@ func (x resource[R]) build(m *message, rq *Request) error {
 	return err
 }
 
-// Written answers a create or update: 201 or 200, with the location of the
-// new version. The representation, where there is one, is that very version as
+// Written answers a create, update or patch: 201 or 200, with the location of the
+// new version, or of the one that a conditional create met. The representation, where there is one, is that very version as
 // the caller may read it.
 func Written(rc record.Receipt, representation ...record.Released) Response {
 	return written[record.Released]{rc, representation}
-}
-
-// Found answers a conditional create that met an existing resource: 200 with
-// its location (R4 http.html, "conditional create").
-func Found(r record.Released) Response {
-	return written[record.Released]{record.Receipt{Ref: r.Ref(), Version: r.Version(), Updated: r.Updated()}, []record.Released{r}}
 }
 
 type written[R released] struct {
@@ -103,10 +99,19 @@ type deleted struct{ rc record.Receipt }
 
 func (x deleted) build(m *message, rq *Request) error {
 	m.status = http.StatusNoContent
-	m.version(x.rc.Version, x.rc.Updated)
+	if !x.rc.Counted {
+		m.version(x.rc.Version, x.rc.Updated)
+	}
 	if rq.Prefer.Return == OperationOutcome {
 		m.status = http.StatusOK
-		m.done("the resource is deleted")
+		switch {
+		case !x.rc.Counted:
+			m.done("the resource is deleted")
+		case x.rc.Several == 0:
+			m.done("there was nothing to delete")
+		default:
+			m.done("the resources are deleted: " + strconv.Itoa(x.rc.Several))
+		}
 	}
 	return nil
 }

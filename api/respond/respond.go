@@ -6,7 +6,9 @@
 package respond
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,6 +20,8 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/patch"
+	"github.com/cloister-health/cloister/fhir/record"
 )
 
 // Response is one answer. The unexported method closes the set: what is not
@@ -40,10 +44,23 @@ type Request struct {
 	Query       string            // raw query
 	Form        string            // body of a POST search
 	Content     *codec.Resource   // the checked body of a write
+	Patch       patch.Patch       // the body of a patch
 	// Faults are the entries of a Bundle in Content that did not pass the check, by their index.
 	Faults map[int]*outcome.Error
 	Conditions
 	Prefer Prefer
+	Key    *Key // of a request that its client may repeat, or nil
+	// Once and Done say how far such a request is: this attempt holds the key, or
+	// an earlier one has ended with these receipts.
+	Once *record.Once
+	Done []record.Receipt
+}
+
+// Key is the Idempotency-Key of a request.
+type Key struct {
+	Value   string
+	Request [32]byte // digest of what is asked
+	Entry   int      // the entry of a batch, counted from 1; 0 is the whole request
 }
 
 // Conditions are the precondition headers (RFC 9110 section 13; R4 http.html,
@@ -62,6 +79,7 @@ type Head struct {
 	MediaType MediaType
 	Challenge string // WWW-Authenticate of a 401
 	NoBody    bool   // HEAD
+	Pretty    bool   // indented JSON
 	Secure    bool   // the service is reached over https only
 }
 
@@ -199,8 +217,8 @@ var (
 	secureOnly    = []string{"max-age=31536000; includeSubDomains"}
 	vary          = []string{"Accept, Authorization, Origin"}
 	exposed       = []string{"Content-Location, ETag, Last-Modified, Location, X-Request-Id"}
-	allowMethods  = []string{"GET, HEAD, POST, PUT, DELETE"}
-	allowHeaders  = []string{"Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer"}
+	allowMethods  = []string{"GET, HEAD, POST, PUT, PATCH, DELETE"}
+	allowHeaders  = []string{"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer"}
 	preflightLife = []string{"600"}
 )
 
@@ -247,6 +265,12 @@ func (m *message) flush(w http.ResponseWriter, head *Head) {
 	}
 	if !m.modified.IsZero() {
 		h["Last-Modified"] = []string{m.modified.UTC().Format(http.TimeFormat)}
+	}
+	if head.Pretty && len(m.body) > 0 {
+		var b bytes.Buffer
+		if json.Indent(&b, m.body, "", "  ") == nil {
+			m.body = b.Bytes()
+		}
 	}
 	if len(m.body) > 0 {
 		switch {

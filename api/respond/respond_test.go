@@ -34,6 +34,7 @@ func (p page) Version() fhir.VersionID { return p.version }
 func (p page) Updated() time.Time      { return moment }
 func (p page) Deleted() bool           { return p.deleted }
 func (p page) Created() bool           { return p.created }
+func (p page) Posted() bool            { return p.created }
 func (p page) HeldBy(authz.Grant) bool { return !p.foreign }
 func (p page) WriteTo(w io.Writer) (int64, error) {
 	n, err := io.WriteString(w, p.body)

@@ -36,7 +36,7 @@ func (s *Service) history(ctx context.Context, rq *respond.Request) (respond.Res
 		return nil, err
 	}
 	caller := rq.Grant.Caller()
-	bound := binding(caller, rq.Type, path+"?"+asked.self)
+	bound := binding(caller, "/"+path, asked.self)
 	if asked.token != "" {
 		at, err := search.DecodeCursor(s.cursors, bound, asked.token, caller.Now)
 		if err != nil {

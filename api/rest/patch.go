@@ -6,7 +6,6 @@ import (
 	"net/http"
 
 	"github.com/cloister-health/cloister/api/respond"
-	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -126,5 +125,3 @@ func entryPatch(content *codec.Resource) (patch.Patch, error) {
 	}
 	return patch.Patch{}, outcome.New(outcome.Invalid, "the patch of an entry is a Binary that holds a JSON Patch, or the Parameters of a FHIRPath Patch")
 }
-
-var _ authz.Grant // the grant of a patch is for fhir.Patch: the gate extends it to the read

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -108,20 +109,6 @@ func TestTransactionOrderAndReferences(t *testing.T) {
 	}
 }
 
-// A conditional create that met something makes references point there.
-func TestTransactionReplace(t *testing.T) {
-	entries := parse(t, bundleOf(post(urnA, "Patient", `{"resourceType":"Patient"}`), post(urnB, "Observation", obs(urnA)))).Entries()
-	p, err := newPlan(entries, nil, base, ids())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.replace(p.steps[0], fhir.Ref{Type: "Patient", ID: "found"})
-	p.link(entries[1].Resource, urnB)
-	if got := entries[1].Resource.References()[0].Node.Text; got != "Patient/found" || !p.steps[0].met {
-		t.Error(got)
-	}
-}
-
 // References between entries that came from another server keep their meaning
 // (R4 bundle.html, "resolving references in bundles").
 func TestTransactionFromAnotherServer(t *testing.T) {
@@ -138,7 +125,7 @@ func TestTransactionFromAnotherServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"Patient/new-1", "Patient/new-1", "Patient/new-1", "Patient/1", "Patient/1"}
+	want := []string{"Patient/new-1", "Patient/new-1", "Patient/new-1/_history/new", "Patient/1", "Patient/1"}
 	for i, w := range want {
 		e := entries[i+1]
 		p.link(e.Resource, e.FullURL)
@@ -159,12 +146,11 @@ func TestTransactionFaults(t *testing.T) {
 		{"id", []string{`{"resource":{"resourceType":"Patient","id":"x"},"request":{"method":"PUT","url":"Patient/d"}}`}, []string{"Bundle.entry[0].resource.id 400"}},
 		{"type", []string{post("", "Patient", obs("Patient/1"))}, []string{"Bundle.entry[0].resource 400"}},
 		{"nothing to create", []string{`{"request":{"method":"POST","url":"Patient"}}`}, []string{"Bundle.entry[0].resource 422"}},
-		{"conditional update", []string{`{"resource":{"resourceType":"Patient"},"request":{"method":"PUT","url":"Patient?identifier=x"}}`}, []string{"Bundle.entry[0].request 405"}},
-		{"conditional delete", []string{`{"request":{"method":"DELETE","url":"Patient?identifier=x"}}`}, []string{"Bundle.entry[0].request 405"}},
-		{"patch", []string{`{"request":{"method":"PATCH","url":"Patient/1"}}`}, []string{"Bundle.entry[0].request 405"}},
+		{"id and query", []string{`{"request":{"method":"DELETE","url":"Patient/1?identifier=x"}}`}, []string{"Bundle.entry[0].request 405"}},
+		{"patch without a patch", []string{`{"request":{"method":"PATCH","url":"Patient/1"}}`}, []string{"Bundle.entry[0].resource 422"}},
 		{"foreign url", []string{`{"request":{"method":"GET","url":"https://evil.example/Patient/1"}}`}, []string{"Bundle.entry[0].request 400"}},
 		{"all at once", []string{`{"request":{"method":"PATCH","url":"Patient/1"}}`, `{"request":{"method":"DELETE","url":"Patient/no_id"}}`},
-			[]string{"Bundle.entry[0].request 405", "Bundle.entry[1].request.url 404"}},
+			[]string{"Bundle.entry[0].resource 422", "Bundle.entry[1].request.url 404"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := newPlan(parse(t, bundleOf(c.entries...)).Entries(), nil, base, ids())
@@ -254,11 +240,19 @@ func TestParseTarget(t *testing.T) {
 		{"DELETE", "Patient/1", "delete Patient/1"},
 		{"POST", "Patient/_search", "405"},
 		{"POST", "Patient?x=y", "405"},
-		{"PUT", "Patient?x=y", "405"},
-		{"DELETE", "Patient?x=y", "405"},
+		{"PUT", "Patient?x=y", "update Patient/ ?x=y"},
+		{"DELETE", "Patient?x=y", "delete Patient/ ?x=y"},
+		{"PATCH", "Patient?x=y", "patch Patient/ ?x=y"},
+		{"PATCH", "Patient/1", "patch Patient/1"},
+		{"PUT", "Patient", "405"},
 		{"DELETE", "Patient", "405"},
-		{"PATCH", "Patient/1", "405"},
-		{"HEAD", "Patient/1", "405"},
+		{"PATCH", "Patient/1?x=y", "405"},
+		{"HEAD", "Patient/1", "read Patient/1"},
+		{"HEAD", "Patient?x=y", "search-type Patient/ ?x=y"},
+		{"GET", "_history?_count=1", "history-system  ?_count=1"},
+		{"GET", "Patient/_history", "history-type Patient/"},
+		{"GET", "Nothing/_history", "history-type  unknown"},
+		{"PUT", "_history", "405"},
 		{"", "Patient/1", "405"},
 		{"GET", "", "400"},
 		{"GET", "/Patient/1", "400"},
@@ -297,15 +291,19 @@ func FuzzParseTarget(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if x.typ != "" && !x.typ.Valid() || x.id != "" && !x.id.Valid() || x.typ == "" && !x.unknown {
+		if x.typ != "" && !x.typ.Valid() || x.id != "" && !x.id.Valid() || x.typ == "" && !x.unknown && x.interaction != fhir.HistorySystem {
 			t.Fatalf("%s %s: %+v", method, url, x)
 		}
 		switch x.interaction {
-		case fhir.Read, fhir.Update, fhir.Delete, fhir.HistoryInstance, fhir.VRead:
+		case fhir.Update, fhir.Delete, fhir.Patch:
+			if x.id == "" && !x.unknown && !strings.Contains(url, "?") {
+				t.Fatalf("%s %s: neither id nor query: %+v", method, url, x)
+			}
+		case fhir.Read, fhir.HistoryInstance, fhir.VRead:
 			if x.id == "" && !x.unknown {
 				t.Fatalf("%s %s: no id: %+v", method, url, x)
 			}
-		case fhir.Create, fhir.SearchType:
+		case fhir.Create, fhir.SearchType, fhir.HistoryType, fhir.HistorySystem:
 		default:
 			t.Fatalf("%s %s: %+v", method, url, x)
 		}
@@ -317,7 +315,7 @@ func TestCondition(t *testing.T) {
 		"identifier=x|y": true, "identifier=x%7Cy&name=z": true, "": false, "_count=1": false, "identifier=x&_count=1": false,
 		"identifier=x&_page=a": false, "identifier=x&_total=accurate": false, "colour=red": false, "identifier=x&colour=red": false, "%zz": false,
 	} {
-		got, err := condition("Patient", q, base)
+		got, err := condition("Patient", q, base, time.Time{})
 		if ok != (err == nil) {
 			t.Errorf("%q: %v", q, err)
 		}
@@ -362,12 +360,28 @@ func TestBindingTellsApart(t *testing.T) {
 
 func TestHistoryParams(t *testing.T) {
 	for q, want := range map[string]string{
-		"": "20 0", "_count=5": "5 0", "_count=5000": "1000 0", "_page=3": "20 3", "_count=2&_page=3&_format=json&_pretty=true": "2 3",
-		"_count=0": "400", "_count=x": "400", "_count=-1": "400", "_count=1&_count=2": "400", "_page=0": "400", "_page=x": "400", "_since=2020": "400", "%zz": "400",
+		"": "_count=20", "_count=5": "_count=5", "_count=5000": "_count=1000", "_page=abc": "_count=20 after abc", "_count=2&_format=json&_pretty=true": "_count=2",
+		"_since=2020": "_count=20&_since=2020 since 2020-01-01", "_at=2020-05-01": "_at=2020-05-01&_count=20 at 2020-05-01 to 2020-05-02",
+		"_sort=_lastUpdated": "_count=20&_sort=_lastUpdated oldest", "_sort=-_lastUpdated": "_count=20&_sort=-_lastUpdated", "_sort=none": "_count=20&_sort=none",
+		"_elements=name": "_count=20&_elements=name",
+		"_count=0":       "400", "_count=x": "400", "_count=-1": "400", "_count=1&_count=2": "400", "_page=": "400", "_since=yesterday": "400", "_at=": "400",
+		"_sort=date": "400", "_summary=count": "400", "_elements=name&_summary=true": "400", "_list=1": "400", "colour=red": "400", "%zz": "400",
 	} {
 		got := "400"
-		if n, v, err := historyParams(&respond.Request{Query: q}); err == nil {
-			got = fmt.Sprintf("%d %d", n, v)
+		if a, err := historyParams(&respond.Request{Query: q}); err == nil {
+			got = a.self
+			if a.token != "" {
+				got += " after " + a.token
+			}
+			if !a.Since.IsZero() {
+				got += " since " + a.Since.Format(time.DateOnly)
+			}
+			if !a.From.IsZero() {
+				got += " at " + a.From.Format(time.DateOnly) + " to " + a.To.Format(time.DateOnly)
+			}
+			if a.Oldest {
+				got += " oldest"
+			}
 		} else if outcome.Of(err).Status() != 400 {
 			got = err.Error()
 		}
@@ -375,8 +389,12 @@ func TestHistoryParams(t *testing.T) {
 			t.Errorf("%q: %s, want %s", q, got, want)
 		}
 	}
-	if _, _, err := historyParams(&respond.Request{Query: "colour=red", Prefer: respond.Prefer{Lenient: true}}); err != nil {
-		t.Error(err)
+	a, err := historyParams(&respond.Request{Query: "colour=red", Prefer: respond.Prefer{Lenient: true}})
+	if err != nil || a.self != "_count=20" {
+		t.Errorf("lenient: %q, %v", a.self, err)
+	}
+	if _, err := historyParams(&respond.Request{Query: "_list=1", Prefer: respond.Prefer{Lenient: true}}); err == nil {
+		t.Error("a filter is dropped in silence")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -75,6 +76,13 @@ func (s *Service) Page(ctx context.Context, rq *respond.Request, l Listing) (res
 	out, err := s.gate.Release(ctx, rq.Grant, rq.Type, slices.Concat(page.Entries, page.Included)...)
 	if err != nil {
 		return nil, err
+	}
+	for i := range out {
+		v := record.View{Summary: q.Summary}
+		if i < len(page.Entries) {
+			v.Elements = q.Elements
+		}
+		out[i] = out[i].View(v)
 	}
 	link := func(token string) string { return pageURL(rq.Base+l.Path, self, token) }
 	links := respond.Links{Self: link(l.Token)}

@@ -47,6 +47,7 @@ type Exchange struct {
 	Head      respond.Head
 	Asked     *respond.Request
 	Answer    respond.Response
+	Digest    [32]byte // SHA-256 of the body, once it is read
 	ctx       context.Context
 	maxBody   int64
 }

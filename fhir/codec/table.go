@@ -45,6 +45,9 @@ type fieldDef struct {
 	attribute bool // cannot carry an extension of its own
 	list      bool
 	forbidden bool
+	summary   bool // part of _summary=true
+	modifier  bool // changes the meaning of the rest
+	required  bool
 	slot      int // -1: none
 	codes     *codeSet
 	targets   map[fhir.ResourceType]bool // of a Reference; nil: any
@@ -190,7 +193,9 @@ func (l *loader) field(d *typeDef, f []string) error {
 	if !ok {
 		return fmt.Errorf("no cardinality")
 	}
-	name, choice := strings.CutSuffix(f[0], "[x]")
+	marked, summary := strings.CutPrefix(f[0], "~")
+	marked, modifier := strings.CutPrefix(marked, "!")
+	name, choice := strings.CutSuffix(marked, "[x]")
 	slot := -1
 	if choice || least != "0" {
 		slot = len(d.slots)
@@ -203,7 +208,8 @@ func (l *loader) field(d *typeDef, f []string) error {
 		}
 	}
 	for _, t := range splitTypes(f[2]) {
-		e := &fieldDef{name: name, json: name, list: most == "*", forbidden: most == "0", slot: slot, codes: codes}
+		e := &fieldDef{name: name, json: name, list: most == "*", forbidden: most == "0", slot: slot, codes: codes,
+			summary: summary, modifier: modifier, required: least != "0"}
 		t, targets, _ := strings.Cut(t, "(")
 		t, e.attribute = strings.CutPrefix(t, "@")
 		if choice {

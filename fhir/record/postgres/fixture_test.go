@@ -240,6 +240,10 @@ func (h *house) search(p authz.Principal, t fhir.ResourceType, query string) ([]
 	return h.release(g, t, page.Entries...)
 }
 
+func (h *house) history(r authz.Restriction, id fhir.ID, count int, after *search.Cursor) (record.Page, error) {
+	return h.store.History(context.Background(), authz.ReachOf(r), record.History{Types: []fhir.ResourceType{r.Type()}, ID: id, Count: count, After: after})
+}
+
 func parseQuery(t fhir.ResourceType, query string) (search.Query, error) {
 	v, err := url.ParseQuery(query)
 	if err != nil {

@@ -304,16 +304,21 @@ func (s *Store) labels(ctx context.Context, class int16) (label.Set, error) {
 	return l, nil
 }
 
-// Watch keeps the catalogues in step with other server processes until ctx
-// ends. A class that is not known yet is not permitted yet, so lateness hides
+// Watch keeps the catalogues in step with other server processes, and clears
+// away keys that have expired, until ctx ends. A class that is not known yet is not permitted yet, so lateness hides
 // rows and never shows them.
 func (s *Store) Watch(ctx context.Context, every time.Duration, failure func(error)) {
-	t := time.NewTicker(every)
+	t, sweep := time.NewTicker(every), time.NewTicker(time.Minute)
 	defer t.Stop()
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-sweep.C:
+			if _, err := s.Forget(ctx); err != nil && ctx.Err() == nil {
+				failure(err)
+			}
 		case <-t.C:
 			if err := errors.Join(s.refreshClasses(ctx), s.refreshTenants(ctx)); err != nil && ctx.Err() == nil {
 				failure(err)

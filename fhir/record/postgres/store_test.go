@@ -17,6 +17,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 func TestMigrationsUpDownUp(t *testing.T) {
@@ -103,7 +104,7 @@ func TestVersionsAndTombstones(t *testing.T) {
 		t.Fatalf("delete again: %v", err)
 	}
 	g, r, _ = h.plan(therapist, fhir.HistoryInstance, "Observation")
-	page, err := h.store.History(context.Background(), r, ref.ID, 10, 0)
+	page, err := h.history(r, ref.ID, 10, nil)
 	if err != nil || len(page.Entries) != 3 || page.More {
 		t.Fatalf("history: %d entries, %v", len(page.Entries), err)
 	}
@@ -111,7 +112,7 @@ func TestVersionsAndTombstones(t *testing.T) {
 	if err != nil || !out[0].Deleted() || out[0].Version() != 3 || out[2].Version() != 1 || !out[2].Created() {
 		t.Fatalf("history: %v", err)
 	}
-	page, err = h.store.History(context.Background(), r, ref.ID, 1, 3)
+	page, err = h.history(r, ref.ID, 1, &search.Cursor{Keys: []search.Key{{Text: out[0].Updated().Format(time.RFC3339Nano)}, {Text: "3"}}, Type: ref.Type, ID: ref.ID})
 	if err != nil || len(page.Entries) != 1 || !page.More {
 		t.Fatalf("history page: %v", err)
 	}
@@ -120,7 +121,7 @@ func TestVersionsAndTombstones(t *testing.T) {
 	}
 	colleague := h.as("therapist", "TREAT", "Practitioner/emil")
 	_, r, _ = h.plan(colleague, fhir.HistoryInstance, "Observation")
-	_, err = h.store.History(context.Background(), r, ref.ID, 10, 0)
+	_, err = h.history(r, ref.ID, 10, nil)
 	h.wantStatus("history of a hidden tombstone", err, 404)
 }
 
@@ -319,7 +320,7 @@ func TestOlderVersionsStayWithTheirPatient(t *testing.T) {
 	}
 	_, err = h.store.VRead(context.Background(), r, ref.ID, 1)
 	h.wantStatus("the version of another patient", err, 404)
-	page, err := h.store.History(context.Background(), r, ref.ID, 10, 0)
+	page, err := h.history(r, ref.ID, 10, nil)
 	if err != nil || len(page.Entries) != 1 {
 		t.Fatalf("history: %d entries, %v", len(page.Entries), err)
 	}

@@ -78,6 +78,9 @@ type API struct {
 	BaseURL     string        `name:"base-url" env:"CLOISTER_BASE_URL" placeholder:"URL" help:"Address of the FHIR endpoint as clients see it, such as https://fhir.example.org/fhir. Links and the audience of tokens are made of it."`
 	PageKey     string        `name:"page-key" env:"CLOISTER_PAGE_KEY" placeholder:"BASE64" help:"32 random bytes in base64 that sign paging links. Without it each start makes its own, and links of another start or another server are refused. Make one with: openssl rand -base64 32"`
 	AllowUpsert bool          `name:"allow-upsert" env:"CLOISTER_ALLOW_UPSERT" help:"Let an update create the resource if its id does not exist yet."`
+	Conditional string        `name:"conditional-delete" env:"CLOISTER_CONDITIONAL_DELETE" default:"single" help:"What a conditional delete may take: single (one resource, or nothing) or multiple (all that meet the condition)."`
+	Dangling    bool          `name:"dangling-references" env:"CLOISTER_DANGLING_REFERENCES" help:"Let a delete leave references to what it deletes. Without it such a delete is refused, as far as its caller may see the references."`
+	KeyLife     time.Duration `name:"idempotency-life" env:"CLOISTER_IDEMPOTENCY_LIFE" default:"24h" help:"For how long a repeated Idempotency-Key gives the first answer, such as 24h."`
 	MaxBody     ByteSize      `name:"max-body" env:"CLOISTER_MAX_BODY" default:"32MiB" help:"Largest request body, such as 512KiB or 32MiB."`
 	CORSOrigins []string      `name:"cors-origins" env:"CLOISTER_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the API, such as https://app.example.org."`
 	Timeout     time.Duration `name:"request-timeout" env:"CLOISTER_REQUEST_TIMEOUT" default:"60s" help:"How long one request may take, such as 60s."`
@@ -104,6 +107,12 @@ func (a API) Check() error {
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != o {
 			errs = append(errs, fault("CLOISTER_CORS_ORIGINS", "holds %q: write origins as a browser sends them, such as https://app.example.org, separated by commas", o))
 		}
+	}
+	if a.Conditional != "single" && a.Conditional != "multiple" {
+		errs = append(errs, fault("CLOISTER_CONDITIONAL_DELETE", "is %q: set it to single or multiple", a.Conditional))
+	}
+	if a.KeyLife <= 0 {
+		errs = append(errs, fault("CLOISTER_IDEMPOTENCY_LIFE", "is %s: set it to a positive duration, such as 24h", a.KeyLife))
 	}
 	if a.Timeout <= 0 {
 		errs = append(errs, fault("CLOISTER_REQUEST_TIMEOUT", "is %s: set it to a positive duration, such as 60s", a.Timeout))

@@ -146,11 +146,11 @@ func (d divergent) VRead(ctx context.Context, r authz.Restriction, id fhir.ID, v
 	return d.Store.VRead(ctx, r, id, v)
 }
 
-func (d divergent) History(ctx context.Context, r authz.Restriction, id fhir.ID, n int, before fhir.VersionID) (record.Page, error) {
+func (d divergent) History(ctx context.Context, r authz.Reach, h record.History) (record.Page, error) {
 	if d.path == "history" {
 		return record.Page{}, authz.ErrDenied
 	}
-	return d.Store.History(ctx, r, id, n, before)
+	return d.Store.History(ctx, r, h)
 }
 
 func (d divergent) Search(ctx context.Context, r authz.Reach, q search.Query) (record.Page, error) {

@@ -28,6 +28,9 @@ type Config struct {
 	MaxBody       int64         // bytes of one request body
 	Origins       []string
 	Upsert        bool
+	Several       bool          // a conditional delete may take several resources
+	Dangling      bool          // a delete may leave references to what it deletes
+	KeyLife       time.Duration // of an Idempotency-Key; 0 is a day
 	Cursors       [32]byte
 	Log           *slog.Logger
 	Now           func() time.Time
@@ -58,7 +61,7 @@ func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	return api.New(api.Config{
 		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate, Store: c.Store, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
-		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
+		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
 }
 

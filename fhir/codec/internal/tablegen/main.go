@@ -43,6 +43,7 @@ type structure struct {
 type element struct {
 	Path, ContentReference, Max string
 	Min                         int
+	IsSummary, IsModifier       bool
 	Base                        struct{ Path string }
 	Type                        []struct {
 		Code                   string
@@ -203,7 +204,7 @@ func (t *tables) structure(b *strings.Builder, s structure) error {
 				return fmt.Errorf("%s: %w", e.Path, err)
 			}
 			short := e.Path[strings.LastIndexByte(e.Path, '.')+1:]
-			fmt.Fprintf(b, "%s\t%d..%s\t%s", short, e.Min, e.Max, typ)
+			fmt.Fprintf(b, "%s%s\t%d..%s\t%s", marks(e), short, e.Min, e.Max, typ)
 			if e.Binding.Strength == "required" {
 				if name := t.bind(e.Binding.ValueSet); name != "" {
 					fmt.Fprintf(b, "\t%s", name)
@@ -213,6 +214,18 @@ func (t *tables) structure(b *strings.Builder, s structure) error {
 		}
 	}
 	return nil
+}
+
+// marks stand before the name of an element: ~ for one of the summary, ! for a modifier.
+func marks(e element) string {
+	out := ""
+	if e.IsSummary {
+		out += "~"
+	}
+	if e.IsModifier {
+		out += "!"
+	}
+	return out
 }
 
 func (t *tables) typeOf(e element, parent bool) (string, error) {

@@ -19,8 +19,8 @@ var definitions = map[string]string{
 	"StructureDefinition-SimpleQuantity.json": `{"name":"SimpleQuantity","kind":"complex-type","derivation":"constraint","baseDefinition":"http://hl7.org/fhir/StructureDefinition/Quantity","snapshot":{"element":[{"path":"Quantity"},
 	 {"path":"Quantity.comparator","min":0,"max":"0","base":{"path":"Quantity.comparator"},"type":[{"code":"code"}]}]}}`,
 	"StructureDefinition-Thing.json": `{"name":"Thing","kind":"resource","derivation":"specialization","baseDefinition":"http://hl7.org/fhir/StructureDefinition/Element","snapshot":{"element":[{"path":"Thing"},
-	 {"path":"Thing.status","min":1,"max":"1","base":{"path":"Thing.status"},"type":[{"code":"code"}],"binding":{"strength":"required","valueSet":"http://x/ValueSet/status|4.0.1"}},
-	 {"path":"Thing.kind","min":0,"max":"1","base":{"path":"Thing.kind"},"type":[{"code":"code"}],"binding":{"strength":"preferred","valueSet":"http://x/ValueSet/status"}},
+	 {"path":"Thing.status","isSummary":true,"isModifier":true,"min":1,"max":"1","base":{"path":"Thing.status"},"type":[{"code":"code"}],"binding":{"strength":"required","valueSet":"http://x/ValueSet/status|4.0.1"}},
+	 {"path":"Thing.kind","isSummary":true,"min":0,"max":"1","base":{"path":"Thing.kind"},"type":[{"code":"code"}],"binding":{"strength":"preferred","valueSet":"http://x/ValueSet/status"}},
 	 {"path":"Thing.unit","min":0,"max":"1","base":{"path":"Thing.unit"},"type":[{"code":"code"}],"binding":{"strength":"required","valueSet":"http://x/ValueSet/open"}},
 	 {"path":"Thing.subject","min":0,"max":"*","base":{"path":"Thing.subject"},"type":[{"code":"Reference","targetProfile":["http://hl7.org/fhir/StructureDefinition/Thing","http://hl7.org/fhir/StructureDefinition/Other"]}]},
 	 {"path":"Thing.any","min":0,"max":"1","base":{"path":"Thing.any"},"type":[{"code":"Reference","targetProfile":["http://hl7.org/fhir/StructureDefinition/Resource"]}]},
@@ -47,8 +47,8 @@ comparator	0..1	code
 :SimpleQuantity	Quantity	datatype
 comparator	0..0	code
 :Thing	Element	resource
-status	1..1	code	status
-kind	0..1	code
+~!status	1..1	code	status
+~kind	0..1	code
 unit	0..1	code
 subject	0..*	Reference(Other,Thing)
 any	0..1	Reference

@@ -1,0 +1,141 @@
+package codec
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/search"
+)
+
+// View says which elements of a resource are asked for. The zero View is all of them.
+type View struct {
+	Summary  search.Summary
+	Elements []string // of the top level, "name" or "Type.name"; nil: all
+}
+
+// Whole reports whether v leaves out nothing.
+func (v View) Whole() bool { return v.Summary == search.Whole && len(v.Elements) == 0 }
+
+// Project gives the part of a stored resource that v asks for (R4 search,
+// 3.1.1.5.8 and 3.1.1.5.9), marked with the tag SUBSETTED. Elements without which
+// the rest would not be valid, or would mean something else, always stay.
+func Project(body []byte, v View) ([]byte, error) {
+	root, _, err := read(body, DefaultLimits)
+	if err != nil {
+		return nil, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
+	}
+	d := types()[root.Get("resourceType").String()]
+	if d == nil || root.Kind != element.Object {
+		return nil, outcome.New(outcome.Internal, "the server failed; its log says why")
+	}
+	contained := root.Get("contained")
+	fields := root.Fields
+	root.Fields = make([]element.Field, 0, len(fields))
+	for _, f := range fields {
+		e := d.fields[strings.TrimPrefix(f.Name, "_")]
+		if f.Name == "resourceType" || e != nil && v.keeps(d, e) {
+			root.Fields = append(root.Fields, f)
+		}
+	}
+	if v.Summary == search.SummaryTrue {
+		summarise(d, root)
+	}
+	if contained != nil && root.Get("contained") == nil && refersInside(root) {
+		root.Set("contained", contained) // else what stays would not be valid (R4 dom-3, ref-1)
+	}
+	subsetted(root)
+	return root.AppendJSON(make([]byte, 0, len(body)+128)), nil
+}
+
+// keeps reports whether an element of the top level stays.
+func (v View) keeps(d *typeDef, e *fieldDef) bool {
+	switch e.json {
+	case "id", "meta", "implicitRules", "modifierExtension":
+		return true
+	}
+	switch {
+	case e.required || e.modifier && v.Summary != search.SummaryText:
+		return true
+	case v.Summary == search.SummaryText:
+		return e.json == "text"
+	case v.Summary == search.SummaryData:
+		return e.json != "text"
+	case v.Summary == search.SummaryTrue:
+		return e.summary
+	}
+	return slices.ContainsFunc(v.Elements, func(name string) bool {
+		if t, rest, ok := strings.Cut(name, "."); ok && t == d.name {
+			name = rest
+		}
+		name, _, _ = strings.Cut(name, ".") // what lies below comes with it
+		return name == e.json || name == e.name || name == e.name+"[x]"
+	})
+}
+
+// summarise leaves of what lies below the top level the summary, too.
+func summarise(d *typeDef, n *element.Node) {
+	for i := 0; i < len(n.Fields); i++ {
+		f := n.Fields[i]
+		e := d.fields[f.Name]
+		if e == nil || e.typ == nil || e.json == "meta" {
+			continue
+		}
+		for _, x := range f.Value.List() {
+			if x != nil && x.Kind == element.Object {
+				shorten(e.typ, x)
+			}
+		}
+	}
+}
+
+func shorten(d *typeDef, n *element.Node) {
+	if d.meaning == isExtension || d.meaning == isReference {
+		return
+	}
+	fields := n.Fields
+	kept := make([]element.Field, 0, len(fields))
+	for _, f := range fields {
+		e := d.fields[strings.TrimPrefix(f.Name, "_")]
+		if e == nil || e.summary || e.required || e.modifier || e.json == "id" {
+			kept = append(kept, f)
+		}
+	}
+	if len(kept) == 0 {
+		return // an element without anything in it is not valid
+	}
+	n.Fields = kept
+	summarise(d, n)
+}
+
+func refersInside(n *element.Node) (found bool) {
+	n.Walk(func(name string, x *element.Node) bool {
+		found = found || x.Kind == element.String && strings.HasPrefix(x.Text, "#") && name != "div"
+		return !found
+	})
+	return found
+}
+
+// subsetted tags a resource that is not whole, so that nobody takes it for the whole one.
+func subsetted(root *element.Node) {
+	const system = "http://terminology.hl7.org/CodeSystem/v3-ObservationValue"
+	meta := root.Get("meta")
+	if meta == nil {
+		meta = element.NewObject()
+		after := "resourceType"
+		if root.Get("id") != nil {
+			after = "id"
+		}
+		setAfter(root, after, "meta", meta)
+	}
+	tags := meta.Get("tag")
+	for _, t := range tags.List() {
+		if t.Get("system").String() == system && t.Get("code").String() == "SUBSETTED" {
+			return
+		}
+	}
+	meta.Set("tag", &element.Node{Kind: element.Array, Items: append(slices.Clone(tags.List()), element.NewObject(
+		element.Field{Name: "system", Value: element.NewString(system)}, element.Field{Name: "code", Value: element.NewString("SUBSETTED")},
+	))})
+}
