@@ -68,7 +68,7 @@ func (s *server) statement(table []route) *element.Node {
 		code := object("code", string(r.interaction))
 		switch r.interaction {
 		case fhir.Capabilities:
-		case fhir.Batch, fhir.Transaction, fhir.HistorySystem:
+		case fhir.Batch, fhir.Transaction, fhir.HistorySystem, fhir.SearchSystem:
 			onSystem.Items = append(onSystem.Items, code)
 		default:
 			onType.Items = append(onType.Items, code)
