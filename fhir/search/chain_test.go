@@ -92,7 +92,7 @@ func TestChains(t *testing.T) {
 func TestTypesOfWhatIsLookedAt(t *testing.T) {
 	for query, want := range map[string]string{
 		"patient.organization.name=a":                      "Observation Organization Patient",
-		"_has:AuditEvent:entity:agent:Practitioner.name=a": "",
+		"_has:AuditEvent:entity:agent:Practitioner.name=a": "AuditEvent Observation Practitioner",
 		"_has:AuditEvent:entity:agent:Practitioner=1":      "AuditEvent Observation",
 		"_list=1": "List Observation",
 		"_filter=not(patient.gender eq male or encounter[status ne x].type eq y)":    "Encounter Observation Patient",

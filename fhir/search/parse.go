@@ -344,7 +344,9 @@ func (p *parser) criterion(t fhir.ResourceType, name, literal string) (Criterion
 	return c, f
 }
 
-func (p *parser) lookup(t fhir.ResourceType, code string) (*Param, bool) { return Lookup(t, code) }
+func (p *parser) lookup(t fhir.ResourceType, code string) (*Param, bool) {
+	return p.opt.Registry.Lookup(t, code)
+}
 
 // spend counts against the bounds of the leg at hand.
 func (p *parser) spend(values, hops, criteria int) *fault {
