@@ -92,7 +92,7 @@ func TestChains(t *testing.T) {
 func TestTypesOfWhatIsLookedAt(t *testing.T) {
 	for query, want := range map[string]string{
 		"patient.organization.name=a":                      "Observation Organization Patient",
-		"_has:AuditEvent:entity:agent:Practitioner.name=a": "",
+		"_has:AuditEvent:entity:agent:Practitioner.name=a": "AuditEvent Observation Practitioner",
 		"_has:AuditEvent:entity:agent:Practitioner=1":      "AuditEvent Observation",
 		"_list=1": "List Observation",
 		"_filter=not(patient.gender eq male or encounter[status ne x].type eq y)":    "Encounter Observation Patient",
@@ -166,4 +166,12 @@ func TestBoundsOfChains(t *testing.T) {
 	refused("a long filter", neturl.Values{"_filter": {"code eq " + strings.Repeat("a", MaxFilter)}}, "longer")
 	refused("a deep filter", neturl.Values{"_filter": {strings.Repeat("(", 17) + "code eq a" + strings.Repeat(")", 17)}}, "nested")
 	refused("a long chain", neturl.Values{"_has:Observation:derived-from:_has:Observation:derived-from:_has:Observation:derived-from:_has:Observation:derived-from:_has:Observation:derived-from:code": {"a"}}, "links")
+	for _, query := range []string{"_has:Provenance:target:agent=Patient/1&_list=a&_list=b&_list=c", "_list=a&_list=b&_list=c&_list=d"} {
+		if _, _, err := ParseSystem(values(t, query), Options{}); err == nil || !strings.Contains(err.Error(), "name fewer") {
+			t.Errorf("%s on all types: %v", query, err)
+		}
+		if _, _, err := ParseSystem(values(t, query+"&_type=Observation,Patient"), Options{}); err != nil {
+			t.Errorf("%s on two types: %v", query, err)
+		}
+	}
 }

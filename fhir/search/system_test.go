@@ -133,6 +133,14 @@ func TestParseCompartment(t *testing.T) {
 			t.Errorf("%v/%s?%s: %+v %v", tt.of, tt.t, tt.query, q, err)
 		}
 	}
+	// Whatever is ignored, the compartment stays.
+	opt.Lenient = true
+	for _, query := range []string{"=", "=x", "nonsense=1", "_id=1&=1", ".=1", ":=1"} {
+		q, _, err := ParseCompartment(patient, "Condition", values(t, query), opt)
+		if err == nil && (len(q.Legs[0].Where) == 0 || !cmp.Equal(q.Legs[0].Where[0], is("subject"))) {
+			t.Errorf("%s opens the compartment: %+v", query, q.Legs)
+		}
+	}
 	if _, _, err := ParseCompartment(patient, "Observation", nil, Options{}); err == nil {
 		t.Error("without a table there is no compartment")
 	}

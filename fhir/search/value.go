@@ -105,8 +105,11 @@ func (p *parser) value(t fhir.ResourceType, def *Param, m modifier, item string)
 	}
 	switch def.Type {
 	case Token:
-		if def.boolean() {
+		switch {
+		case def.boolean():
 			return booleanValue(def, item)
+		case def.contact():
+			return contactValue(def, item)
 		}
 		return tokenValue(def.Code, item)
 	case Date:
