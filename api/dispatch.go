@@ -130,6 +130,18 @@ func read(x *transport.Exchange, rq *respond.Request, reads content) error {
 		}
 		rq.Content, err = codec.Parse(body)
 		return err
+	case candidate:
+		if x.Request().ContentLength == 0 {
+			return nil
+		}
+		body, err := body(x, respond.Readable)
+		if err != nil {
+			return err
+		}
+		if rq.Content, err = codec.Parse(body); err != nil {
+			rq.Unfit = outcome.Of(err)
+		}
+		return nil
 	case parameters:
 		if x.Request().ContentLength == 0 {
 			return nil

@@ -18,10 +18,11 @@ import (
 	"github.com/cloister-health/cloister/api/rest"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 )
 
-// Config wires the server. All of it is required but SMART, Origins and Upsert.
+// Config wires the server. All of it is required but SMART, Origins, Upsert and Validator.
 type Config struct {
 	// Base is the service base URL as clients write it, without a slash at its
 	// end; its path is /fhir, perhaps behind the prefix of a proxy.
@@ -41,8 +42,10 @@ type Config struct {
 	Origins  []string      // origins that CORS allows; none by default
 	Upsert   bool          // whether an update may create
 	Cursors  [32]byte      // secret key that seals paging links
-	Log      *slog.Logger
-	Now      func() time.Time // the one clock
+	// Validator answers $validate; nil knows the rules of R4 alone. What writes are held to is the Gate's.
+	Validator operation.Validator
+	Log       *slog.Logger
+	Now       func() time.Time // the one clock
 }
 
 // New builds the handler of the whole service. The error names the field of
@@ -51,8 +54,12 @@ func New(c Config) (http.Handler, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	if c.Validator == nil {
+		c.Validator = profile.New(profile.Nothing{}, profile.Nothing{}, c.Now)
+	}
 	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.Cursors, c.Upsert)}
 	s.operations = operation.New(c.Engine, c.Gate, c.Store, s.rest)
+	s.validation = operation.NewValidation(s.operations, c.Validator)
 	e := echo.New()
 	table, err := s.routes()
 	if err != nil {
@@ -111,4 +118,5 @@ type server struct {
 	Config
 	rest       *rest.Service
 	operations *operation.Service
+	validation *operation.Validation
 }

@@ -42,6 +42,10 @@ type Request struct {
 	Content     *codec.Resource   // the checked body of a write
 	// Faults are the entries of a Bundle in Content that did not pass the check, by their index.
 	Faults map[int]*outcome.Error
+	// Unfit is what is wrong with a body that is no valid resource, where that is what the interaction is about.
+	Unfit *outcome.Error
+	// Advice is what the check of a write found and let pass; it is for an OperationOutcome that the client asked for.
+	Advice []outcome.Issue
 	Conditions
 	Prefer Prefer
 }

@@ -143,6 +143,7 @@ func (s *Service) commitAll(ctx context.Context, subs []*respond.Request, p *pla
 		c, err := s.gate.Admit(ctx, sub.Grant, record.Change{
 			Interaction: st.interaction, Ref: st.ref, Content: st.content(sub), IfMatch: v,
 			Upsert: s.upsert && st.interaction == fhir.Update && sub.IfMatch == "",
+			Advice: advice(sub),
 		})
 		if err != nil {
 			return nil, within(entryPath(st.at), err)

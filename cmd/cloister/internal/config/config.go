@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloister-health/cloister/authz/oidc"
+	"github.com/cloister-health/cloister/fhir/profile"
 )
 
 // fault says what is wrong with one variable. It never quotes the value of a secret.
@@ -78,6 +79,7 @@ type API struct {
 	BaseURL     string        `name:"base-url" env:"CLOISTER_BASE_URL" placeholder:"URL" help:"Address of the FHIR endpoint as clients see it, such as https://fhir.example.org/fhir. Links and the audience of tokens are made of it."`
 	PageKey     string        `name:"page-key" env:"CLOISTER_PAGE_KEY" placeholder:"BASE64" help:"32 random bytes in base64 that sign paging links. Without it each start makes its own, and links of another start or another server are refused. Make one with: openssl rand -base64 32"`
 	AllowUpsert bool          `name:"allow-upsert" env:"CLOISTER_ALLOW_UPSERT" help:"Let an update create the resource if its id does not exist yet."`
+	Validation  profile.Mode  `name:"validation" env:"CLOISTER_VALIDATION" default:"warn" help:"What a write makes of a resource that breaks a rule of R4 or a profile that it declares: off checks nothing, warn tells clients that ask for an OperationOutcome, enforce refuses it (and a profile that is not installed)."`
 	MaxBody     ByteSize      `name:"max-body" env:"CLOISTER_MAX_BODY" default:"32MiB" help:"Largest request body, such as 512KiB or 32MiB."`
 	CORSOrigins []string      `name:"cors-origins" env:"CLOISTER_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the API, such as https://app.example.org."`
 	Timeout     time.Duration `name:"request-timeout" env:"CLOISTER_REQUEST_TIMEOUT" default:"60s" help:"How long one request may take, such as 60s."`
