@@ -56,6 +56,11 @@ func Membership(compartment, member fhir.ResourceType) []string {
 	return slices.Clone(parameters()[membership{compartment, member}])
 }
 
+// Known reports whether R4 defines compartments of that type.
+func Known(compartment fhir.ResourceType) bool {
+	return len(parameters()[membership{compartment, "Observation"}]) > 0
+}
+
 // InPatientCompartment reports whether resources of type t can be in the
 // compartment of a patient (CompartmentDefinition/patient, R4 4.0.1).
 func InPatientCompartment(t fhir.ResourceType) bool {

@@ -13,6 +13,8 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/smart"
+	"github.com/cloister-health/cloister/fhir/definition"
+	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/terminology"
@@ -33,6 +35,7 @@ type Config struct {
 	Dangling      bool          // a delete may leave references to what it deletes
 	KeyLife       time.Duration // of an Idempotency-Key; 0 is a day
 	Cursors       [32]byte
+	Validation    profile.Mode // of writes
 	Log           *slog.Logger
 	Now           func() time.Time
 }
@@ -42,6 +45,7 @@ type Core struct {
 	Store       *postgres.Store
 	Engine      *authz.Engine
 	Gate        *record.Gate
+	Definitions *definition.Library // of the installed packages
 	Terminology *terminology.Service
 }
 
@@ -55,14 +59,18 @@ func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
 		return nil, err
 	}
 	engine := authz.NewEngine(policy, store, now)
-	terms := terminology.New(store.Definitions(), terminology.Options{Now: now})
-	return &Core{Store: store, Engine: engine, Gate: record.NewGate(engine, store, now), Terminology: terms}, nil
+	definitions := store.Definitions()
+	return &Core{
+		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now),
+		Definitions: definitions, Terminology: terminology.New(definitions, terminology.Options{Now: now}),
+	}, nil
 }
 
 // Handler is the HTTP face of the house.
 func (c *Core) Handler(cfg Config) (http.Handler, error) {
+	validator := profile.New(c.Definitions, c.Terminology, cfg.Now)
 	return api.New(api.Config{
-		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate, Store: c.Store, Terminology: c.Terminology, Authenticator: cfg.Authenticator,
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
 		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
