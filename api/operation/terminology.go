@@ -110,7 +110,7 @@ func (r *reader) number(name string, standard int) int {
 	if err != nil {
 		r.fail(outcome.New(outcome.Invalid, "the parameter "+name+" is a number that is not negative"))
 	}
-	return int(n) //nolint:gosec // 31 bits
+	return int(n)
 }
 
 // object is the one structured value of a parameter, or nil. Such a value cannot stand in a query.
@@ -139,13 +139,13 @@ func (r *reader) resource(name, typ string) *element.Node {
 }
 
 // subject is the canonical URL of what the operation is about, unless that came with the request.
-func (r *reader) subject(inline *element.Node, url, version string) string {
-	u, v := r.one(url), ""
+func (r *reader) subject(inline *element.Node, version string) string {
+	u, v := r.one("url"), ""
 	if version != "" {
 		v = r.one(version)
 	}
 	if (u == "") == (inline == nil) {
-		r.fail(outcome.New(outcome.Required, "the operation needs the parameter "+url+", or the resource itself, and not both"))
+		r.fail(outcome.New(outcome.Required, "the operation needs the parameter url, or the resource itself, and not both"))
 	}
 	if v == "" || u == "" {
 		return u
@@ -196,7 +196,7 @@ func (t *Terminology) expand(ctx context.Context, rq *respond.Request) (*element
 	r := newReader(rq, "url", "valueSet", "valueSetVersion", "filter", "offset", "count", "includeDesignations", "includeDefinition", "activeOnly", "excludeNested",
 		"excludeNotForUI", "excludePostCoordinated", "displayLanguage", "exclude-system", "system-version", "check-system-version", "force-system-version")
 	q := terminology.Expand{Inline: r.resource("valueSet", "ValueSet")}
-	q.ValueSet = r.subject(q.Inline, "url", "valueSetVersion")
+	q.ValueSet = r.subject(q.Inline, "valueSetVersion")
 	q.Filter, q.Offset, q.Count = r.one("filter"), r.number("offset", 0), r.number("count", -1)
 	q.IncludeDesignations, q.IncludeDefinition = r.flag("includeDesignations", false), r.flag("includeDefinition", false)
 	q.ActiveOnly, q.ExcludeNotForUI = r.flag("activeOnly", false), r.flag("excludeNotForUI", false)
@@ -233,7 +233,7 @@ func (t *Terminology) validateInCodeSystem(ctx context.Context, rq *respond.Requ
 	if r.err == nil && q.Inline == nil && r.one("url") == "" && len(q.Codings) == 1 && q.Codings[0].System != "" {
 		q.URL = q.Codings[0].System // a coding names its code system itself
 	} else {
-		q.URL = r.subject(q.Inline, "url", "version")
+		q.URL = r.subject(q.Inline, "version")
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -245,7 +245,7 @@ func (t *Terminology) validateInCodeSystem(ctx context.Context, rq *respond.Requ
 func (t *Terminology) validateInValueSet(ctx context.Context, rq *respond.Request) (*element.Node, error) {
 	r := newReader(rq, "url", "valueSet", "valueSetVersion", "code", "system", "systemVersion", "display", "coding", "codeableConcept", "abstract", "displayLanguage")
 	q := terminology.ValidateCode{Inline: r.resource("valueSet", "ValueSet"), RefuseAbstract: !r.flag("abstract", true), DisplayLanguage: r.one("displayLanguage")}
-	q.URL = r.subject(q.Inline, "url", "valueSetVersion")
+	q.URL = r.subject(q.Inline, "valueSetVersion")
 	q.Codings = r.codings("system", "systemVersion")
 	for _, c := range q.Codings {
 		if c.System == "" || c.Code == "" {
@@ -289,7 +289,7 @@ func (t *Terminology) translate(ctx context.Context, rq *respond.Request) (*elem
 		Inline: r.resource("conceptMap", "ConceptMap"), Source: r.one("source"), Target: r.one("target"), TargetSystem: r.one("targetsystem"), Reverse: r.flag("reverse", false),
 	}
 	if r.one("url") != "" || q.Inline != nil {
-		q.ConceptMap = r.subject(q.Inline, "url", "conceptMapVersion")
+		q.ConceptMap = r.subject(q.Inline, "conceptMapVersion")
 	}
 	q.Codings = r.codings("system", "version")
 	for _, c := range q.Codings {

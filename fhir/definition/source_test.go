@@ -61,13 +61,13 @@ func TestFindDoesNotDependOnTheOrder(t *testing.T) {
 		mustPackage(t, "b", "1.0.0", titled("http://x/a", "1.0.0", "old"), titled("http://x/a", "2.0.0", "b1")),
 		mustPackage(t, "a", "9.0.0", titled("http://x/a", "2.0.0", "a9")),
 		mustPackage(t, "a", "10.0.0", titled("http://x/a", "2.0.0", "a10"), titled("http://x/a", "", "none")),
-		mustPackage(t, "c", "10.0.0", titled("http://x/a", "2.0.0", "c10")),
+		mustPackage(t, "c", "10.0.0", titled("http://x/a", "2.0.0", "c10"), titled("http://x/a", "0.9.0", "older, in the newest package")),
 		mustPackage(t, "d", "1.0.0", `{"resourceType":"CodeSystem","url":"http://x/a","version":"3.0.0"}`),
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		s := NewSet(rapid.Permutation(packages).Draw(t, "order")...)
 		for canonical, want := range map[string]string{
-			"http://x/a": "c10", "http://x/a|2.0.0": "c10", "http://x/a|1.0.0": "old", "http://x/a|": "none", "http://x/a|3.0.0": "", "http://x/b": "", "": "",
+			"http://x/a": "c10", "http://x/a|2.0.0": "c10", "http://x/a|1.0.0": "old", "http://x/a|0.9.0": "older, in the newest package", "http://x/a|": "none", "http://x/a|3.0.0": "", "http://x/b": "", "": "",
 		} {
 			n, ok, err := s.Find(context.Background(), "ValueSet", canonical)
 			if err != nil || ok != (want != "") || n.Get("title").String() != want {
@@ -75,7 +75,7 @@ func TestFindDoesNotDependOnTheOrder(t *testing.T) {
 			}
 		}
 		all, err := s.Canonicals(context.Background(), "ValueSet")
-		if err != nil || !slices.Equal(all, []string{"http://x/a", "http://x/a|1.0.0", "http://x/a|2.0.0"}) {
+		if err != nil || !slices.Equal(all, []string{"http://x/a", "http://x/a|0.9.0", "http://x/a|1.0.0", "http://x/a|2.0.0"}) {
 			t.Fatal(all, err)
 		}
 	})

@@ -119,11 +119,11 @@ func (cs *codeSystem) link() {
 				c.abstract = c.abstract || value == "true"
 			case cs.means(code, "parent"):
 				if _, parent := cs.find(value); parent >= 0 {
-					cs.below(parent, int32(i)) //nolint:gosec // as above
+					cs.below(parent, int32(i))
 				}
 			case cs.means(code, "child"):
 				if _, child := cs.find(value); child >= 0 {
-					cs.below(int32(i), child) //nolint:gosec // as above
+					cs.below(int32(i), child)
 				}
 			}
 		}

@@ -122,7 +122,7 @@ func (r *run) ofSystem(c *clause) ([]member, error) {
 	if len(c.listed) > 0 {
 		return r.listed(c, cs)
 	}
-	if err := r.spend(len(cs.concepts) * (1 + len(c.filters))); err != nil {
+	if err := r.spend(len(cs.concepts) * c.cost()); err != nil {
 		return nil, err
 	}
 	match, err := matchers(cs, c.filters)
@@ -131,7 +131,7 @@ func (r *run) ofSystem(c *clause) ([]member, error) {
 	}
 	var out []member
 	for i := range cs.concepts {
-		if x := &cs.concepts[i]; match(int32(i)) { //nolint:gosec // a definition is far smaller
+		if x := &cs.concepts[i]; match(int32(i)) {
 			out = append(out, member{system: cs.url, version: cs.version, code: x.code, display: x.display, inactive: x.inactive, abstract: x.abstract})
 		}
 	}
@@ -311,7 +311,7 @@ func (r *run) inClause(c *clause, system, code string) (bool, error) {
 }
 
 func (r *run) inSystem(c *clause, system, code string) (bool, error) {
-	if err := r.spend(1 + len(c.filters)); err != nil {
+	if err := r.spend(c.cost()); err != nil {
 		return false, err
 	}
 	if bare := bareSystem(c.system); bare != system {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -323,21 +323,21 @@ func (s *Service) Codes(ctx context.Context, valueSet string) ([]Coding, error) 
 }
 
 // Member says whether a code is in a value set, without expanding it. known is
-// false where that depends on content that is not installed; in is false then.
+// false where that depends on content that is not installed, or where the value
+// set cannot be evaluated; in is false then. Errors are failures of the source.
 func (s *Service) Member(ctx context.Context, valueSet, system, code string) (in, known bool, err error) {
 	r, err := s.begin(ctx)
 	if err != nil {
 		return false, false, err
 	}
 	in, err = r.contains(valueSet, system, code)
-	var u *unknownError
-	switch {
-	case errors.As(err, &u):
-		return false, false, nil
-	case err != nil:
-		return false, false, err
+	if err == nil {
+		return in, true, nil
 	}
-	return in, true, nil
+	if outcome.Of(public(err)).Status() == http.StatusUnprocessableEntity {
+		return false, false, nil
+	}
+	return false, false, err
 }
 
 // Descendants lists a code and all codes below it, for search parameters with

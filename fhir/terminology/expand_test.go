@@ -1,6 +1,7 @@
 package terminology
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -158,6 +159,12 @@ func TestExpandKnowsItsLimits(t *testing.T) {
 	if got := codes(newService(t, Options{Codes: 7}).Expand(ctx, Expand{ValueSet: "http://x/vs/all", Count: 1})); got != "being" {
 		t.Errorf("codes: %s", got)
 	}
+	for _, pattern := range []string{strings.Repeat("a", 600), "(a{100}){10}", "x{1000}"} {
+		inline := node(t, valueSetOf("pattern", filtered("code", "regex", pattern)))
+		if got := codes(newService(t, Options{}).Expand(ctx, Expand{Inline: inline, Count: 1})); got != "! processing" {
+			t.Errorf("%.20s: %s", pattern, got)
+		}
+	}
 	many := strings.Repeat("{'valueSet':['http://x/vs/sum']},", 200)
 	inline := node(t, valueSetOf("many", include(strings.TrimSuffix(many, ","))))
 	if got := codes(newService(t, Options{Work: 1000}).Expand(ctx, Expand{Inline: inline, Count: 1})); got != "! too-costly" {
@@ -215,14 +222,17 @@ func TestMember(t *testing.T) {
 		{"doubt", "animals", "dog", false, false}, {"doubt", "animals", "yeti", false, true},
 		{"stored", "unheard", "q", true, true}, {"stored", "unheard", "z", false, true}, {"torn", "unheard", "p", false, false},
 		{"active", "animals", "unicorn", false, true}, {"without", "animals", "bird", false, true}, {"empty", "animals", "dog", false, false},
+		{"self", "animals", "dog", false, false}, {"badcode", "animals", "dog", false, false}, {"badregex", "animals", "dog", false, false},
 	} {
 		in, known, err := s.Member(ctx, "http://x/vs/"+c.vs, "http://x/"+c.system, c.code)
 		if err != nil || in != c.in || known != c.known {
 			t.Errorf("%s: %s|%s: %t %t %v", c.vs, c.system, c.code, in, known, err)
 		}
 	}
-	if _, _, err := s.Member(ctx, "http://x/vs/self", "http://x/animals", "dog"); category(err) != "processing" {
-		t.Errorf("a value set that imports itself: %v", err)
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, _, err := s.Member(ended, "http://x/vs/isa", "http://x/animals", "dog"); category(err) != "timeout" {
+		t.Errorf("after the end of the request: %v", err)
 	}
 }
 

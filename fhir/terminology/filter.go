@@ -2,6 +2,7 @@ package terminology
 
 import (
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -15,12 +16,35 @@ type filter struct {
 	pattern             *regexp.Regexp  // regex
 	set                 map[string]bool // in, not-in
 	path                string
+	cost                int // of one concept, in units of [run.spend]
 }
 
-const longestPattern = 1000
+// Bounds of a regular expression, which may come with a request.
+const (
+	longestPattern = 500 // bytes
+	largestPattern = 500 // instructions
+)
+
+// compilePattern bounds what matching costs: it takes time in proportion to the instructions.
+func compilePattern(text string) (*regexp.Regexp, int, bool) {
+	text = `^(?:` + text + `)$` // the whole value has to match, as in XML Schema, whose syntax R4 uses
+	if len(text) > longestPattern {
+		return nil, 0, false
+	}
+	tree, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return nil, 0, false
+	}
+	prog, err := syntax.Compile(tree.Simplify())
+	if err != nil || len(prog.Inst) > largestPattern {
+		return nil, 0, false
+	}
+	pattern, err := regexp.Compile(text)
+	return pattern, len(prog.Inst), err == nil
+}
 
 func newFilter(n *element.Node, path string) (filter, error) {
-	f := filter{property: n.Get("property").String(), op: n.Get("op").String(), value: n.Get("value").String(), path: path}
+	f := filter{property: n.Get("property").String(), op: n.Get("op").String(), value: n.Get("value").String(), path: path, cost: 1}
 	switch f.op {
 	case "=", "is-a", "descendent-of", "is-not-a", "exists", "generalizes":
 	case "in", "not-in":
@@ -29,14 +53,12 @@ func newFilter(n *element.Node, path string) (filter, error) {
 			f.set[strings.TrimSpace(v)] = true
 		}
 	case "regex":
-		if len(f.value) > longestPattern {
-			return f, outcome.At(outcome.TooCostly, path+".value", "the regular expression is too long")
+		var size int
+		var ok bool
+		if f.pattern, size, ok = compilePattern(f.value); !ok {
+			return f, outcome.At(outcome.Unprocessable, path+".value", "the regular expression cannot be read, or is too large")
 		}
-		var err error
-		// The whole value has to match, as in XML Schema, whose syntax R4 uses.
-		if f.pattern, err = regexp.Compile(`^(?:` + f.value + `)$`); err != nil {
-			return f, outcome.At(outcome.Unprocessable, path+".value", "the regular expression cannot be read")
-		}
+		f.cost += size / 10
 	default:
 		return f, outcome.At(outcome.Unprocessable, path+".op", "this operator is not known: R4 has =, is-a, descendent-of, is-not-a, regex, in, not-in, generalizes and exists")
 	}

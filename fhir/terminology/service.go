@@ -109,7 +109,10 @@ func (r *run) spend(n int) error {
 	if r.left -= n; r.left < 0 {
 		return outcome.New(outcome.TooCostly, "too many codes would have to be looked at for this: ask for a smaller value set")
 	}
-	return r.ctx.Err()
+	if err := r.ctx.Err(); err != nil {
+		return outcome.New(outcome.Timeout, "the request took too long").Because(err)
+	}
+	return nil
 }
 
 // note remembers a code system for expansion.parameter.

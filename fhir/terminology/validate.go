@@ -35,7 +35,7 @@ func (s *Service) InCodeSystem(ctx context.Context, q ValidateCode) (*element.No
 		if q.Inline.Get("content").String() == "supplement" {
 			return nil, outcome.New(outcome.Unprocessable, "a supplement has no codes of its own")
 		}
-		if err := r.spend(int(definition.Size(q.Inline) / 100)); err != nil {
+		if err := r.spend(int(definition.Size(q.Inline) / 10)); err != nil {
 			return nil, err
 		}
 		cs = newCodeSystem(q.Inline)

@@ -28,6 +28,15 @@ type clause struct {
 	valueSets       []string
 }
 
+// cost is that of asking the clause about one concept.
+func (c *clause) cost() int {
+	sum := 1
+	for _, f := range c.filters {
+		sum += f.cost
+	}
+	return sum
+}
+
 // member is one code of an expansion.
 type member struct {
 	system, version, code, display string
