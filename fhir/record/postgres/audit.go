@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -28,7 +29,7 @@ type pending struct {
 }
 
 const (
-	auditWriters = 2   // one fills while the other commits
+	auditWriters = 1   // one fills while the other commits
 	auditGroup   = 256 // events in one commit
 )
 
@@ -44,6 +45,7 @@ func newRecorder(p *pgxpool.Pool) *recorder {
 func (r *recorder) run() {
 	defer r.done.Done()
 	for first := range r.queue {
+		runtime.Gosched() // those who are about to ask come along
 		group := []pending{first}
 	drain:
 		for len(group) < auditGroup {
