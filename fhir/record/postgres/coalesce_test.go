@@ -84,7 +84,7 @@ func TestSharedReadsAreReadsAlone(t *testing.T) {
 	ctx := context.Background()
 	var found, missing, shared int
 	rapid.Check(t, func(rt *rapid.T) {
-		n := rapid.IntRange(1, 80).Draw(rt, "reads")
+		n := rapid.IntRange(1, 24).Draw(rt, "reads")
 		reads := make([]postgres.PointRead, 0, n)
 		grants := make([]authz.Grant, 0, n)
 		types := make([]fhir.ResourceType, 0, n)
@@ -286,4 +286,26 @@ func TestCloseAnswersReads(t *testing.T) {
 		}
 	}
 	<-closed
+}
+
+// An event that the database cannot store takes only its own request along,
+// although others share its commit.
+func TestOneEventIsRefused(t *testing.T) {
+	h := clinic(t)
+	desk := h.as("front-desk", "HOPERAT", "Practitioner/emil")
+	odd := desk
+	odd.Subject = "test|\x00"
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			p, want := desk, 0
+			if i%20 == 0 {
+				p, want = odd, 503
+			}
+			if _, err := h.read(p, fhir.Ref{Type: "Patient", ID: "anna"}); status(err) != want {
+				t.Errorf("read %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/pdp"
@@ -29,7 +31,7 @@ func BenchmarkAudit(b *testing.B) {
 				for i := range group {
 					group[i] = event(n + i)
 				}
-				if err := insertEvents(ctx, s.side, group); err != nil {
+				if err := s.side.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return insertEvents(ctx, c.Conn(), group) }); err != nil {
 					b.Fatal(err)
 				}
 			}
