@@ -41,6 +41,7 @@ const catalogueInterval = time.Second
 
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
+	server.Tune()
 	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL})
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
