@@ -26,8 +26,8 @@ final class Validator {
   private static final Set<String> DEFINITIONS = Set.of("StructureDefinition", "ValueSet", "CodeSystem");
   private final FhirValidator validator;
 
-  /** usCore is the package's file, or null. */
-  Validator(Path usCore) throws IOException {
+  /** usCore is the package's file, or null. Answers are checked against questionnaires. */
+  Validator(Path usCore, List<byte[]> questionnaires) throws IOException {
     FhirContext r4 = FhirContext.forR4Cached();
     PrePopulatedValidationSupport loaded = new PrePopulatedValidationSupport(r4);
     if (usCore != null) {
@@ -39,6 +39,9 @@ final class Validator {
           }
         }
       }
+    }
+    for (byte[] q : questionnaires) {
+      loaded.addResource(r4.newJsonParser().parseResource(new String(q, StandardCharsets.UTF_8)));
     }
     // Code systems that nobody can ship (SNOMED CT, LOINC ...) cannot be checked here: that is said as a warning.
     UnknownCodeSystemWarningValidationSupport unknown = new UnknownCodeSystemWarningValidationSupport(r4);
