@@ -10,7 +10,9 @@ import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import org.hl7.fhir.common.hapi.validation.support.CommonCodeSystemsTerminologyService;
 import org.hl7.fhir.common.hapi.validation.support.InMemoryTerminologyServerValidationSupport;
@@ -19,6 +21,8 @@ import org.hl7.fhir.common.hapi.validation.support.SnapshotGeneratingValidationS
 import org.hl7.fhir.common.hapi.validation.support.UnknownCodeSystemWarningValidationSupport;
 import org.hl7.fhir.common.hapi.validation.support.ValidationSupportChain;
 import org.hl7.fhir.common.hapi.validation.validator.FhirInstanceValidator;
+import org.hl7.fhir.instance.model.api.IBaseResource;
+import org.hl7.fhir.r4.model.Questionnaire;
 import org.hl7.fhir.utilities.npm.NpmPackage;
 
 /** The HL7 validator without a network: R4 from its own jar, US Core from its package. */
@@ -40,8 +44,10 @@ final class Validator {
         }
       }
     }
-    for (byte[] q : questionnaires) {
-      loaded.addResource(r4.newJsonParser().parseResource(new String(q, StandardCharsets.UTF_8)));
+    Map<String, Questionnaire> asked = new HashMap<>();
+    for (byte[] json : questionnaires) {
+      Questionnaire q = r4.newJsonParser().parseResource(Questionnaire.class, new String(json, StandardCharsets.UTF_8));
+      asked.put(q.getUrl(), q);
     }
     // Code systems that nobody can ship (SNOMED CT, LOINC ...) cannot be checked here: that is said as a warning.
     UnknownCodeSystemWarningValidationSupport unknown = new UnknownCodeSystemWarningValidationSupport(r4);
@@ -50,6 +56,13 @@ final class Validator {
         new FhirInstanceValidator(
             new ValidationSupportChain(
                 loaded,
+                new PrePopulatedValidationSupport(r4) {
+                  @Override
+                  public <T extends IBaseResource> T fetchResource(Class<T> type, String url) {
+                    Questionnaire q = asked.get(url);
+                    return type != null && type.isInstance(q) ? type.cast(q) : super.fetchResource(type, url);
+                  }
+                },
                 new DefaultProfileValidationSupport(r4),
                 new CommonCodeSystemsTerminologyService(r4),
                 new InMemoryTerminologyServerValidationSupport(r4),
