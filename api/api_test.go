@@ -352,7 +352,7 @@ func TestEveryRefusalOfARoleIsTheSame(t *testing.T) {
 	f := newFixture(t)
 	want := answer(t, f.do(t, call{method: "GET", path: "/fhir/Patient/1", token: "biller"}))
 	for _, r := range f.table {
-		if r.open || r.reads == bundle {
+		if r.open || r.reads == bundle || r.operation != "" && r.needs == "" {
 			continue
 		}
 		for _, id := range []string{"1", "2", "no_id"} {
@@ -446,12 +446,23 @@ func TestOpenDocuments(t *testing.T) {
 	}
 	served := map[string]bool{}
 	for _, row := range f.table {
-		if row.interaction != "" && row.interaction != fhir.Capabilities {
+		if row.interaction != "" && row.interaction != fhir.Capabilities && row.operation == "" {
 			served[string(row.interaction)] = true
 		}
 	}
 	if diff := cmp.Diff(served, listed); diff != "" {
 		t.Errorf("served (-) and listed (+): %s", diff)
+	}
+	operations := map[string]bool{}
+	for _, x := range append(one.Get("resource").List(), one) {
+		for _, n := range x.Get("operation").List() {
+			operations[n.Get("definition").String()] = true
+		}
+	}
+	for _, row := range f.table {
+		if row.operation != "" && !operations[row.operation] {
+			t.Errorf("%s is served and not listed", row.path)
+		}
 	}
 	head := f.do(t, call{method: "HEAD", path: "/fhir/metadata"})
 	if head.Code != 200 || head.Body.Len() != 0 || head.Header().Get("Content-Length") != w.Header().Get("Content-Length") {

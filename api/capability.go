@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cloister-health/cloister/api/respond"
@@ -52,8 +53,13 @@ func object(pairs ...any) *element.Node {
 // statement is the CapabilityStatement (http://hl7.org/fhir/R4/capabilitystatement.html).
 func (s *server) statement(table []route) *element.Node {
 	served := map[fhir.Interaction]bool{}
+	operations := map[fhir.ResourceType]*element.Node{}
 	onType, onSystem := list(), list()
 	for _, r := range table {
+		if r.operation != "" {
+			s.operation(operations, r)
+			continue
+		}
 		if r.interaction == "" || served[r.interaction] {
 			continue
 		}
@@ -69,7 +75,16 @@ func (s *server) statement(table []route) *element.Node {
 	}
 	resources := list()
 	for _, t := range fhir.ResourceTypes() {
-		resources.Items = append(resources.Items, s.resource(t, onType, served))
+		resources.Items = append(resources.Items, s.resource(t, onType, served, operations))
+	}
+	rest := object(
+		"mode", "server",
+		"security", s.security(),
+		"resource", resources,
+		"interaction", onSystem,
+	)
+	if onBase := operations[onSystemOnly]; onBase != nil {
+		rest.Set("operation", onBase)
 	}
 	return object(
 		"resourceType", "CapabilityStatement",
@@ -80,16 +95,32 @@ func (s *server) statement(table []route) *element.Node {
 		"implementation", object("description", "Cloister: a FHIR server for behavioral health", "url", s.Base),
 		"fhirVersion", "4.0.1",
 		"format", list(text("application/fhir+json"), text("json")),
-		"rest", list(object(
-			"mode", "server",
-			"security", s.security(),
-			"resource", resources,
-			"interaction", onSystem,
-		)),
+		"rest", list(rest),
 	)
 }
 
-func (s *server) resource(t fhir.ResourceType, interactions *element.Node, served map[fhir.Interaction]bool) *element.Node {
+// onSystemOnly stands for the base among the types that have operations.
+const onSystemOnly fhir.ResourceType = "/"
+
+// operation lists an operation under the type that its path names, "" for all.
+func (s *server) operation(by map[fhir.ResourceType]*element.Node, r route) {
+	base, code, _ := strings.Cut(r.path, "$")
+	t := r.typ
+	if base == "/fhir/" {
+		t = onSystemOnly
+	}
+	if by[t] == nil {
+		by[t] = list()
+	}
+	for _, o := range by[t].Items {
+		if o.Get("definition").String() == r.operation {
+			return
+		}
+	}
+	by[t].Items = append(by[t].Items, object("name", code, "definition", r.operation))
+}
+
+func (s *server) resource(t fhir.ResourceType, interactions *element.Node, served map[fhir.Interaction]bool, operations map[fhir.ResourceType]*element.Node) *element.Node {
 	n := object("type", string(t), "interaction", interactions, "versioning", "versioned",
 		"readHistory", boolean(served[fhir.VRead]), "updateCreate", boolean(s.Upsert && served[fhir.Update]),
 		"conditionalCreate", boolean(served[fhir.Create]), "conditionalRead", "full-support",
@@ -103,6 +134,15 @@ func (s *server) resource(t fhir.ResourceType, interactions *element.Node, serve
 	}
 	if len(params.Items) > 0 && served[fhir.SearchType] {
 		n.Set("searchParam", params)
+	}
+	ops := list()
+	for _, by := range []fhir.ResourceType{t, ""} {
+		if operations[by] != nil {
+			ops.Items = append(ops.Items, operations[by].Items...)
+		}
+	}
+	if len(ops.Items) > 0 {
+		n.Set("operation", ops)
 	}
 	return n
 }

@@ -95,8 +95,18 @@ func (s *server) authorize(ctx context.Context, x *transport.Exchange, rq *respo
 			err = outcome.New(outcome.NotFound, "")
 		}
 	}
-	if rq.Type != "" || row.reads == bundle {
-		g, denied := s.Engine.Authorize(ctx, x.Principal, row.interaction, rq.Type)
+	if row.typ != "" {
+		rq.Type = row.typ
+	}
+	asked := rq.Type
+	if row.interaction == fhir.Operation {
+		asked = "" // its handler asks for what it is made of
+	}
+	if asked != "" || row.reads == bundle || row.interaction == fhir.Operation {
+		g, denied := s.Engine.Authorize(ctx, x.Principal, row.interaction, asked)
+		if denied == nil && row.needs != "" {
+			_, denied = s.Engine.Extend(g, row.needs, rq.Type)
+		}
 		if rq.Grant = g; denied != nil {
 			err = denied
 		}
@@ -120,6 +130,11 @@ func read(x *transport.Exchange, rq *respond.Request, reads content) error {
 		}
 		rq.Content, err = codec.Parse(body)
 		return err
+	case parameters:
+		if x.Request().ContentLength == 0 {
+			return nil
+		}
+		return read(x, rq, resource)
 	case form:
 		body, err := body(x, respond.ReadableForm)
 		if err != nil {

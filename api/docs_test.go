@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 )
 
@@ -66,12 +65,12 @@ func docExamples(t *testing.T) []docExample {
 // of a form that the table and the codec know.
 func TestDocumentationFollowsTheTable(t *testing.T) {
 	f := newFixture(t)
-	shown := map[fhir.Interaction]bool{}
+	shown := map[string]bool{}
 	for _, e := range docExamples(t) {
 		path, _, _ := strings.Cut(strings.ReplaceAll(e.target, "{Patient}", "1"), "?")
 		for _, r := range f.table {
 			if r.method == e.method && matches(r.path, path) && (r.reads != bundle || strings.Contains(e.body, `"type":"`+string(r.interaction)+`"`)) {
-				shown[r.interaction] = true
+				shown[string(r.interaction)+r.operation] = true
 			}
 		}
 		if e.body != "" && e.status < 300 && e.header.Get("Content-Type") == "application/fhir+json" {
@@ -87,8 +86,8 @@ func TestDocumentationFollowsTheTable(t *testing.T) {
 		}
 	}
 	for _, r := range f.table {
-		if !shown[r.interaction] {
-			t.Errorf("no page shows %s", r.interaction)
+		if !shown[string(r.interaction)+r.operation] {
+			t.Errorf("no page shows %s %s", r.interaction, r.operation)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/fhir"
 )
@@ -16,6 +17,7 @@ const (
 	resource
 	form
 	bundle
+	parameters // a resource, or no body at all
 )
 
 // route is one row of the table.
@@ -26,6 +28,9 @@ type route struct {
 	reads       content
 	open        bool // answers without a token
 	handler     respond.Handler
+	typ         fhir.ResourceType // where the path names the type itself
+	operation   string            // canonical of the operation's definition
+	needs       fhir.Interaction  // what an operation is made of at least: permission for it comes first
 }
 
 // routes is the table of everything that this server answers. The router, the
@@ -55,6 +60,17 @@ func (s *server) routes() ([]route, error) {
 			return nil, err
 		}
 		table = append(table, route{method: "GET", path: "/fhir/.well-known/smart-configuration", open: true, handler: h})
+	}
+	for _, o := range s.operations.Operations() {
+		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition, needs: o.Needs}
+		if o.Level == operation.Instance {
+			r.needs = fhir.Read
+		}
+		table = append(table, r)
+		if o.Safe {
+			r.method, r.reads = "GET", nothing
+			table = append(table, r)
+		}
 	}
 	for i := range table {
 		r := &table[i]

@@ -14,6 +14,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/rest"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
@@ -51,6 +52,7 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.Cursors, c.Upsert)}
+	s.operations = operation.New(c.Engine, c.Gate, c.Store, s.rest)
 	e := echo.New()
 	table, err := s.routes()
 	if err != nil {
@@ -107,5 +109,6 @@ func (c *Config) check() error {
 
 type server struct {
 	Config
-	rest *rest.Service
+	rest       *rest.Service
+	operations *operation.Service
 }

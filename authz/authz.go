@@ -87,14 +87,14 @@ const (
 )
 
 // ActionOf maps an interaction to its action; ok is false for interactions
-// that touch no resource themselves (batch, transaction, capabilities).
+// that touch no resource themselves (batch, transaction, capabilities, operation).
 func ActionOf(i fhir.Interaction) (a Action, ok bool) {
 	switch i {
-	case fhir.Read, fhir.VRead, fhir.HistoryInstance, fhir.SearchType:
+	case fhir.Read, fhir.VRead, fhir.HistoryInstance, fhir.HistoryType, fhir.HistorySystem, fhir.SearchType, fhir.SearchSystem:
 		return ActionRead, true
 	case fhir.Create:
 		return ActionCreate, true
-	case fhir.Update:
+	case fhir.Update, fhir.Patch:
 		return ActionUpdate, true
 	case fhir.Delete:
 		return ActionDelete, true

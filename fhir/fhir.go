@@ -125,6 +125,13 @@ const (
 	Capabilities    Interaction = "capabilities"
 	Transaction     Interaction = "transaction"
 	Batch           Interaction = "batch"
+	Patch           Interaction = "patch"
+	HistoryType     Interaction = "history-type"
+	HistorySystem   Interaction = "history-system"
+	SearchSystem    Interaction = "search-system"
+	// Operation is the invocation of a named operation. By itself it touches no
+	// resource: it is made of other interactions.
+	Operation Interaction = "operation"
 )
 
 // Canonicals of the code systems that Cloister defines for itself. Content

@@ -14,31 +14,42 @@ import (
 )
 
 // Links are the links of a page (R4 http.html, "paging"): absolute URLs, or "" where there is none.
-type Links struct{ Self, Next string }
+type Links struct{ Self, First, Previous, Next string }
 
-// Searchset answers a search with one page of matches. A total below 0 is left
-// out; warnings become an entry of their own (R4 search, "search.mode" outcome).
-func Searchset(matches []record.Released, total int, l Links, warnings []outcome.Issue) Response {
-	return listing[record.Released]{"searchset", matches, total, l, warnings}
+// Set is one page of a search.
+type Set struct {
+	Matches  []record.Released
+	Included []record.Released // search.mode include
+	Total    int               // below 0 it is left out
+	Links    Links
+	Warnings []outcome.Issue // an entry of their own, search.mode outcome
+}
+
+// Searchset answers a search (R4 search, 3.1.1.3).
+func Searchset(s Set) Response {
+	return listing[record.Released]{"searchset", s.Matches, s.Included, s.Total, s.Links, s.Warnings}
 }
 
 // History answers history-instance with one page of versions, the newest first.
 func History(versions []record.Released, l Links) Response {
-	return listing[record.Released]{"history", versions, -1, l, nil}
+	return listing[record.Released]{"history", versions, nil, -1, l, nil}
 }
 
 type listing[R released] struct {
 	kind     string
 	entries  []R
+	included []R
 	total    int
 	links    Links
 	warnings []outcome.Issue
 }
 
 func (x listing[R]) build(m *message, rq *Request) error {
-	for i := range x.entries {
-		if !x.entries[i].HeldBy(rq.Grant) {
-			return errHeld
+	for _, list := range [][]R{x.entries, x.included} {
+		for i := range list {
+			if !list[i].HeldBy(rq.Grant) {
+				return errHeld
+			}
 		}
 	}
 	m.status = http.StatusOK
@@ -49,31 +60,37 @@ func (x listing[R]) build(m *message, rq *Request) error {
 		m.str(`,"total":`)
 		m.body = strconv.AppendInt(m.body, int64(x.total), 10)
 	}
-	if x.links.Self != "" {
-		m.str(`,"link":[{"relation":"self","url":`)
-		m.body = element.AppendQuoted(m.body, x.links.Self)
-		if x.links.Next != "" {
-			m.str(`},{"relation":"next","url":`)
-			m.body = element.AppendQuoted(m.body, x.links.Next)
+	sep := `,"link":[`
+	for _, l := range []struct{ relation, url string }{
+		{"self", x.links.Self}, {"first", x.links.First}, {"previous", x.links.Previous}, {"next", x.links.Next},
+	} {
+		if l.url == "" {
+			continue
 		}
-		m.str(`}]`)
+		m.str(sep)
+		m.str(`{"relation":"`)
+		m.str(l.relation)
+		m.str(`","url":`)
+		m.body = element.AppendQuoted(m.body, l.url)
+		m.str(`}`)
+		sep = `,`
 	}
-	for i := range x.entries {
-		if i == 0 {
-			m.str(`,"entry":[`)
-		} else {
-			m.str(`,`)
-		}
-		if err := m.entry(rq, x.kind, x.entries[i]); err != nil {
-			return err
+	if sep == `,` {
+		m.str(`]`)
+	}
+	sep = `,"entry":[`
+	for mode, list := range [][]R{x.entries, x.included} {
+		for i := range list {
+			m.str(sep)
+			sep = `,`
+			if err := m.entry(rq, x.kind, modes[mode], list[i]); err != nil {
+				return err
+			}
 		}
 	}
 	if len(x.warnings) > 0 {
-		if len(x.entries) == 0 {
-			m.str(`,"entry":[`)
-		} else {
-			m.str(`,`)
-		}
+		m.str(sep)
+		sep = `,`
 		warnings := outcome.Resource(x.warnings).AppendJSON(nil)
 		m.str(`{"fullUrl":"urn:uuid:`)
 		m.str(uuidOf(warnings))
@@ -81,7 +98,7 @@ func (x listing[R]) build(m *message, rq *Request) error {
 		_, _ = m.Write(warnings)
 		m.str(`,"search":{"mode":"outcome"}}`)
 	}
-	if len(x.entries)+len(x.warnings) > 0 {
+	if sep == `,` {
 		m.str(`]`)
 	}
 	m.str(`}`)
@@ -98,7 +115,10 @@ func uuidOf(content []byte) string {
 	return x[:8] + "-" + x[8:12] + "-" + x[12:16] + "-" + x[16:20] + "-" + x[20:]
 }
 
-func (m *message) entry(rq *Request, kind string, r released) error {
+// modes are the codes of search.mode for what was searched and what came along.
+var modes = [...]string{"match", "include"}
+
+func (m *message) entry(rq *Request, kind, mode string, r released) error {
 	m.str(`{"fullUrl":"`)
 	m.url(rq.Base, r.Ref())
 	m.str(`"`)
@@ -109,7 +129,9 @@ func (m *message) entry(rq *Request, kind string, r released) error {
 		}
 	}
 	if kind == "searchset" {
-		m.str(`,"search":{"mode":"match"}}`)
+		m.str(`,"search":{"mode":"`)
+		m.str(mode)
+		m.str(`"}}`)
 		return nil
 	}
 	method, status := "PUT", http.StatusOK

@@ -161,6 +161,17 @@ func TestSearchset(t *testing.T) {
 	if diff := cmp.Diff(want, body(t, x)); diff != "" {
 		t.Error(diff)
 	}
+	x = listing[page]{kind: "searchset", entries: []page{patient("a", 1)}, included: []page{patient("b", 2)}, total: -1, links: Links{Self: "s", First: "f", Previous: "p", Next: "n"}}
+	want = `{"resourceType":"Bundle","type":"searchset","link":[{"relation":"self","url":"s"},{"relation":"first","url":"f"},{"relation":"previous","url":"p"},{"relation":"next","url":"n"}],` +
+		`"entry":[{"fullUrl":"https://h.example/fhir/Patient/a","resource":{"resourceType":"Patient","id":"a"},"search":{"mode":"match"}},` +
+		`{"fullUrl":"https://h.example/fhir/Patient/b","resource":{"resourceType":"Patient","id":"b"},"search":{"mode":"include"}}]}`
+	if diff := cmp.Diff(want, body(t, x)); diff != "" {
+		t.Error(diff)
+	}
+	x.included = []page{{foreign: true, body: "secret"}}
+	if w := httptest.NewRecorder(); Send(w, &Head{}, request(), x, nil).Status != 500 || strings.Contains(w.Body.String(), "Patient") {
+		t.Errorf("a page that includes a foreign resource: %d %s", w.Code, w.Body)
+	}
 	x.entries = []page{patient("a", 1), {foreign: true, body: "secret"}}
 	w := httptest.NewRecorder()
 	if Send(w, &Head{}, request(), x, nil); w.Code != 500 || strings.Contains(w.Body.String(), "Patient") {

@@ -321,7 +321,7 @@ func TestCondition(t *testing.T) {
 		if ok != (err == nil) {
 			t.Errorf("%q: %v", q, err)
 		}
-		if err == nil && (got.Count != 2 || len(got.Where) == 0) {
+		if err == nil && (got.Count != 2 || len(got.Legs[0].Where) == 0) {
 			t.Errorf("%q: %+v", q, got)
 		}
 		if err != nil && outcome.Of(err).Status() != http.StatusBadRequest {
@@ -337,7 +337,7 @@ func TestBindingTellsApart(t *testing.T) {
 		Organizations: []string{"o"}, PolicyVersion: "1"}
 	seen := map[string]string{}
 	add := func(name string, c authz.Caller, typ fhir.ResourceType, q string) {
-		b := string(binding(c, typ, q))
+		b := string(binding(c, string(typ), q))
 		if other, twice := seen[b]; twice {
 			t.Errorf("%s and %s are bound alike", name, other)
 		}

@@ -22,9 +22,9 @@ type Store interface {
 	VRead(context.Context, authz.Restriction, fhir.ID, fhir.VersionID) (record.Sealed, error)
 	// History lists versions, the newest first, from below the version before (0: from the top).
 	History(ctx context.Context, r authz.Restriction, id fhir.ID, count int, before fhir.VersionID) (record.Page, error)
-	Search(context.Context, authz.Restriction, search.Query) (record.Page, error)
+	Search(context.Context, authz.Reach, search.Query) (record.Page, error)
 	// Match gives the ids of at most two matches: enough to tell one from several.
-	Match(context.Context, authz.Restriction, search.Query) ([]fhir.ID, error)
+	Match(context.Context, authz.Reach, search.Query) ([]fhir.ID, error)
 	// Commit writes all changes or none; a *record.ChangeError names the one that failed.
 	Commit(context.Context, []record.Cleared) ([]record.Receipt, error)
 }
@@ -48,7 +48,7 @@ var errNotFound = outcome.New(outcome.NotFound, "")
 
 // Handler is the handler of an interaction; ok is false for one that is not served.
 //
-// What comes to nothing is recorded before it is answered: see [Service.audited].
+// What comes to nothing is recorded before it is answered: see [Service.Audited].
 func (s *Service) Handler(i fhir.Interaction) (h respond.Handler, ok bool) {
 	switch i {
 	case fhir.Read:
@@ -72,7 +72,7 @@ func (s *Service) Handler(i fhir.Interaction) (h respond.Handler, ok bool) {
 	default:
 		return nil, false
 	}
-	return s.audited(h), true
+	return s.Audited(h), true
 }
 
 // Refuse records the refusal err of a request that never reached a handler and
@@ -87,9 +87,9 @@ func (s *Service) Refuse(ctx context.Context, rq *respond.Request, err error) er
 	return err
 }
 
-// audited records every refusal of h. It is the same for a hidden and an absent
+// Audited records every refusal of h. It is the same for a hidden and an absent
 // resource, in its content and in its cost.
-func (s *Service) audited(h respond.Handler) respond.Handler {
+func (s *Service) Audited(h respond.Handler) respond.Handler {
 	return func(ctx context.Context, rq *respond.Request) (respond.Response, error) {
 		resp, err := h(ctx, rq)
 		if err != nil {

@@ -4,12 +4,13 @@ import (
 	"context"
 	"encoding/binary"
 	"net/url"
+	"slices"
+	"time"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
-	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -36,46 +37,79 @@ func (s *Service) search(ctx context.Context, rq *respond.Request) (respond.Resp
 	if err != nil {
 		return nil, err
 	}
-	self := q.Self().Encode()
-	bound := binding(caller, rq.Type, self)
-	token := values.Get(search.PageParam)
-	if token != "" {
-		c, err := search.DecodeCursor(s.cursors, bound, token)
+	return s.Page(ctx, rq, Listing{
+		Path: "/" + string(rq.Type), Query: q, Self: q.Self(), Token: values.Get(search.PageParam), Warnings: warnings,
+	})
+}
+
+// Listing is a query whose matches are answered page by page.
+type Listing struct {
+	Path     string // of the links, below the base
+	Query    search.Query
+	Self     url.Values // what the links repeat
+	Token    string     // of the page that is asked for; "" is the first
+	Warnings []outcome.Issue
+}
+
+// Page answers with one page of a listing. Its links are bound to the caller,
+// the policy and the query, and outlive none of them.
+func (s *Service) Page(ctx context.Context, rq *respond.Request, l Listing) (respond.Response, error) {
+	caller, q := rq.Grant.Caller(), l.Query
+	self := l.Self.Encode()
+	bound := binding(caller, l.Path, self)
+	if l.Token != "" {
+		c, err := search.DecodeCursor(s.cursors, bound, l.Token, caller.Now)
 		if err != nil {
 			return nil, err
 		}
 		q.After = &c
 	}
-	r, err := s.engine.Plan(ctx, rq.Grant, fhir.SearchType, rq.Type)
+	reach, err := s.engine.Reach(ctx, rq.Grant, rq.Grant.Interaction(), q.Types()...)
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.store.Search(ctx, r, q)
+	page, err := s.store.Search(ctx, reach, q)
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.release(ctx, rq, page.Entries...)
+	out, err := s.gate.Release(ctx, rq.Grant, rq.Type, slices.Concat(page.Entries, page.Included)...)
 	if err != nil {
 		return nil, err
 	}
-	l := respond.Links{Self: pageURL(rq, self, token)}
-	if page.More && len(out) > 0 {
-		l.Next = pageURL(rq, self, search.EncodeCursor(s.cursors, bound, after(out[len(out)-1])))
+	link := func(token string) string { return pageURL(rq.Base+l.Path, self, token) }
+	links := respond.Links{Self: link(l.Token)}
+	if n := len(page.Entries); n > 0 {
+		place := func(c search.Cursor, back bool) string {
+			c.Backward = back
+			return link(search.EncodeCursor(s.cursors, bound, c, expiry(caller.Now)))
+		}
+		if page.Less {
+			links.Previous = place(page.First, true)
+		}
+		if page.More {
+			links.Next = place(page.Last, false)
+		}
 	}
-	total := -1
-	if q.Total {
-		total = page.Total
+	if l.Token != "" {
+		links.First = link("")
 	}
-	return respond.Searchset(out, total, l, warnings), nil
+	if page.Cut {
+		l.Warnings = append(l.Warnings, outcome.Issue{Category: outcome.TooCostly, Warning: true, Text: "more resources belong to these matches than one page can hold: ask for fewer matches, or for fewer kinds"})
+	}
+	found := respond.Set{Matches: out[:len(page.Entries)], Included: out[len(page.Entries):], Total: -1, Links: links, Warnings: l.Warnings}
+	if q.Total != search.NoTotal {
+		found.Total = page.Total
+	}
+	return respond.Searchset(found), nil
 }
 
-// after is the place behind a resource that the caller has seen.
-func after(last record.Released) search.Cursor {
-	return search.Cursor{Updated: last.Updated(), ID: last.Ref().ID}
-}
+// pageLife is for how long a page link is good, at least.
+const pageLife = 24 * time.Hour
 
-func pageURL(rq *respond.Request, query, token string) string {
-	u := rq.Base + "/" + string(rq.Type)
+// expiry is the end of a page link: a whole hour, so that equal answers have equal links.
+func expiry(now time.Time) time.Time { return now.Truncate(time.Hour).Add(pageLife + time.Hour) }
+
+func pageURL(u, query, token string) string {
 	sep := "?"
 	if query != "" {
 		u += sep + query
@@ -89,7 +123,7 @@ func pageURL(rq *respond.Request, query, token string) string {
 
 // binding ties a page to everything that it must not outlive: the caller with
 // all that decides for her, the policy, and the search itself.
-func binding(c authz.Caller, t fhir.ResourceType, query string) []byte {
+func binding(c authz.Caller, path, query string) []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(c.Tenant)) //nolint:gosec // the same bits
 	add := func(s string) {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(s))) //nolint:gosec // a header is shorter
@@ -108,7 +142,7 @@ func binding(c authz.Caller, t fhir.ResourceType, query string) []byte {
 	add(c.PolicyVersion)
 	list(c.Roles)
 	list(c.Organizations)
-	add(string(t))
+	add(path)
 	add(query)
 	return b
 }
@@ -124,7 +158,7 @@ func (s *Service) match(ctx context.Context, rq *respond.Request, t fhir.Resourc
 	if err != nil {
 		return nil, nil //nolint:nilerr // who may find nothing of that type meets nothing
 	}
-	r, err := s.engine.Plan(ctx, g, fhir.SearchType, t)
+	r, err := s.engine.Reach(ctx, g, fhir.SearchType, q.Types()...)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +181,7 @@ func condition(t fhir.ResourceType, query, base string) (search.Query, error) {
 	if err != nil {
 		return search.Query{}, err
 	}
-	if len(q.Where) == 0 {
+	if len(q.Legs[0].Where) == 0 {
 		return search.Query{}, errCondition
 	}
 	q.Count = 2

@@ -15,8 +15,8 @@ const (
 
 // actions maps interactions to AuditEvent.action (http://hl7.org/fhir/audit-event-action).
 var actions = map[fhir.Interaction]string{
-	fhir.Create: "C", fhir.Read: "R", fhir.VRead: "R", fhir.HistoryInstance: "R", fhir.Update: "U", fhir.Delete: "D",
-	fhir.SearchType: "E", fhir.Batch: "E", fhir.Transaction: "E",
+	fhir.Create: "C", fhir.Read: "R", fhir.VRead: "R", fhir.HistoryInstance: "R", fhir.HistoryType: "R", fhir.HistorySystem: "R", fhir.Update: "U", fhir.Patch: "U", fhir.Delete: "D",
+	fhir.SearchType: "E", fhir.SearchSystem: "E", fhir.Operation: "E", fhir.Batch: "E", fhir.Transaction: "E",
 }
 
 // Render gives the R4 AuditEvent of e. Its entities name records: whoever may

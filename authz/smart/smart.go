@@ -92,6 +92,10 @@ var needs = map[fhir.Interaction]permission{
 	fhir.VRead:           read,
 	fhir.HistoryInstance: read,
 	fhir.SearchType:      search,
+	fhir.SearchSystem:    search,
+	fhir.HistoryType:     search, // SMART App Launch 2.0, scopes: s covers the history of a type
+	fhir.HistorySystem:   search,
+	fhir.Patch:           update,
 	fhir.Create:          create,
 	fhir.Update:          update,
 	fhir.Delete:          del,

@@ -33,6 +33,7 @@ const (
 	Value                         // 422 value: a primitive or its cardinality
 	CodeInvalid                   // 422 code-invalid
 	BusinessRule                  // 422 business-rule
+	TooCostly                     // 422 too-costly: more than one answer can hold
 	Throttled                     // 429 throttled
 	Unavailable                   // 503 transient
 	Timeout                       // 504 timeout
@@ -60,6 +61,7 @@ var table = map[Category]struct {
 	Value:         {"value", http.StatusUnprocessableEntity},
 	CodeInvalid:   {"code-invalid", http.StatusUnprocessableEntity},
 	BusinessRule:  {"business-rule", http.StatusUnprocessableEntity},
+	TooCostly:     {"too-costly", http.StatusUnprocessableEntity},
 	Throttled:     {"throttled", http.StatusTooManyRequests},
 	Unavailable:   {"transient", http.StatusServiceUnavailable},
 	Timeout:       {"timeout", http.StatusGatewayTimeout},

@@ -17,6 +17,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 type (
@@ -168,8 +169,15 @@ type Receipt struct {
 // Page is one page of a search or a history.
 type Page struct {
 	Entries []Sealed
-	More    bool // there are further visible entries
-	Total   int  // all visible matches, when the query asked for it; else -1
+	// Included are the resources that the query's includes add, each once, by type and id.
+	Included []Sealed
+	// Cut reports that there are more of them than a page holds.
+	Cut   bool
+	More  bool // there are further visible entries
+	Less  bool // there are visible entries before these
+	Total int  // the visible matches, when the query asked for it; else -1
+	// First and Last are the places of the first and the last entry, if there is one.
+	First, Last search.Cursor
 }
 
 // ChangeError says which of several changes failed.

@@ -19,13 +19,17 @@ import (
 // must not outlive: principal, purpose, policy version, query. The same place
 // gives the same token, so that equal answers have equal links.
 //
-// c.ID is 1 to 64 bytes long (R4 datatypes, id).
-func EncodeCursor(key [32]byte, binding []byte, c Cursor) string {
-	plain := make([]byte, 0, cursorHead+len(c.ID))
+// It is good until expires, to the second.
+func EncodeCursor(key [32]byte, binding []byte, c Cursor, expires time.Time) string {
+	plain := make([]byte, 0, 64)
 	plain = append(plain, cursorForm)
-	plain = binary.BigEndian.AppendUint64(plain, uint64(c.Updated.Unix()))       //nolint:gosec // the same bits
-	plain = binary.BigEndian.AppendUint32(plain, uint32(c.Updated.Nanosecond())) //nolint:gosec // below 1e9
-	plain = append(plain, c.ID...)
+	plain = binary.BigEndian.AppendUint64(plain, uint64(expires.Unix())) //nolint:gosec // the same bits
+	plain = append(plain, flag(c.Backward))
+	plain = appendText(plain, string(c.Type))
+	plain = appendText(plain, string(c.ID))
+	for _, k := range c.Keys {
+		plain = appendText(append(plain, flag(k.Null)), k.Text)
+	}
 	seal, nonce := cursorKeys(key)
 	// A nonce that follows from all that is sealed repeats only for the same
 	// token (synthetic nonce, as in RFC 8452).
@@ -35,55 +39,99 @@ func EncodeCursor(key [32]byte, binding []byte, c Cursor) string {
 
 // DecodeCursor opens a token of [EncodeCursor]. One that is modified, foreign
 // or bound to something else is an *outcome.Error of category Invalid (400),
-// always the same.
-func DecodeCursor(key [32]byte, binding []byte, token string) (Cursor, error) {
-	c, err := openCursor(key, binding, token)
+// always the same; one that was good until now says that it has expired.
+func DecodeCursor(key [32]byte, binding []byte, token string, now time.Time) (Cursor, error) {
+	c, expires, err := openCursor(key, binding, token)
 	if err != nil {
 		return Cursor{}, outcome.New(outcome.Invalid, "this page link is not valid here: start the search again").Because(err)
+	}
+	if !now.Before(expires) {
+		return Cursor{}, outcome.New(outcome.Invalid, "this page link has expired: start the search again")
 	}
 	return c, nil
 }
 
 const (
-	cursorForm = 1
-	cursorHead = 1 + 8 + 4
-	maxToken   = 256
+	cursorForm = 2
+	maxToken   = 8 << 10
 )
 
-func openCursor(key [32]byte, binding []byte, token string) (Cursor, error) {
+func flag(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func appendText(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// cursorReader reads what EncodeCursor wrote; it is authentic, so any fault is one of ours.
+type cursorReader struct {
+	rest []byte
+	bad  bool
+}
+
+func (r *cursorReader) take(n uint64) []byte {
+	if r.bad || n > uint64(len(r.rest)) {
+		r.bad = true
+		return nil
+	}
+	out := r.rest[:n]
+	r.rest = r.rest[n:]
+	return out
+}
+
+func (r *cursorReader) flag() bool { b := r.take(1); return len(b) == 1 && b[0] == 1 }
+
+func (r *cursorReader) text() string {
+	n, size := binary.Uvarint(r.rest)
+	if size <= 0 {
+		r.bad = true
+		return ""
+	}
+	r.rest = r.rest[size:]
+	return string(r.take(n))
+}
+
+func openCursor(key [32]byte, binding []byte, token string) (c Cursor, expires time.Time, err error) {
 	if len(token) > maxToken {
-		return Cursor{}, errors.New("cursor: token too long")
+		return c, expires, errors.New("cursor: token too long")
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil {
-		return Cursor{}, errors.New("cursor: token is no base64url")
+		return c, expires, errors.New("cursor: token is no base64url")
 	}
 	// Go's decoder passes over line ends; one token, one spelling.
 	if base64.RawURLEncoding.EncodeToString(raw) != token {
-		return Cursor{}, errors.New("cursor: token has a second spelling")
+		return c, expires, errors.New("cursor: token has a second spelling")
 	}
 	seal, _ := cursorKeys(key)
 	if len(raw) < seal.NonceSize() {
-		return Cursor{}, errors.New("cursor: token too short")
+		return c, expires, errors.New("cursor: token too short")
 	}
 	plain, err := seal.Open(nil, raw[:seal.NonceSize()], raw[seal.NonceSize():], binding)
 	if err != nil {
-		return Cursor{}, errors.New("cursor: token is not authentic for this binding")
+		return c, expires, errors.New("cursor: token is not authentic for this binding")
 	}
-	if len(plain) <= cursorHead || plain[0] != cursorForm {
-		return Cursor{}, errors.New("cursor: token of another form")
+	if len(plain) < 9 || plain[0] != cursorForm {
+		return c, expires, errors.New("cursor: token of another form")
 	}
-	c := Cursor{
-		Updated: time.Unix(
-			int64(binary.BigEndian.Uint64(plain[1:])), //nolint:gosec // the same bits
-			int64(binary.BigEndian.Uint32(plain[9:])),
-		).UTC(),
-		ID: fhir.ID(plain[cursorHead:]),
+	expires = time.Unix(int64(binary.BigEndian.Uint64(plain[1:])), 0) //nolint:gosec // the same bits
+	r := cursorReader{rest: plain[9:]}
+	c.Backward = r.flag()
+	c.Type, c.ID = fhir.ResourceType(r.text()), fhir.ID(r.text())
+	for len(r.rest) > 0 && !r.bad {
+		k := Key{Null: r.flag()}
+		k.Text = r.text()
+		c.Keys = append(c.Keys, k)
 	}
-	if !c.ID.Valid() {
-		return Cursor{}, errors.New("cursor: token holds no id")
+	if r.bad || !c.ID.Valid() {
+		return c, expires, errors.New("cursor: token does not read")
 	}
-	return c, nil
+	return c, expires, nil
 }
 
 // cursorKeys derives the key that seals and the key that makes nonces.

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/cloister-health/cloister/fhir"
@@ -15,22 +17,25 @@ import (
 
 var (
 	testKey = [32]byte{1, 2, 3}
-	testAt  = Cursor{Updated: time.Date(2024, 5, 6, 7, 8, 9, 123456000, time.UTC), ID: "obs-1"}
+	testAt  = Cursor{Keys: []Key{{Text: "2024-05-06T07:08:09.123456Z"}, {Null: true}}, Type: "Observation", ID: "obs-1"}
+	// testNow is within the life of the tokens made here.
+	testNow, testEnd = time.Unix(1_700_000_000, 0), time.Unix(1_700_003_600, 0)
 )
 
 func TestCursorRoundTrip(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		c := Cursor{
-			Updated: time.Unix(rapid.Int64Range(-62135596800, 253402300799).Draw(rt, "s"), rapid.Int64Range(0, 999_999_999).Draw(rt, "ns")).UTC(),
-			ID:      fhir.ID(rapid.StringMatching(`[A-Za-z0-9.-]{1,64}`).Draw(rt, "id")),
+			Keys: rapid.SliceOf(rapid.Custom(func(rt *rapid.T) Key { return Key{rapid.Bool().Draw(rt, "null"), rapid.String().Draw(rt, "key")} })).Draw(rt, "keys"),
+			Type: "Observation", Backward: rapid.Bool().Draw(rt, "backward"),
+			ID: fhir.ID(rapid.StringMatching(`[A-Za-z0-9.-]{1,64}`).Draw(rt, "id")),
 		}
 		binding := rapid.SliceOf(rapid.Byte()).Draw(rt, "binding")
-		token := EncodeCursor(testKey, binding, c)
-		if token != EncodeCursor(testKey, binding, c) {
+		token := EncodeCursor(testKey, binding, c, testEnd)
+		if token != EncodeCursor(testKey, binding, c, testEnd) {
 			rt.Fatal("the same place gives two tokens")
 		}
-		got, err := DecodeCursor(testKey, binding, token)
-		if err != nil || got != c {
+		got, err := DecodeCursor(testKey, binding, token, testNow)
+		if err != nil || !cmp.Equal(got, c, cmpopts.EquateEmpty()) {
 			rt.Fatalf("%v %v", got, err)
 		}
 	})
@@ -38,10 +43,10 @@ func TestCursorRoundTrip(t *testing.T) {
 
 func TestCursorIsRefused(t *testing.T) {
 	binding := []byte("therapist|TREAT|v7|Observation?code=x")
-	token := EncodeCursor(testKey, binding, testAt)
+	token := EncodeCursor(testKey, binding, testAt, testEnd)
 	refused := func(name string, key [32]byte, binding []byte, token string) {
 		t.Helper()
-		_, err := DecodeCursor(key, binding, token)
+		_, err := DecodeCursor(key, binding, token, testNow)
 		if err == nil {
 			t.Errorf("%s was accepted", name)
 			return
@@ -84,20 +89,31 @@ func TestCursorIsRefused(t *testing.T) {
 		t.Error("the token shows the id")
 	}
 	// Sealed with the right key, but not what EncodeCursor makes.
-	refused("no id", testKey, binding, EncodeCursor(testKey, binding, Cursor{Updated: testAt.Updated}))
-	refused("a bad id", testKey, binding, EncodeCursor(testKey, binding, Cursor{Updated: testAt.Updated, ID: "a/b"}))
+	refused("no id", testKey, binding, EncodeCursor(testKey, binding, Cursor{}, testEnd))
+	refused("a bad id", testKey, binding, EncodeCursor(testKey, binding, Cursor{ID: "a/b"}, testEnd))
+}
+
+func TestCursorExpires(t *testing.T) {
+	token := EncodeCursor(testKey, nil, testAt, testEnd)
+	_, err := DecodeCursor(testKey, nil, token, testEnd)
+	if err == nil || outcome.Of(err).Error() != "this page link has expired: start the search again" {
+		t.Errorf("at its end: %v", err)
+	}
+	if _, err := DecodeCursor(testKey, nil, token, testEnd.Add(-time.Second)); err != nil {
+		t.Errorf("before its end: %v", err)
+	}
 }
 
 func FuzzDecodeCursor(f *testing.F) {
 	binding := []byte("b")
-	good := EncodeCursor(testKey, binding, testAt)
+	good := EncodeCursor(testKey, binding, testAt, testEnd)
 	f.Add(good)
 	f.Add(good[:len(good)-2])
 	f.Add("")
 	f.Add("AAAA\nBBBB")
 	f.Fuzz(func(t *testing.T, token string) {
-		c, err := DecodeCursor(testKey, binding, token)
-		if err == nil && (EncodeCursor(testKey, binding, c) != token || token != good) {
+		c, err := DecodeCursor(testKey, binding, token, testNow)
+		if err == nil && (EncodeCursor(testKey, binding, c, testEnd) != token || token != good) {
 			t.Fatalf("a token that was never made was accepted: %q", token)
 		}
 	})

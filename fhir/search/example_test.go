@@ -12,7 +12,7 @@ import (
 func ExampleParse() {
 	v, _ := url.ParseQuery("code=http://loinc.org|44261-6&patient=p1&date=ge2024&_count=5")
 	q, _, err := search.Parse("Observation", v, search.Options{Base: "https://clinic.example/fhir"})
-	fmt.Println(len(q.Where), q.Count, err)
+	fmt.Println(len(q.Legs[0].Where), q.Count, err)
 	fmt.Println(q.Self().Encode())
 
 	v, _ = url.ParseQuery("code:missing=true&value-quantity=5")
@@ -40,11 +40,12 @@ func ExampleExtract() {
 func ExampleEncodeCursor() {
 	key := [32]byte{ /* the server's secret */ }
 	here := []byte("Practitioner/1 TREAT policy-7 Observation?code=x")
-	token := search.EncodeCursor(key, here, search.Cursor{Updated: time.Unix(1_700_000_000, 0), ID: "obs-1"})
+	now := time.Unix(1_700_000_000, 0)
+	token := search.EncodeCursor(key, here, search.Cursor{Type: "Observation", ID: "obs-1"}, now.Add(24*time.Hour))
 
-	c, err := search.DecodeCursor(key, here, token)
+	c, err := search.DecodeCursor(key, here, token, now)
 	fmt.Println(c.ID, err)
-	_, err = search.DecodeCursor(key, []byte("Practitioner/2 TREAT policy-7 Observation?code=x"), token)
+	_, err = search.DecodeCursor(key, []byte("Practitioner/2 TREAT policy-7 Observation?code=x"), token, now)
 	fmt.Println(err)
 	// Output:
 	// obs-1 <nil>

@@ -31,7 +31,7 @@ func (o Options) Extract(t fhir.ResourceType, root *element.Node) Index {
 		}
 	}
 	for _, r := range References(o.Base, root) {
-		x.refs = append(x.refs, TargetHash(r))
+		x.refs = append(x.refs, RefEntry{0, TargetHash(r)})
 	}
 	return x.index()
 }
@@ -42,7 +42,7 @@ type extraction struct {
 	base    string
 	code    string // of the parameter at hand
 	tokens  []int64
-	refs    []int64
+	refs    []RefEntry
 	dates   []DateEntry
 	strings []StringEntry
 }
@@ -160,15 +160,15 @@ func (x *extraction) reference(l leaf, n *element.Node) {
 		return
 	}
 	if r, ok := LocalRef(x.base, literal); ok {
-		x.refs = append(x.refs, hash(kindLocal, x.code, r.String()))
+		x.refs = append(x.refs, RefEntry{ParamKey(x.code), TargetHash(r)})
 		return
 	}
 	if l == leafResource {
 		return
 	}
-	x.refs = append(x.refs, hash(kindURL, x.code, literal))
+	x.refs = append(x.refs, RefEntry{ParamKey(x.code), URLHash(literal)})
 	if url, version, ok := strings.Cut(literal, "|"); ok && version != "" {
-		x.refs = append(x.refs, hash(kindURL, x.code, url))
+		x.refs = append(x.refs, RefEntry{ParamKey(x.code), URLHash(url)})
 	}
 }
 
@@ -195,7 +195,7 @@ func (x *extraction) date(l leaf, n *element.Node) {
 		lo, hi, ok = Instants(n.String())
 	}
 	if ok {
-		x.dates = append(x.dates, DateEntry{x.code, lo, hi})
+		x.dates = append(x.dates, DateEntry{Param: x.code, Lo: lo, Hi: hi})
 	}
 }
 
@@ -263,13 +263,13 @@ func (x *extraction) parts(n *element.Node, names ...string) {
 func (x *extraction) text(s string) {
 	exact := clip(s)
 	if text := clip(Normalise(exact)); text != "" {
-		x.strings = append(x.strings, StringEntry{x.code, text, exact})
+		x.strings = append(x.strings, StringEntry{Param: x.code, Text: text, Exact: exact})
 	}
 }
 
 func (x *extraction) index() Index {
 	slices.Sort(x.tokens)
-	slices.Sort(x.refs)
+	slices.SortFunc(x.refs, func(a, b RefEntry) int { return cmp.Or(cmp.Compare(a.Param, b.Param), cmp.Compare(a.Target, b.Target)) })
 	slices.SortFunc(x.dates, func(a, b DateEntry) int {
 		return cmp.Or(strings.Compare(a.Param, b.Param), a.Lo.Compare(b.Lo), a.Hi.Compare(b.Hi))
 	})

@@ -13,9 +13,9 @@ const (
 	kindCode       = 'c' // parameter, code in any system
 	kindSystem     = 'n' // parameter, system
 	kindURI        = 'u' // parameter, uri
-	kindLocal      = 'r' // parameter, Type/id
-	kindURL        = 'a' // parameter, absolute, urn: or canonical url of a reference
-	kindTarget     = 't' // Type/id, whatever the parameter
+	kindURL        = 'a' // absolute, urn: or canonical url of a reference
+	kindTarget     = 't' // Type/id
+	kindParam      = 'p' // reference parameter
 )
 
 // hash is xxhash64 of the parts. Equal keys may in theory come from different
@@ -31,6 +31,13 @@ func hash(kind byte, parts ...string) int64 {
 	return int64(xxhash.Sum64(b)) //nolint:gosec // the same 64 bits under the sign that bigint has
 }
 
-// TargetHash is the index key of "refers to r, in whatever element": every
-// resource that holds r as a local reference or url has it in Index.Refs.
+// TargetHash is the hash of a resource of this server as the target of
+// references: every resource that holds r as a local reference or url has it in Index.Refs.
 func TargetHash(r fhir.Ref) int64 { return hash(kindTarget, r.String()) }
+
+// URLHash is the hash of a reference to elsewhere: an absolute, urn: or canonical url.
+func URLHash(url string) int64 { return hash(kindURL, url) }
+
+// ParamKey is what tells the references of one parameter from those of
+// another, see [RefEntry]. It is never 0.
+func ParamKey(code string) int64 { return hash(kindParam, code) | 1 }

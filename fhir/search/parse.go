@@ -46,7 +46,7 @@ func Parse(t fhir.ResourceType, q url.Values, opt Options) (Query, []outcome.Iss
 	if !t.Valid() {
 		return Query{}, nil, outcome.New(outcome.Invalid, "the searched type is no R4 resource type")
 	}
-	p := parser{query: Query{Type: t, Count: DefaultCount}, opt: opt}
+	p := parser{query: Query{Legs: []Leg{{Type: t}}, Count: DefaultCount}, opt: opt}
 	names := make([]string, 0, len(q))
 	occurrences := 0
 	for name, values := range q {
@@ -67,7 +67,7 @@ func Parse(t fhir.ResourceType, q url.Values, opt Options) (Query, []outcome.Iss
 		return Query{}, nil, &outcome.Error{Issues: p.faults}
 	}
 	if p.countOnly {
-		p.query.Count, p.query.Total = 0, true
+		p.query.Count, p.query.Total = 0, Accurate
 	}
 	return p.query, p.warnings, nil
 }
@@ -113,16 +113,16 @@ func (p *parser) named(name string, values []string) {
 		p.fail("the parameter %s cannot be used here: chained parameters are not supported", shown)
 		return
 	}
-	def, ok := Lookup(p.query.Type, code)
+	def, ok := Lookup(p.query.Type(), code)
 	switch {
 	case !ok && p.opt.Lenient:
 		p.warnings = append(p.warnings, outcome.Issue{
 			Category: outcome.Invalid, Warning: true,
-			Text: fmt.Sprintf("the parameter %s is not known for %s and was ignored", shown, p.query.Type),
+			Text: fmt.Sprintf("the parameter %s is not known for %s and was ignored", shown, p.query.Type()),
 		})
 		return
 	case !ok:
-		p.fail("the parameter %s is not known for %s", shown, p.query.Type)
+		p.fail("the parameter %s is not known for %s", shown, p.query.Type())
 		return
 	case !def.Searchable():
 		p.fail("the parameter %s cannot be used here: %s", shown, def.Refused)
@@ -147,7 +147,7 @@ func (p *parser) criteria(def *Param, m modifier, name string, values []string) 
 			return
 		}
 		p.values += len(c.Any)
-		p.query.Where = append(p.query.Where, c)
+		p.query.Legs[0].Where = append(p.query.Legs[0].Where, c)
 	}
 }
 
@@ -193,13 +193,18 @@ func (p *parser) control(code, name string, values []string) bool {
 		read = p.count
 	case "_sort":
 		read = func(v string) bool {
-			p.query.Ascending = v == "_lastUpdated"
-			return p.query.Ascending || v == "-_lastUpdated"
+			p.query.Sort = nil
+			if v == "_lastUpdated" {
+				p.query.Sort = []Sort{{Param: v, Type: Date}}
+			}
+			return v == "_lastUpdated" || v == "-_lastUpdated"
 		}
 	case "_total":
 		read = func(v string) bool {
-			p.query.Total = v == "accurate" || v == "estimate"
-			return p.query.Total || v == "none"
+			if v == "accurate" || v == "estimate" {
+				p.query.Total = Accurate
+			}
+			return p.query.Total == Accurate || v == "none"
 		}
 	case "_summary":
 		read = func(v string) bool {
@@ -270,10 +275,10 @@ func Shown(name string) string {
 // of it gives q again.
 func (q Query) Self() url.Values {
 	v := url.Values{}
-	for _, c := range q.Where {
+	for _, c := range q.Legs[0].Where {
 		v.Add(c.Name, c.Literal)
 	}
-	if q.Ascending {
+	if len(q.Sort) > 0 {
 		v.Set("_sort", "_lastUpdated")
 	}
 	switch {
@@ -282,7 +287,7 @@ func (q Query) Self() url.Values {
 	case q.Count != DefaultCount:
 		v.Set("_count", strconv.Itoa(q.Count))
 	}
-	if q.Total && q.Count > 0 {
+	if q.Total == Accurate && q.Count > 0 {
 		v.Set("_total", "accurate")
 	}
 	return v

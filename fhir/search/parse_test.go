@@ -51,7 +51,7 @@ func TestParseFrontEndParameters(t *testing.T) {
 				t.Errorf("%s?%s: %v %v", rt, query, err, issues)
 				continue
 			}
-			for _, c := range q.Where {
+			for _, c := range q.Legs[0].Where {
 				if len(c.Any) == 0 || c.Type == 0 {
 					t.Errorf("%s?%s: criterion %+v can match nothing", rt, query, c)
 				}
@@ -65,7 +65,7 @@ func TestParseResult(t *testing.T) {
 	patient := func(param string, types ...string) []Value {
 		var out []Value
 		for _, rt := range types {
-			out = append(out, Value{Hash: hash(kindLocal, param, rt+"/7")})
+			out = append(out, Value{Hash: TargetHash(fhir.Ref{Type: fhir.ResourceType(rt), ID: "7"})})
 		}
 		return out
 	}
@@ -73,6 +73,7 @@ func TestParseResult(t *testing.T) {
 	one := func(param string, pt ParamType, values ...Value) []Criterion {
 		return []Criterion{{Param: param, Type: pt, Any: values}}
 	}
+	leg := func(where []Criterion) []Leg { return []Leg{{Type: "Observation", Where: where}} }
 	tests := []struct {
 		query string
 		want  Query
@@ -81,37 +82,37 @@ func TestParseResult(t *testing.T) {
 		{"_count=3", Query{Count: 3}},
 		{"_count=1001", Query{Count: MaxCount}},
 		{"_count=99999999999999999999", Query{Count: MaxCount}},
-		{"_count=0", Query{Count: 0, Total: true}},
-		{"_summary=count&_count=7", Query{Count: 0, Total: true}},
+		{"_count=0", Query{Count: 0, Total: Accurate}},
+		{"_summary=count&_count=7", Query{Count: 0, Total: Accurate}},
 		{"_summary=false", Query{Count: 20}},
 		{"_total=none", Query{Count: 20}},
-		{"_total=estimate", Query{Count: 20, Total: true}},
-		{"_sort=_lastUpdated", Query{Count: 20, Ascending: true}},
+		{"_total=estimate", Query{Count: 20, Total: Accurate}},
+		{"_sort=_lastUpdated", Query{Count: 20, Sort: []Sort{{Param: "_lastUpdated", Type: Date}}}},
 		{"_sort=-_lastUpdated&_format=json&_pretty=true&_page=xyz", Query{Count: 20}},
-		{"_id=a,b,a", Query{Count: 20, Where: one("_id", Token, Value{ID: "a"}, Value{ID: "b"})}},
-		{"_lastUpdated=2024", Query{Count: 20, Where: one("_lastUpdated", Date, date("eq", day(2024, 1, 1), day(2025, 1, 1))...)}},
-		{"date=lt2024-02", Query{Count: 20, Where: one("date", Date, date("lt", day(2024, 2, 1), day(2024, 3, 1))...)}},
-		{"date=ap2024-06-11", Query{Count: 20, Where: one("date", Date, date("ap", day(2024, 6, 10), day(2024, 6, 13))...)}},
-		{"date=2024-02-03T04:05", Query{Count: 20, Where: one("date", Date, date("eq", at("2024-02-03T04:05:00Z"), at("2024-02-03T04:06:00Z"))...)}},
-		{"date=sa2024-02-03T04:05:06.5%2B01:00", Query{Count: 20, Where: one("date", Date, date("sa", at("2024-02-03T03:05:06.5Z"), at("2024-02-03T03:05:06.6Z"))...)}},
-		{"date=sa2024-02-03T04:05:06+01:00", Query{Count: 20, Where: one("date", Date, date("sa", at("2024-02-03T03:05:06Z"), at("2024-02-03T03:05:07Z"))...)}},
-		{"subject=7", Query{Count: 20, Where: one("subject", Reference, patient("subject", "Device", "Group", "Location", "Patient")...)}},
-		{"subject:Patient=7", Query{Count: 20, Where: one("subject", Reference, patient("subject", "Patient")...)}},
-		{"subject:Patient=Patient/7", Query{Count: 20, Where: one("subject", Reference, patient("subject", "Patient")...)}},
-		{"patient=7", Query{Count: 20, Where: one("patient", Reference, patient("patient", "Patient")...)}},
-		{"patient=" + quoted("https://here.example/fhir/Patient/7"), Query{Count: 20, Where: one("patient", Reference, patient("patient", "Patient")...)}},
-		{"code=a,|b,s|c,s|", Query{Count: 20, Where: one("code", Token,
+		{"_id=a,b,a", Query{Count: 20, Legs: leg(one("_id", Token, Value{ID: "a"}, Value{ID: "b"}))}},
+		{"_lastUpdated=2024", Query{Count: 20, Legs: leg(one("_lastUpdated", Date, date("eq", day(2024, 1, 1), day(2025, 1, 1))...))}},
+		{"date=lt2024-02", Query{Count: 20, Legs: leg(one("date", Date, date("lt", day(2024, 2, 1), day(2024, 3, 1))...))}},
+		{"date=ap2024-06-11", Query{Count: 20, Legs: leg(one("date", Date, date("ap", day(2024, 6, 10), day(2024, 6, 13))...))}},
+		{"date=2024-02-03T04:05", Query{Count: 20, Legs: leg(one("date", Date, date("eq", at("2024-02-03T04:05:00Z"), at("2024-02-03T04:06:00Z"))...))}},
+		{"date=sa2024-02-03T04:05:06.5%2B01:00", Query{Count: 20, Legs: leg(one("date", Date, date("sa", at("2024-02-03T03:05:06.5Z"), at("2024-02-03T03:05:06.6Z"))...))}},
+		{"date=sa2024-02-03T04:05:06+01:00", Query{Count: 20, Legs: leg(one("date", Date, date("sa", at("2024-02-03T03:05:06Z"), at("2024-02-03T03:05:07Z"))...))}},
+		{"subject=7", Query{Count: 20, Legs: leg(one("subject", Reference, patient("subject", "Device", "Group", "Location", "Patient")...))}},
+		{"subject:Patient=7", Query{Count: 20, Legs: leg(one("subject", Reference, patient("subject", "Patient")...))}},
+		{"subject:Patient=Patient/7", Query{Count: 20, Legs: leg(one("subject", Reference, patient("subject", "Patient")...))}},
+		{"patient=7", Query{Count: 20, Legs: leg(one("patient", Reference, patient("patient", "Patient")...))}},
+		{"patient=" + quoted("https://here.example/fhir/Patient/7"), Query{Count: 20, Legs: leg(one("patient", Reference, patient("patient", "Patient")...))}},
+		{"code=a,|b,s|c,s|", Query{Count: 20, Legs: leg(one("code", Token,
 			Value{Hash: hash(kindCode, "code", "a")}, Value{Hash: hash(kindSystemCode, "code", "", "b")},
-			Value{Hash: hash(kindSystemCode, "code", "s", "c")}, Value{Hash: hash(kindSystem, "code", "s")})}},
-		{`value-string=` + quoted(`a\,B`), Query{Count: 20, Where: one("value-string", String, Value{Text: "a,b"})}},
-		{`value-string:exact=` + quoted(`a\,B `), Query{Count: 20, Where: one("value-string", String, Value{Text: "a,B ", Match: Exact})}},
-		{`value-string:contains=B`, Query{Count: 20, Where: one("value-string", String, Value{Text: "b", Match: Contains})}},
-		{"status=final&status=final", Query{Count: 20, Where: one("status", Token, Value{Hash: hash(kindCode, "status", "final")})}},
-		{"status=final&category=x&status=draft", Query{Count: 20, Where: []Criterion{
+			Value{Hash: hash(kindSystemCode, "code", "s", "c")}, Value{Hash: hash(kindSystem, "code", "s")}))}},
+		{`value-string=` + quoted(`a\,B`), Query{Count: 20, Legs: leg(one("value-string", String, Value{Text: "a,b"}))}},
+		{`value-string:exact=` + quoted(`a\,B `), Query{Count: 20, Legs: leg(one("value-string", String, Value{Text: "a,B ", Match: Exact}))}},
+		{`value-string:contains=B`, Query{Count: 20, Legs: leg(one("value-string", String, Value{Text: "b", Match: Contains}))}},
+		{"status=final&status=final", Query{Count: 20, Legs: leg(one("status", Token, Value{Hash: hash(kindCode, "status", "final")}))}},
+		{"status=final&category=x&status=draft", Query{Count: 20, Legs: leg([]Criterion{
 			{Param: "category", Type: Token, Any: []Value{{Hash: hash(kindCode, "category", "x")}}},
 			{Param: "status", Type: Token, Any: []Value{{Hash: hash(kindCode, "status", "final")}}},
 			{Param: "status", Type: Token, Any: []Value{{Hash: hash(kindCode, "status", "draft")}}},
-		}}},
+		})}},
 	}
 	opt := Options{Base: "https://here.example/fhir/", Now: day(2024, 6, 22)}
 	for _, tt := range tests {
@@ -124,10 +125,12 @@ func TestParseResult(t *testing.T) {
 			if err != nil || !reflect.DeepEqual(again, q) {
 				t.Errorf("the self link %v gives another search: %v\n%s", q.Self(), err, cmp.Diff(q, again))
 			}
-			for i := range q.Where {
-				q.Where[i].Name, q.Where[i].Literal = "", ""
+			for i := range q.Legs[0].Where {
+				q.Legs[0].Where[i].Name, q.Legs[0].Where[i].Literal = "", ""
 			}
-			tt.want.Type = "Observation"
+			if tt.want.Legs == nil {
+				tt.want.Legs = leg(nil)
+			}
 			if diff := cmp.Diff(tt.want, q); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -275,7 +278,7 @@ func TestParseReportsEveryFault(t *testing.T) {
 
 func TestParseLenient(t *testing.T) {
 	q, issues, err := Parse("Patient", values(t, "zzz=canary&family=a"), Options{Lenient: true})
-	if err != nil || len(q.Where) != 1 || len(issues) != 1 || !issues[0].Warning || strings.Contains(issues[0].Text, "canary") {
+	if err != nil || len(q.Legs[0].Where) != 1 || len(issues) != 1 || !issues[0].Warning || strings.Contains(issues[0].Text, "canary") {
 		t.Fatalf("%+v %v %v", q, issues, err)
 	}
 	if got := q.Self().Encode(); got != "family=a" {
@@ -309,10 +312,10 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if q.Count < 0 || q.Count > MaxCount || q.Count == 0 && !q.Total {
+		if q.Count < 0 || q.Count > MaxCount || q.Count == 0 && q.Total == NoTotal {
 			t.Fatalf("count %d", q.Count)
 		}
-		for _, c := range q.Where {
+		for _, c := range q.Legs[0].Where {
 			if len(c.Any) == 0 {
 				t.Fatalf("criterion %s matches nothing", c.Param)
 			}

@@ -177,7 +177,7 @@ const maxBareTargets = 16
 
 // referenceValue reads the forms of R4 search, reference: id, Type/id and url.
 func (p *parser) referenceValue(def *Param, target fhir.ResourceType, text string) ([]Value, string) {
-	local := func(r fhir.Ref) Value { return Value{Hash: hash(kindLocal, def.Code, r.String())} }
+	local := func(r fhir.Ref) Value { return Value{Hash: TargetHash(r)} }
 	if r, ok := LocalRef(p.opt.Base, text); ok {
 		if target != "" && r.Type != target {
 			return nil, "has a value of another type than its modifier"
@@ -201,7 +201,7 @@ func (p *parser) referenceValue(def *Param, target fhir.ResourceType, text strin
 	if !uriLike(text) || !strings.Contains(text, ":") {
 		return nil, "has a value that is no reference: give an id, Type/id or an absolute url"
 	}
-	return []Value{{Hash: hash(kindURL, def.Code, text)}}, ""
+	return []Value{{Hash: URLHash(text)}}, ""
 }
 
 func uriLike(s string) bool {

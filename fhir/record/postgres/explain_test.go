@@ -39,14 +39,14 @@ var filled = cluster.Template{Name: "filled", Prepare: func(ctx context.Context,
 		if err != nil {
 			return err
 		}
-		codes = append(codes, mix(tenant, observation.Code(), q.Where[0].Any[0].Hash))
+		codes = append(codes, mix(tenant, observation.Code(), q.Legs[0].Where[0].Any[0].Hash))
 	}
 	for i := range 200 {
 		q, _, err := search.Parse(observation, url.Values{"patient": {patientAt(i)}}, search.Options{})
 		if err != nil {
 			return err
 		}
-		patients = append(patients, mix(tenant, 0, q.Where[0].Any[0].Hash))
+		patients = append(patients, mix(tenant, 0, q.Legs[0].Where[0].Any[0].Hash)^search.ParamKey("patient"))
 	}
 	for _, s := range []struct {
 		sql  string
@@ -107,7 +107,7 @@ func TestRestrictedSearchKeepsItsIndex(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			page, err := s.Search(ctx, r, query)
+			page, err := s.Search(ctx, authz.ReachOf(r), query)
 			if err != nil {
 				t.Fatal(err)
 			}

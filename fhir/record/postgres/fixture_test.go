@@ -233,7 +233,7 @@ func (h *house) search(p authz.Principal, t fhir.ResourceType, query string) ([]
 	if err != nil {
 		return nil, err
 	}
-	page, err := h.store.Search(context.Background(), r, q)
+	page, err := h.store.Search(context.Background(), authz.ReachOf(r), q)
 	if err != nil {
 		return nil, err
 	}

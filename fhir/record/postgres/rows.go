@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // The array columns travel as array literals, because unnest flattens arrays of arrays.
@@ -131,7 +132,7 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 			originators[i] = text(r.originator)
 		}
 		if r.body != nil {
-			tokens[i], refs[i] = text(intArray(w.mixed(r.c.Ref.Type.Code(), r.index.Tokens))), text(intArray(w.mixed(0, r.index.Refs)))
+			tokens[i], refs[i] = text(intArray(w.mixed(r.c.Ref.Type.Code(), r.index.Tokens))), text(intArray(w.linked(r.index.Refs)))
 			body[i] = text(string(r.body))
 		}
 	}
@@ -145,6 +146,14 @@ func (w *write) mixed(t int16, hashes []int64) []int64 {
 	out := make([]int64, len(hashes))
 	for i, h := range hashes {
 		out[i] = mix(w.tenant(), t, h)
+	}
+	return out
+}
+
+func (w *write) linked(refs []search.RefEntry) []int64 {
+	out := make([]int64, len(refs))
+	for i, r := range refs {
+		out[i] = mix(w.tenant(), 0, r.Target) ^ r.Param
 	}
 	return out
 }

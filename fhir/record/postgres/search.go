@@ -10,18 +10,20 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // Search finds one page of resources.
-func (s *Store) Search(ctx context.Context, r authz.Restriction, query search.Query) (record.Page, error) {
+func (s *Store) Search(ctx context.Context, reach authz.Reach, query search.Query) (record.Page, error) {
 	empty := record.Page{Total: -1}
-	if query.Total {
+	if query.Total != search.NoTotal {
 		empty.Total = 0
 	}
-	if r.Type() != query.Type && !r.Empty() {
+	if query.Type() == "" {
 		return empty, outcome.New(outcome.Internal, "the server failed; its log says why")
 	}
+	r := reach.Of(query.Type())
 	if r.Empty() {
 		return empty, nil
 	}
@@ -33,14 +35,18 @@ func (s *Store) Search(ctx context.Context, r authz.Restriction, query search.Qu
 		}
 		p = page(found, query.Count)
 		p.Total = empty.Total
+		if n := len(p.Entries); n > 0 {
+			h := vault.Head(p.Entries[n-1])
+			p.Last = search.Cursor{Keys: []search.Key{{Text: h.Updated.Format(time.RFC3339Nano)}}, Type: h.Ref.Type, ID: h.Ref.ID}
+		}
 	}
-	if query.Total {
+	if query.Total != search.NoTotal {
 		var q statement
 		x := restrict(&q, r)
 		q.WriteString("SELECT count(*) FROM (")
 		legs(&q, r, func(schema string) {
 			q.WriteString("SELECT FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
-			x.criteria("r", schema, query.Where)
+			x.criteria("r", schema, query.Legs[0].Where)
 		})
 		q.WriteString(") AS found")
 		if err := s.pool(r).QueryRow(ctx, q.String(), q.args...).Scan(&p.Total); err != nil {
@@ -55,14 +61,14 @@ func pageStatement(r authz.Restriction, query search.Query) *statement {
 	q := &statement{}
 	x := restrict(q, r)
 	order := " ORDER BY updated DESC, id DESC"
-	if query.Ascending {
+	if len(query.Sort) > 0 {
 		order = " ORDER BY updated, id"
 	}
 	limit := q.arg(query.Count + 1)
 	q.WriteString("SELECT * FROM (")
 	legs(q, r, func(schema string) {
 		q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
-		x.criteria("r", schema, query.Where)
+		x.criteria("r", schema, query.Legs[0].Where)
 		x.after("r", query)
 		q.WriteString(order + " LIMIT " + limit)
 	})
@@ -72,7 +78,8 @@ func pageStatement(r authz.Restriction, query search.Query) *statement {
 
 // Match finds at most two ids, which is enough to tell none, one and several
 // apart: conditional references and conditional creates.
-func (s *Store) Match(ctx context.Context, r authz.Restriction, query search.Query) ([]fhir.ID, error) {
+func (s *Store) Match(ctx context.Context, reach authz.Reach, query search.Query) ([]fhir.ID, error) {
+	r := reach.Of(query.Type())
 	if r.Empty() {
 		return nil, nil
 	}
@@ -81,7 +88,7 @@ func (s *Store) Match(ctx context.Context, r authz.Restriction, query search.Que
 	q.WriteString("SELECT id FROM (")
 	legs(&q, r, func(schema string) {
 		q.WriteString("SELECT r.id FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
-		x.criteria("r", schema, query.Where)
+		x.criteria("r", schema, query.Legs[0].Where)
 		q.WriteString(" LIMIT 2")
 	})
 	q.WriteString(") AS found LIMIT 2")
@@ -112,12 +119,12 @@ func (x *restriction) after(alias string, query search.Query) {
 		return
 	}
 	op := " < "
-	if query.Ascending {
+	if len(query.Sort) > 0 {
 		op = " > "
 	}
 	at := query.After
 	x.q.WriteString(" AND (" + alias + ".updated, " + alias + ".id)" + op + "(" +
-		x.arg("afterUpdated", func() any { return at.Updated }) + ", " + x.arg("afterID", func() any { return string(at.ID) }) + ")")
+		x.arg("afterUpdated", func() any { return at.Keys[0].Text }) + "::text::timestamptz" + ", " + x.arg("afterID", func() any { return string(at.ID) }) + ")")
 }
 
 // criteria appends what the query asks, each as a condition on the row itself
@@ -148,7 +155,7 @@ func (x *restriction) criteria(alias, schema string, where []search.Criterion) {
 			x.strings(name, c)
 			x.q.WriteString(")")
 		case c.Type == search.Reference:
-			x.hashes(alias+".refs", name, c, 0)
+			x.targets(alias+".refs", name, c)
 		default:
 			x.hashes(alias+".tokens", name, c, x.r.Type().Code())
 		}
@@ -164,6 +171,20 @@ func (x *restriction) hashes(column, name string, c search.Criterion, t int16) {
 		hs := make([]int64, len(c.Any))
 		for j, v := range c.Any {
 			hs[j] = mix(x.c.Tenant, t, v.Hash)
+		}
+		return hs
+	}) + "::bigint[]")
+}
+
+func (x *restriction) targets(column, name string, c search.Criterion) {
+	op := " && "
+	if len(c.Any) == 1 {
+		op = " @> "
+	}
+	x.q.WriteString(column + op + x.arg(name, func() any {
+		hs := make([]int64, len(c.Any))
+		for j, v := range c.Any {
+			hs[j] = mix(x.c.Tenant, 0, v.Hash) ^ search.ParamKey(c.Param)
 		}
 		return hs
 	}) + "::bigint[]")

@@ -5,7 +5,7 @@ import (
 	"context"
 
 	"github.com/cloister-health/cloister/authz"
-	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -14,6 +14,6 @@ type mine struct{ authz.Restriction }
 
 func (mine) Empty() bool { return false }
 
-func forged(ctx context.Context, s Store, q search.Query) (record.Page, error) {
-	return s.Search(ctx, mine{}, q)
+func forged(ctx context.Context, s Store, q search.Query) ([]fhir.ID, error) {
+	return s.Match(ctx, authz.ReachOf(mine{}), q)
 }

@@ -63,8 +63,9 @@ func (b *bench) codeIndex(text string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("bench: %w", err)
 	}
-	if len(q.Where) != 1 || len(q.Where[0].Any) != 1 {
+	where := q.Legs[0].Where
+	if len(where) != 1 || len(where[0].Any) != 1 {
 		return 0, errors.New("bench: a code is not one value")
 	}
-	return postgres.TokenIndex(b.tenant, t, q.Where[0].Any[0].Hash), nil
+	return postgres.TokenIndex(b.tenant, t, where[0].Any[0].Hash), nil
 }

@@ -30,7 +30,7 @@ import (
 
 // Store is what an import needs of the record store.
 type Store interface {
-	Match(context.Context, authz.Restriction, search.Query) ([]fhir.ID, error)
+	Match(context.Context, authz.Reach, search.Query) ([]fhir.ID, error)
 	Import(ctx context.Context, cleared []record.Cleared, digest []byte) ([]record.Receipt, error)
 	Imported(ctx context.Context, tenant int32, digest []byte) (bool, error)
 }

@@ -101,7 +101,7 @@ func (w *work) conditional(ctx context.Context, text string) (fhir.Ref, error) {
 	if err != nil {
 		return fhir.Ref{}, err
 	}
-	ids, err := w.m.Store.Match(ctx, r, q)
+	ids, err := w.m.Store.Match(ctx, authz.ReachOf(r), q)
 	if err != nil || len(ids) != 1 {
 		return fhir.Ref{}, err
 	}

@@ -153,11 +153,11 @@ func (d divergent) History(ctx context.Context, r authz.Restriction, id fhir.ID,
 	return d.Store.History(ctx, r, id, n, before)
 }
 
-func (d divergent) Search(ctx context.Context, r authz.Restriction, q search.Query) (record.Page, error) {
+func (d divergent) Search(ctx context.Context, r authz.Reach, q search.Query) (record.Page, error) {
 	if d.path == "search" {
-		r = authz.Restriction{}
+		r = authz.Reach{}
 	}
-	if d.path == "count" && !r.Empty() {
+	if d.path == "count" && !r.Of(q.Type()).Empty() {
 		return leaky{d.Store, d.core, "total"}.Search(ctx, r, q)
 	}
 	return d.Store.Search(ctx, r, q)

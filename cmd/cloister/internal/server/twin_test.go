@@ -345,12 +345,24 @@ func (l leaky) everything(ctx context.Context, r authz.Restriction, i fhir.Inter
 	return all
 }
 
-func (l leaky) Search(ctx context.Context, r authz.Restriction, q search.Query) (record.Page, error) {
+func (l leaky) all(ctx context.Context, r authz.Reach, q search.Query) authz.Reach {
+	g, err := l.core.Engine.Authorize(ctx, server.Operator(r.Grant().Caller().Tenant, "leak"), fhir.SearchType, q.Legs[0].Type)
+	if err != nil {
+		return r
+	}
+	all, err := l.core.Engine.Reach(ctx, g, fhir.SearchType, q.Types()...)
+	if err != nil {
+		return r
+	}
+	return all
+}
+
+func (l leaky) Search(ctx context.Context, r authz.Reach, q search.Query) (record.Page, error) {
 	p, err := l.Store.Search(ctx, r, q)
-	if err != nil || r.Empty() {
+	if err != nil || r.Of(q.Type()).Empty() {
 		return p, err
 	}
-	all, err := l.Store.Search(ctx, l.everything(ctx, r, fhir.SearchType), q)
+	all, err := l.Store.Search(ctx, l.all(ctx, r, q), q)
 	if err != nil {
 		return p, err
 	}
@@ -363,9 +375,9 @@ func (l leaky) Search(ctx context.Context, r authz.Restriction, q search.Query) 
 	return p, nil
 }
 
-func (l leaky) Match(ctx context.Context, r authz.Restriction, q search.Query) ([]fhir.ID, error) {
+func (l leaky) Match(ctx context.Context, r authz.Reach, q search.Query) ([]fhir.ID, error) {
 	if l.leg == "condition" {
-		r = l.everything(ctx, r, fhir.SearchType)
+		r = l.all(ctx, r, q)
 	}
 	return l.Store.Match(ctx, r, q)
 }

@@ -1,0 +1,123 @@
+// Package operation has one file per FHIR operation (http://hl7.org/fhir/R4/operations.html).
+package operation
+
+import (
+	"context"
+
+	"github.com/cloister-health/cloister/api/respond"
+	"github.com/cloister-health/cloister/api/rest"
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/search"
+)
+
+// Store is what the operations need of the place where resources are kept. A
+// resource that is hidden and one that is absent are the same outcome.NotFound.
+type Store interface {
+	Read(context.Context, authz.Restriction, fhir.ID) (record.Sealed, error)
+	Search(context.Context, authz.Reach, search.Query) (record.Page, error)
+}
+
+// Service answers the operations.
+//
+// The grant of an operation's request is for no type yet: a handler extends it
+// to each interaction that it is made of, which is where it is refused.
+type Service struct {
+	engine *authz.Engine
+	gate   *record.Gate
+	store  Store
+	pages  Pager
+}
+
+// Pager answers with one page of what a query finds; package rest has it.
+type Pager interface {
+	Page(context.Context, *respond.Request, rest.Listing) (respond.Response, error)
+}
+
+// New wires the operations.
+func New(e *authz.Engine, g *record.Gate, s Store, p Pager) *Service {
+	return &Service{engine: e, gate: g, store: s, pages: p}
+}
+
+// Level says what an operation is invoked on.
+type Level uint8
+
+// The levels of R4 operations.
+const (
+	System Level = iota
+	Type
+	Instance
+)
+
+// Operation is one operation at one level.
+type Operation struct {
+	Code  string            // without the dollar sign
+	Type  fhir.ResourceType // "" is every type
+	Level Level
+	Safe  bool // GET invokes it, too
+	// Needs is the interaction on the type that a caller must be permitted at
+	// least; "" on the levels above an instance is none. On an instance it is read.
+	Needs      fhir.Interaction
+	Definition string // canonical URL of its OperationDefinition
+	Handler    respond.Handler
+}
+
+// Path is the route of the operation.
+func (o Operation) Path() string {
+	typ := ":type"
+	if o.Type != "" {
+		typ = string(o.Type)
+	}
+	switch o.Level {
+	case Instance:
+		return "/fhir/" + typ + "/:id/$" + o.Code
+	case Type:
+		return "/fhir/" + typ + "/$" + o.Code
+	default:
+		return "/fhir/$" + o.Code
+	}
+}
+
+// Operations lists everything that this package answers.
+func (s *Service) Operations() []Operation {
+	return []Operation{
+		{Code: "docref", Type: "DocumentReference", Level: Type, Safe: true, Needs: fhir.SearchType, Definition: "http://hl7.org/fhir/us/core/OperationDefinition/docref", Handler: s.docref},
+		{Code: "document", Type: "Composition", Level: Instance, Safe: true, Definition: hl7 + "Composition-document", Handler: s.document},
+		{Code: "meta", Level: Instance, Safe: true, Definition: hl7 + "Resource-meta", Handler: s.meta},
+	}
+}
+
+const hl7 = "http://hl7.org/fhir/OperationDefinition/"
+
+// as is rq under the permission for an interaction on a type, which the caller must have.
+func (s *Service) as(rq *respond.Request, i fhir.Interaction, t fhir.ResourceType) (*respond.Request, error) {
+	g, err := s.engine.Extend(rq.Grant, i, t)
+	if err != nil {
+		return nil, err
+	}
+	sub := *rq
+	sub.Grant, sub.Type = g, t
+	return &sub, nil
+}
+
+// read opens the current version of the resource that rq names, as a read would.
+func (s *Service) read(ctx context.Context, rq *respond.Request) (record.Released, error) {
+	g, err := s.engine.Extend(rq.Grant, fhir.Read, rq.Type)
+	if err != nil {
+		return record.Released{}, err
+	}
+	r, err := s.engine.Plan(ctx, g, fhir.Read, rq.Type)
+	if err != nil {
+		return record.Released{}, err
+	}
+	sealed, err := s.store.Read(ctx, r, rq.ID)
+	if err != nil {
+		return record.Released{}, err
+	}
+	out, err := s.gate.Release(ctx, g, rq.Type, sealed)
+	if err != nil {
+		return record.Released{}, err
+	}
+	return out[0], nil
+}
