@@ -266,10 +266,10 @@ func TestOperators(t *testing.T) {
 			if found != a.hers {
 				t.Errorf("%s, %s: she finds %q, want %q", stage, a.query, found, a.hers)
 			}
-			if was, ok := hers[a.query]; ok && was != record2text(page) {
-				t.Errorf("%s, %s: the page says %s, with the hidden rows there %s", stage, a.query, record2text(page), was)
+			if was, ok := hers[a.query]; ok && was != said(page) {
+				t.Errorf("%s, %s: the page says %s, with the hidden rows there %s", stage, a.query, said(page), was)
 			}
-			hers[a.query] = record2text(page)
+			hers[a.query] = said(page)
 		}
 	}
 	run("all there")
@@ -282,8 +282,8 @@ func TestOperators(t *testing.T) {
 	run("hidden gone")
 }
 
-// record2text is all that a page says beside its resources.
-func record2text(p record.Page) string {
+// said is all that a page says beside its resources.
+func said(p record.Page) string {
 	text := func(c search.Cursor) string {
 		s := string(c.Type) + "/" + string(c.ID)
 		for _, k := range c.Keys {

@@ -80,8 +80,7 @@ func (k *compiler) key(alias, schema string, t fhir.ResourceType, s search.Sort)
 		rows := k.indexed(alias, schema, indexTable(s.Type, 0), t, s.Param)
 		return "(" + strings.Replace(rows, "SELECT", "SELECT "+least+"(i."+of+")", 1) + ")"
 	}
-	var all []string
-	var paths []string
+	var all, paths []string
 	if p, ok := search.Lookup(t, s.Param); ok {
 		paths = p.SortPaths()
 	}
