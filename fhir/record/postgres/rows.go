@@ -143,7 +143,9 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 		if r.body != nil {
 			tokens[i], refs[i] = text(intArray(w.mixed(r.c.Ref.Type.Code(), r.index.Tokens))), text(intArray(w.linked(r.index.Refs)))
 			body[i] = text(string(r.body))
-			from[i], to[i] = moment(r.index.AtLo), moment(r.index.AtHi)
+			if at := r.index; !at.AtHi.IsZero() {
+				from[i], to[i] = &at.AtLo, &at.AtHi
+			}
 			canonicals[i] = w.canonical(r)
 		}
 	}

@@ -174,7 +174,7 @@ func (f *finder) countStatement() *statement {
 			parts = append(parts, "(SELECT FROM "+schema+".resource r WHERE "+k.live("r", l.t)+k.where("r", schema, l.t, l.where)+limit+")")
 		}
 	}
-	k.q.WriteString("SELECT count(*) FROM (" + strings.Join(parts, " UNION ALL ") + limit + ") AS found")
+	k.q.WriteString("SELECT count(*) FROM (SELECT FROM (" + strings.Join(parts, " UNION ALL ") + ") AS each" + limit + ") AS found")
 	return k.q
 }
 

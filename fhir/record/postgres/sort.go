@@ -71,10 +71,6 @@ func (k *compiler) key(alias, schema string, t fhir.ResourceType, s search.Sort)
 	if c := column(t, s); c != "" {
 		return alias + "." + c
 	}
-	p, ok := search.Lookup(t, s.Param)
-	if !ok || !p.Searchable() {
-		return "NULL::" + keyType(s)
-	}
 	least := "min"
 	if s.Descending {
 		least = "max"
@@ -84,8 +80,11 @@ func (k *compiler) key(alias, schema string, t fhir.ResourceType, s search.Sort)
 		rows := k.indexed(alias, schema, indexTable(s.Type, 0), t, s.Param)
 		return "(" + strings.Replace(rows, "SELECT", "SELECT "+least+"(i."+of+")", 1) + ")"
 	}
-	var all []string
-	for _, path := range p.SortPaths() {
+	var all, paths []string
+	if p, ok := search.Lookup(t, s.Param); ok {
+		paths = p.SortPaths()
+	}
+	for _, path := range paths {
 		all = append(all, "SELECT jsonb_path_query("+alias+".body, "+k.path(path)+", '{}', true) #>> '{}'")
 	}
 	if len(all) == 0 {
