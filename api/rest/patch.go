@@ -37,11 +37,10 @@ func (s *Service) patch(ctx context.Context, rq *respond.Request) (respond.Respo
 }
 
 func (s *Service) patchOnce(ctx context.Context, rq *respond.Request) (record.Receipt, error) {
-	cleared, err := s.patching(ctx, rq, rq.Patch, nil)
-	if err != nil {
-		return record.Receipt{}, err
-	}
-	rcs, err := s.commit(ctx, rq, []record.Cleared{cleared})
+	rcs, err := s.commit(ctx, rq, func() ([]record.Cleared, error) {
+		cleared, err := s.patching(ctx, rq, rq.Patch, nil)
+		return []record.Cleared{cleared}, err
+	})
 	if err != nil {
 		return record.Receipt{}, err
 	}

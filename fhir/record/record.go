@@ -7,6 +7,7 @@ package record
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -266,6 +267,10 @@ type Page struct {
 	// First and Last are the places of the first and the last entry, if there is one.
 	First, Last search.Cursor
 }
+
+// ErrReplan says that nothing was stored because labels came up that were not
+// known when the change was admitted: admit it again.
+var ErrReplan = errors.New("record: the change was planned before the newest labels")
 
 // ChangeError says which of several changes failed.
 type ChangeError struct {
