@@ -258,7 +258,7 @@ func TestHiddenIsAbsent(t *testing.T) {
 		"path patch": func(p string) call {
 			return call{method: "PATCH", path: p, body: `{"resourceType":"Parameters","parameter":[{"name":"operation","part":[{"name":"type","valueCode":"delete"},{"name":"path","valueString":"Observation.code"}]}]}`}
 		},
-		"unchanged":  func(p string) call { return call{method: "GET", path: p, header: header("If-None-Match", "*")} },
+		"unchanged": func(p string) call { return call{method: "GET", path: p, header: header("If-None-Match", "*")} },
 		"since": func(p string) call {
 			return call{method: "GET", path: p, header: header("If-Modified-Since", "Fri, 31 Dec 2100 23:59:59 GMT")}
 		},
