@@ -91,7 +91,7 @@ func several(err error) bool { return outcome.Of(err).Error() == errSeveral.Erro
 func (s *Service) one(ctx context.Context, rq *respond.Request, q search.Query) (fhir.ID, error) {
 	g, err := s.engine.Extend(rq.Grant, fhir.SearchType, rq.Type)
 	if err != nil {
-		return "", errNotFound //nolint:nilerr // who may find nothing of that type meets nothing
+		return "", errNotFound // who may find nothing of that type meets nothing
 	}
 	reach, err := s.engine.Reach(ctx, g, fhir.SearchType, q.Types()...)
 	if err != nil {

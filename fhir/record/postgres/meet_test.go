@@ -46,7 +46,7 @@ func TestDeleteOfWhatIsReferredTo(t *testing.T) {
 		{"a visible one refers to it, and that is allowed", "anna", false, 0},
 		{"a hidden one refers to it", "bert", true, 0},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(c.name, func(*testing.T) {
 			ref := h.mustCreate(dora, observation(""))
 			if c.referrer != "" {
 				h.load(strings.Replace(observation(",'id':'r-"+string(ref.ID)+"','derivedFrom':[{'reference':'"+ref.String()+"'}]"), "Patient/anna", "Patient/"+c.referrer, 1))

@@ -55,7 +55,7 @@ func (m *material) changes(r *rand.Rand) []call {
 			patient := pick(r, m.patients)
 			at, query := "/"+string(rt)+"/"+id, string(rt)+"?_id="+id
 			condition := pick(r, []string{"_id=" + id, "_id=" + id + "&_lastUpdated=ge2026-01-01", "patient=" + patient, "identifier=x|" + id})
-			observation := fmt.Sprintf(`{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/%s"},"focus":[{"reference":"%s"}]}`, patient, pick(r, []string{query, at[1:]}))
+			observation := fmt.Sprintf(`{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/%s"},"focus":[{"reference":%q}]}`, patient, pick(r, []string{query, at[1:]}))
 			plain := fmt.Sprintf(`{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/%s"}}`, patient)
 			patch := pick(r, patches)
 			key++
