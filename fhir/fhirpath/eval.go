@@ -26,6 +26,8 @@ type Limits struct {
 	Steps int // nodes and items visited; 0: 1,000,000
 	Items int // in one collection; 0: 100,000
 	Text  int // bytes of one computed string; 0: 1 MiB
+
+	Spent *int // if set, the steps taken are subtracted from it
 }
 
 // The errors of an evaluation. They name the expression's fault and never a value of the data.
@@ -37,7 +39,7 @@ var (
 	ErrType    = errors.New("FHIRPath: an operator or function does not go with the type of its input")
 	ErrUnknown = errors.New("FHIRPath: a variable is not defined")
 	ErrNow     = errors.New("FHIRPath: the current time is not known here")
-	errBroken  = errors.New("FHIRPath: the evaluation failed")
+	ErrFailed  = errors.New("FHIRPath: the evaluation failed")
 )
 
 // evaluator is one evaluation.
@@ -60,7 +62,7 @@ type scope struct {
 func (e *Expression) Eval(ctx context.Context, focus Value, opts Options) (out []Value, err error) {
 	defer func() {
 		if recover() != nil { // nothing is known to panic; if something does, it takes one evaluation along
-			out, err = nil, errBroken
+			out, err = nil, ErrFailed
 		}
 	}()
 	if opts.Limits.Steps <= 0 {
@@ -73,6 +75,9 @@ func (e *Expression) Eval(ctx context.Context, focus Value, opts Options) (out [
 		opts.Limits.Text = 1 << 20
 	}
 	ev := &evaluator{ctx: ctx, opts: opts, root: focus}
+	if opts.Limits.Spent != nil {
+		defer func() { *opts.Limits.Spent -= ev.steps }()
+	}
 	return ev.eval(e.root, scope{this: []Value{focus}, index: -1})
 }
 

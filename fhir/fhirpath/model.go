@@ -149,6 +149,14 @@ func IsA(name, base string) bool {
 	return t != nil && b != nil && t.is(b)
 }
 
+// Base is the FHIR type from which the one of that name derives, "" for one that derives from none.
+func Base(name string) string {
+	if t := model()[name]; t != nil && t.base != nil {
+		return t.base.name
+	}
+	return ""
+}
+
 // ElementType says how elements of that name are typed below the FHIR type of that name: the types it may have
 // (several for a choice, "Resource" for any) and whether it repeats. ok is false if there is no such element.
 func ElementType(typ, element string) (types []string, list, ok bool) {

@@ -30,7 +30,8 @@ func ExampleExtract() {
 		element.Field{Name: "subject", Value: element.NewObject(
 			element.Field{Name: "reference", Value: element.NewString("Patient/p1")})},
 	))
-	fmt.Println(x.Dates[0].Param, x.Dates[0].Lo.Format(time.DateOnly), x.Dates[0].Hi.Format(time.DateOnly))
+	code, _ := search.ClinicalDate("Observation")
+	fmt.Println(code, x.AtLo.Format(time.DateOnly), x.AtHi.Format(time.DateOnly))
 	fmt.Println(len(x.Refs), "keys: subject, patient and the bare target")
 	// Output:
 	// date 2024-05-01 2024-06-01

@@ -22,13 +22,22 @@ func Extract(t fhir.ResourceType, root *element.Node) Index { return Options{}.E
 func (o Options) Extract(t fhir.ResourceType, root *element.Node) Index {
 	x := extraction{root: root, base: o.Base}
 	x.tokens = make([]int64, 0, 64)
-	for _, p := range registry().list[t] {
-		x.param(p)
+	r4 := registry()
+	if p := r4.clinical[t]; p != nil {
+		x.clinical = p.Code
 	}
-	if t.Valid() {
-		for _, p := range registry().list["Resource"] {
-			x.param(p)
+	w := r4.walkers[t]
+	if w == nil && t.Valid() {
+		w = r4.bare
+	}
+	if w != nil && root != nil {
+		x.visit(&w.root, root)
+		for _, p := range w.truths {
+			x.truth(p)
 		}
+	}
+	for _, p := range o.Registry.own(t) {
+		x.evaluated(o.Registry.eval, p)
 	}
 	for _, r := range References(o.Base, root) {
 		x.refs = append(x.refs, RefEntry{0, TargetHash(r)})
@@ -38,29 +47,24 @@ func (o Options) Extract(t fhir.ResourceType, root *element.Node) Index {
 
 // extraction gathers the index values of one resource.
 type extraction struct {
-	root    *element.Node
-	base    string
-	code    string // of the parameter at hand
-	tokens  []int64
-	refs    []RefEntry
-	dates   []DateEntry
-	strings []StringEntry
+	root     *element.Node
+	base     string
+	code     string // of the parameter at hand
+	clinical string // code of the type's clinical date
+	coding   []coding
+	spans    []span
+
+	tokens         []int64
+	refs           []RefEntry
+	dates          []DateEntry
+	strings        []StringEntry
+	quantities     []QuantityEntry
+	atLo, atHi     time.Time
+	key, keySystem int64 // of the element of a composite at hand
 }
 
-func (x *extraction) param(p *Param) {
-	if !p.Searchable() {
-		return
-	}
-	x.code = p.Code
-	if p.Type == Token && p.paths[0].leaf == leafTruth {
-		x.truth(p)
-		return
-	}
-	for i := range p.paths {
-		path := &p.paths[i]
-		each(x.root, x.root, path.steps, func(n *element.Node) { x.value(p.Type, path, n) })
-	}
-}
+// coding is a token: a code, an identifier ... in its system, "" for none.
+type coding struct{ system, code string }
 
 func (x *extraction) value(t ParamType, p *path, n *element.Node) {
 	switch t {
@@ -74,6 +78,10 @@ func (x *extraction) value(t ParamType, p *path, n *element.Node) {
 		x.string(p.leaf, n)
 	case URI:
 		x.uri(n)
+	case Number:
+		x.number(p.leaf, n)
+	case Quantity:
+		x.quantity(p.leaf, n)
 	}
 }
 
@@ -87,32 +95,50 @@ func (x *extraction) truth(p *Param) {
 			}
 		})
 	}
+	x.code = p.Code
 	x.coded("", answer)
 }
 
 func (x *extraction) token(p *path, n *element.Node) {
+	x.coding = appendCodings(x.coding[:0], p, n)
+	for _, c := range x.coding {
+		x.coded(c.system, c.code)
+	}
+	if p.leaf == leafIdentifier {
+		x.ofType(n)
+	}
+}
+
+// appendCodings appends what is searched as a token in n.
+func appendCodings(dst []coding, p *path, n *element.Node) []coding {
 	switch p.leaf {
 	case leafCodeableConcept:
 		for _, c := range n.Get("coding").List() {
-			x.coded(c.Get("system").String(), c.Get("code").String())
+			dst = append(dst, coding{c.Get("system").String(), c.Get("code").String()})
 		}
 	case leafCoding:
-		x.coded(n.Get("system").String(), n.Get("code").String())
+		dst = append(dst, coding{n.Get("system").String(), n.Get("code").String()})
 	case leafIdentifier:
-		x.coded(n.Get("system").String(), n.Get("value").String())
+		dst = append(dst, coding{n.Get("system").String(), n.Get("value").String()})
 	case leafContactPoint:
-		x.contact(n.Get("system").String(), n.Get("value").String())
+		system, value := n.Get("system").String(), n.Get("value").String()
+		dst = append(dst, coding{system, value})
+		if plain := plainContact(system, value); plain != value {
+			dst = append(dst, coding{system, plain})
+		}
 	case leafBoolean:
 		if n.Kind == element.Bool {
-			x.coded("", n.Text)
+			dst = append(dst, coding{"", n.Text})
 		}
 	default:
-		code := n.String()
-		x.coded("", code)
-		if p.system != "" && code != "" {
-			x.tokens = append(x.tokens, hash(kindSystemCode, x.code, p.system, code), hash(kindSystem, x.code, p.system))
+		if code := n.String(); code != "" {
+			dst = append(dst, coding{"", code})
+			if p.system != "" {
+				dst = append(dst, coding{p.system, code})
+			}
 		}
 	}
+	return dst
 }
 
 func (x *extraction) coded(system, code string) {
@@ -124,29 +150,60 @@ func (x *extraction) coded(system, code string) {
 	}
 }
 
-// contact indexes a ContactPoint as written and in the form people search for:
-// a phone number by its digits, an address of electronic mail in lower case
-// (R4 search, token: special handling at the server's discretion).
-func (x *extraction) contact(system, value string) {
-	x.coded(system, value)
-	plain := value
+// ofType indexes an identifier with its types (modifier :of-type).
+func (x *extraction) ofType(n *element.Node) {
+	value := n.Get("value").String()
+	if value == "" {
+		return
+	}
+	for _, c := range n.Get("type").Get("coding").List() {
+		if code := c.Get("code").String(); code != "" {
+			x.tokens = append(x.tokens, ofTypeHash(x.code, c.Get("system").String(), code, value))
+		}
+	}
+}
+
+// plainContact is a ContactPoint, which is indexed as written, in the form that
+// people search for: a phone number by its digits, an address of electronic
+// mail in lower case (R4 search, token: special handling at the server's discretion).
+func plainContact(system, value string) string {
 	switch system {
 	case "phone", "fax", "sms", "pager":
-		plain = strings.Map(func(r rune) rune {
+		return strings.Map(func(r rune) rune {
 			if r >= '0' && r <= '9' || r == '+' {
 				return r
 			}
 			return -1
 		}, value)
 	case "email":
-		plain = strings.ToLower(value)
-	}
-	if plain != value {
-		x.coded(system, plain)
+		return strings.ToLower(value)
+	default:
+		return value
 	}
 }
 
 func (x *extraction) reference(l leaf, n *element.Node) {
+	if l == leafReference {
+		if id := n.Get("identifier"); id != nil {
+			code := x.code
+			x.code = identifierParam(code)
+			x.coded(id.Get("system").String(), id.Get("value").String())
+			x.code = code
+		}
+	}
+	param := ParamKey(x.code)
+	a, b := x.targets(l, n)
+	if a != 0 {
+		x.refs = append(x.refs, RefEntry{param, a})
+	}
+	if b != 0 {
+		x.refs = append(x.refs, RefEntry{param, b})
+	}
+}
+
+// targets are the hashes of what n refers to: of a canonical with a version
+// also the one without, 0 if there is none.
+func (x *extraction) targets(l leaf, n *element.Node) (target, unversioned int64) {
 	var literal string
 	switch l {
 	case leafReference:
@@ -157,19 +214,19 @@ func (x *extraction) reference(l leaf, n *element.Node) {
 		literal = n.String()
 	}
 	if literal == "" || literal[0] == '#' {
-		return
+		return 0, 0
 	}
 	if r, ok := LocalRef(x.base, literal); ok {
-		x.refs = append(x.refs, RefEntry{ParamKey(x.code), TargetHash(r)})
-		return
+		return TargetHash(r), 0
 	}
 	if l == leafResource {
-		return
+		return 0, 0
 	}
-	x.refs = append(x.refs, RefEntry{ParamKey(x.code), URLHash(literal)})
+	target = URLHash(literal)
 	if url, version, ok := strings.Cut(literal, "|"); ok && version != "" {
-		x.refs = append(x.refs, RefEntry{ParamKey(x.code), URLHash(url)})
+		unversioned = URLHash(url)
 	}
+	return target, unversioned
 }
 
 func (x *extraction) uri(n *element.Node) {
@@ -194,8 +251,12 @@ func (x *extraction) date(l leaf, n *element.Node) {
 	default:
 		lo, hi, ok = Instants(n.String())
 	}
-	if ok {
-		x.dates = append(x.dates, DateEntry{Param: x.code, Lo: lo, Hi: hi})
+	switch {
+	case !ok:
+	case x.code == x.clinical:
+		x.atLo, x.atHi = lo, hi
+	default:
+		x.dates = append(x.dates, DateEntry{Param: x.code, Key: x.key, KeySystem: x.keySystem, Lo: lo, Hi: hi})
 	}
 }
 
@@ -244,15 +305,15 @@ func timing(n *element.Node) (lo, hi time.Time, ok bool) {
 func (x *extraction) string(l leaf, n *element.Node) {
 	switch l {
 	case leafHumanName:
-		x.parts(n, "text", "family", "given", "prefix", "suffix")
+		x.parts(n, nameParts)
 	case leafAddress:
-		x.parts(n, "text", "line", "city", "district", "state", "postalCode", "country")
+		x.parts(n, addressParts)
 	default:
 		x.text(n.String())
 	}
 }
 
-func (x *extraction) parts(n *element.Node, names ...string) {
+func (x *extraction) parts(n *element.Node, names []string) {
 	for _, name := range names {
 		for _, v := range n.Get(name).List() {
 			x.text(v.String())
@@ -263,7 +324,7 @@ func (x *extraction) parts(n *element.Node, names ...string) {
 func (x *extraction) text(s string) {
 	exact := clip(s)
 	if text := clip(Normalise(exact)); text != "" {
-		x.strings = append(x.strings, StringEntry{Param: x.code, Text: text, Exact: exact})
+		x.strings = append(x.strings, StringEntry{Param: x.code, Key: x.key, KeySystem: x.keySystem, Text: text, Exact: exact})
 	}
 }
 
@@ -271,15 +332,21 @@ func (x *extraction) index() Index {
 	slices.Sort(x.tokens)
 	slices.SortFunc(x.refs, func(a, b RefEntry) int { return cmp.Or(cmp.Compare(a.Param, b.Param), cmp.Compare(a.Target, b.Target)) })
 	slices.SortFunc(x.dates, func(a, b DateEntry) int {
-		return cmp.Or(strings.Compare(a.Param, b.Param), a.Lo.Compare(b.Lo), a.Hi.Compare(b.Hi))
+		return cmp.Or(strings.Compare(a.Param, b.Param), cmp.Compare(a.Key, b.Key), cmp.Compare(a.KeySystem, b.KeySystem), a.Lo.Compare(b.Lo), a.Hi.Compare(b.Hi))
 	})
 	slices.SortFunc(x.strings, func(a, b StringEntry) int {
-		return cmp.Or(strings.Compare(a.Param, b.Param), strings.Compare(a.Text, b.Text), strings.Compare(a.Exact, b.Exact))
+		return cmp.Or(strings.Compare(a.Param, b.Param), cmp.Compare(a.Key, b.Key), cmp.Compare(a.KeySystem, b.KeySystem), strings.Compare(a.Text, b.Text), strings.Compare(a.Exact, b.Exact))
+	})
+	slices.SortFunc(x.quantities, func(a, b QuantityEntry) int {
+		return cmp.Or(strings.Compare(a.Param, b.Param), cmp.Compare(a.Key, b.Key), cmp.Compare(a.KeySystem, b.KeySystem),
+			cmp.Compare(a.Lo, b.Lo), cmp.Compare(a.Hi, b.Hi), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.UnitLo, b.UnitLo), cmp.Compare(a.UnitHi, b.UnitHi))
 	})
 	return Index{
-		Tokens:  slices.Compact(x.tokens),
-		Refs:    slices.Compact(x.refs),
-		Dates:   slices.Compact(x.dates),
-		Strings: slices.Compact(x.strings),
+		Tokens:     slices.Compact(x.tokens),
+		Refs:       slices.Compact(x.refs),
+		Dates:      slices.Compact(x.dates),
+		Strings:    slices.Compact(x.strings),
+		Quantities: slices.Compact(x.quantities),
+		AtLo:       x.atLo, AtHi: x.atHi,
 	}
 }

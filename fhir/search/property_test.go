@@ -21,19 +21,47 @@ func minimal(rt fhir.ResourceType, p *Param, path *path) (*element.Node, string)
 		target = p.Targets[0]
 	}
 	value, query := sample(path.leaf, target)
-	for i := len(path.steps) - 1; i >= 0; i-- {
-		st := path.steps[i]
+	if p.Type == Composite {
+		value = element.NewObject()
+		var parts []string
+		for _, c := range p.components {
+			part, query := sample(c.paths[0].leaf, "DocumentReference")
+			wrap(part, c.paths[0].steps, func(f element.Field) { value.Fields = append(value.Fields, f) })
+			parts = append(parts, Escape(query))
+		}
+		query = strings.Join(parts, "$")
+	} else {
+		query = Escape(query)
+	}
+	root := element.NewObject(element.Field{Name: "resourceType", Value: element.NewString(string(rt))})
+	if len(path.steps) == 0 {
+		root.Fields = append(root.Fields, value.Fields...)
+	} else {
+		wrap(value, path.steps, func(f element.Field) { root.Fields = append(root.Fields, f) })
+	}
+	return root, query
+}
+
+// wrap puts value where steps lead to.
+func wrap(value *element.Node, steps []step, put func(element.Field)) {
+	for i := len(steps) - 1; i >= 0; i-- {
+		st := steps[i]
 		if st.key != "" {
 			value.Set(st.key, element.NewString(st.value))
+		}
+		if st.extended != "" {
+			value.Set("extension", element.NewObject(element.Field{Name: "url", Value: element.NewString(st.extended)}))
 		}
 		// Odd steps stand in an array, so that both spellings are walked.
 		if i%2 == 1 || st.first {
 			value = &element.Node{Kind: element.Array, Items: []*element.Node{value}}
 		}
+		if i == 0 {
+			put(element.Field{Name: st.name, Value: value})
+			return
+		}
 		value = element.NewObject(element.Field{Name: st.name, Value: value})
 	}
-	value.Fields = append([]element.Field{{Name: "resourceType", Value: element.NewString(string(rt))}}, value.Fields...)
-	return value, query
 }
 
 func sample(l leaf, target fhir.ResourceType) (*element.Node, string) {
@@ -64,6 +92,16 @@ func sample(l leaf, target fhir.ResourceType) (*element.Node, string) {
 		return object("start", "2024-05-06"), "ge2024-05-06"
 	case leafTiming:
 		return element.NewObject(element.Field{Name: "event", Value: &element.Node{Kind: element.Array, Items: []*element.Node{element.NewString("2024-05-06")}}}), "2024-05-06"
+	case leafNumber:
+		return &element.Node{Kind: element.Number, Text: "7.50"}, "7.5"
+	case leafQuantity, leafMoney:
+		return element.NewObject(element.Field{Name: "value", Value: &element.Node{Kind: element.Number, Text: "7.50"}}), "7.5"
+	case leafRange:
+		return element.NewObject(element.Field{Name: "low", Value: element.NewObject(element.Field{Name: "value", Value: element.NewNumber(7)})}), "ge8"
+	case leafSampledData:
+		n := object("data", "1 E 3")
+		n.Set("origin", element.NewObject(element.Field{Name: "value", Value: element.NewNumber(5)}))
+		return n, "gt7.5"
 	case leafHumanName:
 		return object("family", "x1"), "x1"
 	case leafAddress:

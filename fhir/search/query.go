@@ -27,8 +27,12 @@ const (
 // Query is a search, ready to be compiled to SQL.
 type Query struct {
 	// Legs are the searched types, each with what is asked of it: one for a
-	// search on a type, several for a search of the system or of a compartment.
+	// search on a type, several for a search of the system or of a compartment,
+	// at least one. Criteria at the same place of two legs come from the same parameter.
 	Legs []Leg
+	// Asked are the types that _type names, sorted and distinct; nil without it.
+	// It serves the self link only: the Legs hold what follows from it.
+	Asked []fhir.ResourceType
 	// Sort are the sort keys; none means the newest _lastUpdated first. Type and
 	// logical id are always the last keys.
 	Sort     []Sort
@@ -125,7 +129,8 @@ type Op uint8
 // The operators.
 const (
 	// Match: one of Any matches an index value of Param, which is _id,
-	// _lastUpdated, or a parameter of Type.
+	// _lastUpdated, or a parameter of Type. Without any in Any (an empty value
+	// set) nothing matches.
 	Match Op = iota
 	// Present: one of the Paths selects something.
 	Present
@@ -180,7 +185,9 @@ type Value struct {
 	Prefix string // eq ne lt gt le ge sa eb ap: of dates, numbers and quantities
 	Lo, Hi time.Time
 	// At is a searched number as written, and [Low, High) the range of its
-	// precision (R4 search, number): 5.40 is [5.395, 5.405).
+	// precision (R4 search, number): 5.40 is [5.395, 5.405). With the prefix ap it
+	// is a tenth of At to either side, at least the precision. The prefixes lt, gt,
+	// le, ge, sa and eb compare with At alone.
 	At, Low, High float64
 	// Unit is the unit of a searched quantity, see [QuantityEntry]; 0 is any, and
 	// then the numbers compare with the quantity as written. Otherwise At, Low and
@@ -211,6 +218,8 @@ const (
 	Exact
 	Below // the resource's uri starts with Text
 	Above // Text starts with the resource's uri
+	Equal // without regard to case or accents, as a whole (_filter, eq)
+	Ends  // without regard to case or accents, the end (_filter, ew)
 )
 
 // Index is what the store keeps of one resource so that searches find it.
@@ -220,6 +229,10 @@ type Index struct {
 	Dates      []DateEntry
 	Strings    []StringEntry
 	Quantities []QuantityEntry
+	// AtLo and AtHi are the value of the type's clinical date (see
+	// [ClinicalDate]), which is not in Dates; AtHi is the zero time if there is
+	// none, and only then.
+	AtLo, AtHi time.Time
 }
 
 // RefEntry is one value of a reference parameter. The store keeps

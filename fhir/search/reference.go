@@ -38,7 +38,7 @@ func References(base string, root *element.Node) []fhir.Ref {
 	var out []fhir.Ref
 	names := registry().uriNames
 	root.Walk(func(name string, n *element.Node) bool {
-		if n.Kind == element.String && (name == "reference" || names[name]) {
+		if n.Kind == element.String && mayBeLocal(base, n.Text) && (name == "reference" || names[name]) {
 			if r, ok := LocalRef(base, n.Text); ok {
 				out = append(out, r)
 			}
@@ -47,6 +47,15 @@ func References(base string, root *element.Node) []fhir.Ref {
 	})
 	slices.SortFunc(out, compareRefs)
 	return slices.Compact(out)
+}
+
+// mayBeLocal passes over most texts of a resource cheaply: a relative literal
+// begins with the name of a type, an absolute one with the base.
+func mayBeLocal(base, s string) bool {
+	if s == "" || strings.IndexByte(s, '/') < 0 {
+		return false
+	}
+	return s[0] >= 'A' && s[0] <= 'Z' || base != "" && s[0] == base[0]
 }
 
 // Targets lists, sorted and distinct, the resources of this server that the

@@ -3,7 +3,6 @@ package search
 import (
 	_ "embed" // the table
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 
@@ -31,15 +30,46 @@ type Param struct {
 	Targets []fhir.ResourceType
 	// Refused says why the parameter cannot be searched; "" if it can.
 	Refused string
+	// UnionOf are the parameters of the same type that together select exactly
+	// what this one does (combo-code is code and component-code). Its values are
+	// not in the index: it is searched as those, one or the other.
+	UnionOf []string
+	// Under is the Criterion.Param of a composite of a token and a date, string,
+	// number or quantity: its elements stand in the index under the parameter of
+	// that other part, with their Key; "" in all others.
+	Under string
+	// OnRoot says that the element of a composite is the resource itself.
+	OnRoot bool
 
-	paths []path
+	// Bases are the types that a SearchParameter of [Compile] is for; nil for those of R4.
+	Bases []fhir.ResourceType
+
+	paths      []path
+	components []Component
+	clinical   bool
+	expression string // of a Param of Compile: evaluated, not walked
 }
+
+// Component is one part of a composite.
+type Component struct {
+	Code string // of the parameter that gives the part its name
+	Type ParamType
+
+	paths []path // from the element of the composite
+}
+
+// Components are the parts of a composite, in the order of the searched value:
+// two, of which the first is a Token. The other is a Token or Reference (then
+// the index keeps one pairHash of both) or a Date, String, Number or Quantity
+// (then it keeps an entry of that kind, see [QuantityEntry] and Under).
+func (p *Param) Components() []Component { return p.components }
 
 // Searchable reports whether [Parse] accepts the parameter.
 func (p *Param) Searchable() bool { return p.Refused == "" }
 
 var paramTypes = map[string]ParamType{
 	"token": Token, "reference": Reference, "date": Date, "string": String, "uri": URI,
+	"number": Number, "quantity": Quantity, "composite": Composite,
 }
 
 // String is the R4 code of the parameter type (http://hl7.org/fhir/search-param-type).
@@ -55,35 +85,20 @@ func (t ParamType) String() string {
 // Params lists the search parameters that R4 defines for t, by code, refused
 // ones included; parameters of every resource (_id, _tag ...) come first. The
 // caller must not change them.
-func Params(t fhir.ResourceType) []*Param {
-	if !t.Valid() {
-		return nil
-	}
-	own := registry().list[t]
-	return slices.Concat(common, registry().list["Resource"], own)
-}
+func Params(t fhir.ResourceType) []*Param { return (*Registry)(nil).Params(t) }
 
 // Lookup finds the parameter code of t, refused or not.
 func Lookup(t fhir.ResourceType, code string) (*Param, bool) {
-	if !t.Valid() {
-		return nil, false
-	}
-	for _, p := range common {
-		if p.Code == code {
-			return p, true
-		}
-	}
-	if p, ok := registry().index[key{t, code}]; ok {
-		return p, true
-	}
-	p, ok := registry().index[key{"Resource", code}]
-	return p, ok
+	return (*Registry)(nil).Lookup(t, code)
 }
 
-// common are the two parameters that columns of the store answer.
+// common are the parameters that columns of the store answer, or the text of
+// the resource: they have no paths.
 var common = []*Param{
+	{Code: "_content", Type: String, FHIRType: "string", Definition: definitionBase + "Resource-content"},
 	{Code: "_id", Type: Token, FHIRType: "token", Definition: definitionBase + "Resource-id"},
 	{Code: "_lastUpdated", Type: Date, FHIRType: "date", Definition: definitionBase + "Resource-lastUpdated"},
+	{Code: "_text", Type: String, FHIRType: "string", Definition: definitionBase + "DomainResource-text"},
 }
 
 const definitionBase = "http://hl7.org/fhir/SearchParameter/"
@@ -96,6 +111,9 @@ type key struct {
 type table struct {
 	list     map[fhir.ResourceType][]*Param
 	index    map[key]*Param
+	walkers  map[fhir.ResourceType]*walker
+	bare     *walker // of types without parameters of their own
+	clinical map[fhir.ResourceType]*Param
 	uriNames map[string]bool // names of elements that can hold a url
 }
 
@@ -109,7 +127,10 @@ var registry = sync.OnceValue(func() *table {
 })
 
 func readTable(text string) (*table, error) {
-	t := &table{list: map[fhir.ResourceType][]*Param{}, index: map[key]*Param{}, uriNames: map[string]bool{}}
+	t := &table{
+		list: map[fhir.ResourceType][]*Param{}, index: map[key]*Param{}, walkers: map[fhir.ResourceType]*walker{},
+		clinical: map[fhir.ResourceType]*Param{}, uriNames: map[string]bool{},
+	}
 	var current fhir.ResourceType
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
@@ -134,6 +155,16 @@ func readTable(text string) (*table, error) {
 			}
 			t.index[key{current, p.Code}] = p
 			t.list[current] = append(t.list[current], p)
+			if p.clinical {
+				t.clinical[current] = p
+			}
+		}
+	}
+	t.bare = newWalker(t.list["Resource"])
+	for rt, list := range t.list {
+		settleComposites(list)
+		if rt != "Resource" {
+			t.walkers[rt] = newWalker(list, t.list["Resource"])
 		}
 	}
 	return t, nil
@@ -141,7 +172,10 @@ func readTable(text string) (*table, error) {
 
 func readParam(line string) (*Param, error) {
 	col := strings.Split(line, "\t")
-	if len(col) != 5 {
+	if len(col) == 5 {
+		col = append(col, "")
+	}
+	if len(col) != 6 {
 		return nil, fmt.Errorf("table: %d columns in %q", len(col), line)
 	}
 	p := &Param{Code: col[0], Type: paramTypes[col[1]], FHIRType: col[1], Definition: definitionBase + col[2]}
@@ -162,9 +196,39 @@ func readParam(line string) (*Param, error) {
 		}
 	}
 	var err error
-	p.paths, err = readPaths(col[4])
-	if err != nil {
+	if p.paths, err = readPaths(col[4]); err != nil {
+		return nil, fmt.Errorf("table: %s: %w", p.Code, err)
+	}
+	if err := p.readMore(col[5]); err != nil {
 		return nil, fmt.Errorf("table: %s: %w", p.Code, err)
 	}
 	return p, nil
+}
+
+// readMore reads the last column: "clinical", "union a b", or for each component
+// of a composite "code type paths"; joined by semicolons.
+func (p *Param) readMore(text string) error {
+	for item := range strings.SplitSeq(text, ";") {
+		word := strings.Fields(item)
+		switch {
+		case len(word) == 0:
+		case word[0] == "clinical" && len(word) == 1 && p.Type == Date:
+			p.clinical = true
+		case word[0] == "union" && len(word) == 3:
+			p.UnionOf = word[1:]
+		case len(word) == 3 && p.Type == Composite:
+			c := Component{Code: word[0], Type: paramTypes[word[1]]}
+			var err error
+			if c.paths, err = readPaths(word[2]); err != nil {
+				return err
+			}
+			p.components = append(p.components, c)
+		default:
+			return fmt.Errorf("%q says nothing", item)
+		}
+	}
+	if (p.Type == Composite) != (len(p.components) == 2) || p.Type == Composite && p.components[0].Type != Token {
+		return fmt.Errorf("a composite has two components, of which the first is a token")
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	neturl "net/url"
 	"os"
 	"slices"
 	"sort"
@@ -46,7 +47,7 @@ func TestRegistryCoversEveryType(t *testing.T) {
 				refused++
 			case p.Type == 0 || p.Type.String() != p.FHIRType:
 				t.Errorf("%s.%s has type %q", rt, p.Code, p.FHIRType)
-			case len(p.paths) == 0 && p.Code != "_id" && p.Code != "_lastUpdated":
+			case len(p.paths) == 0 && !slices.Contains(common, p):
 				t.Errorf("%s.%s selects nothing", rt, p.Code)
 			default:
 				compiled++
@@ -78,7 +79,11 @@ func TestReadTableRefusesFaults(t *testing.T) {
 		"no such type":     "@Nonsense\n",
 		"columns":          "@Patient\na\ttoken\tid\tx\n",
 		"twice":            "@Patient\na\ttoken\tid\t\ta:code\na\ttoken\tid\t\ta:code\n",
-		"unsearched type":  "@Patient\na\tnumber\tid\t\ta:code\n",
+		"unsearched type":  "@Patient\na\tspecial\tid\t\ta:code\n",
+		"lone component":   "@Patient\na\tcomposite\tid\t\ta:Element\tb token b:code\n",
+		"no token":         "@Patient\na\tcomposite\tid\t\ta:Element\tb date b:date;c token c:code\n",
+		"component":        "@Patient\na\tcomposite\tid\t\ta:Element\tb token b:code;c token c:Nonsense\n",
+		"more":             "@Patient\na\ttoken\tid\t\ta:code\tclinical\n",
 		"target":           "@Patient\na\treference\tid\tNonsense\ta:Reference\n",
 		"datatype":         "@Patient\na\ttoken\tid\t\ta:Nonsense\n",
 		"no datatype":      "@Patient\na\ttoken\tid\t\ta\n",
@@ -102,7 +107,7 @@ func TestEveryWalkerAnswersItsSearch(t *testing.T) {
 		for _, p := range Params(rt) {
 			for i := range p.paths {
 				root, query := minimal(rt, p, &p.paths[i])
-				q, _, err := Parse(rt, values(t, p.Code+"="+quoted(query)), Options{})
+				q, _, err := Parse(rt, values(t, p.Code+"="+neturl.QueryEscape(query)), Options{})
 				if err != nil {
 					t.Errorf("%s.%s: %v", rt, p.Code, err)
 					continue

@@ -9,25 +9,68 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 )
 
-// modifier is what stands after the colon of a parameter's name.
+// modifier is what stands after the colon of a parameter's name, but for :missing.
 type modifier struct {
-	match  StringMatch
-	target fhir.ResourceType
+	match      StringMatch
+	target     fhir.ResourceType
+	not        bool
+	text       bool // :text
+	identifier bool // :identifier
+	ofType     bool // :of-type
+	set        set
+	overlap    bool // of a date with prefix ap, not widened
 }
 
-// modifier reads the modifiers that are supported: :exact and :contains of a
-// string, :[type] of a reference that can point to that type.
-func (p *Param) modifier(s string) (modifier, bool) {
+// set says that a value stands for a set of codes.
+type set uint8
+
+const (
+	inValueSet set = iota + 1
+	above
+	below
+)
+
+// modifier reads the modifiers of R4 search, 3.1.1.4.5, but for :missing; which there
+// are depends on the type of the parameter.
+func (p *Param) modifier(s string) (m modifier, ok bool) {
 	switch {
-	case p.Type == String && s == "exact":
-		return modifier{match: Exact}, true
-	case p.Type == String && s == "contains":
-		return modifier{match: Contains}, true
-	case p.Type == Reference && fhir.ResourceType(s).Valid():
-		return modifier{target: fhir.ResourceType(s)}, p.canTarget(fhir.ResourceType(s))
-	default:
+	case p.Code == "_id":
+		return modifier{not: true}, s == "not"
+	case p.Code == "_lastUpdated", p.Code == "_text", p.Code == "_content":
 		return modifier{}, false
 	}
+	switch p.Type {
+	case String:
+		switch s {
+		case "exact":
+			return modifier{match: Exact}, true
+		case "contains":
+			return modifier{match: Contains}, true
+		}
+	case URI:
+		switch s {
+		case "below":
+			return modifier{match: Below}, true
+		case "above":
+			return modifier{match: Above}, true
+		}
+	case Token:
+		m, ok = map[string]modifier{
+			"not": {not: true}, "text": {text: true}, "of-type": {ofType: true},
+			"in": {set: inValueSet}, "not-in": {set: inValueSet, not: true}, "above": {set: above}, "below": {set: below},
+		}[s]
+		return m, ok && (!m.ofType || p.identifies())
+	case Reference:
+		switch t := fhir.ResourceType(s); {
+		case t.Valid():
+			return modifier{target: t}, p.canTarget(t)
+		case s == "identifier":
+			return modifier{identifier: true}, true
+		case s == "text":
+			return modifier{text: true}, true
+		}
+	}
+	return modifier{}, false
 }
 
 func (p *Param) canTarget(t fhir.ResourceType) bool {
@@ -43,87 +86,87 @@ func (p *Param) canTarget(t fhir.ResourceType) bool {
 }
 
 // value reads one comma-separated item; it returns what is wrong with it, "" if nothing is.
-func (p *parser) value(def *Param, m modifier, item string) ([]Value, string) {
-	if def.Code == "_id" {
+func (p *parser) value(t fhir.ResourceType, def *Param, m modifier, item string) ([]Value, string) {
+	switch {
+	case def.Code == "_id":
 		id := fhir.ID(item)
 		if !id.Valid() {
 			return nil, "has a value that is no logical id"
 		}
 		return []Value{{ID: id}}, ""
+	case m.text:
+		return textValue(StartsWith, item)
+	case m.identifier:
+		return tokenValue(identifierParam(def.Code), item)
+	case m.ofType:
+		return ofTypeValue(def, item)
+	case m.set != 0:
+		return p.setValue(def, m.set, item)
 	}
 	switch def.Type {
 	case Token:
-		return tokenValue(def, item)
+		if def.boolean() {
+			return booleanValue(def, item)
+		}
+		return tokenValue(def.Code, item)
 	case Date:
-		return dateValue(item, p.opt.Now)
+		now := p.opt.Now
+		if m.overlap {
+			now = time.Time{}
+		}
+		return dateValue(item, now)
+	case Number:
+		return numberValue(item)
+	case Quantity:
+		return quantityValue(item)
+	case Composite:
+		return p.compositeValue(t, def, item)
+	case String:
+		return textValue(m.match, item)
 	}
 	text, ok := unescape(item)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, badEscape
-	}
-	switch def.Type {
-	case String:
-		return stringValue(m.match, text)
-	case URI:
-		if !uriLike(text) {
-			return nil, "has a value that is no uri"
-		}
-		return []Value{{Hash: hash(kindURI, def.Code, text)}}, ""
-	default:
+	case def.Type == Reference:
 		return p.referenceValue(def, m.target, text)
+	default:
+		return uriValue(def, m.match, text)
 	}
 }
 
 const badEscape = `has a backslash that escapes none of , | $ \`
 
-func tokenValue(def *Param, item string) ([]Value, string) {
-	parts := splitEscaped(item, '|')
-	for i := range parts {
-		var ok bool
-		if parts[i], ok = unescape(parts[i]); !ok {
-			return nil, badEscape
-		}
-	}
-	switch len(parts) {
-	case 1:
-		if def.boolean() && parts[0] != "true" && parts[0] != "false" {
-			return nil, "takes true or false"
-		}
-		return []Value{{Hash: hash(kindCode, def.Code, parts[0])}}, ""
-	case 2:
-		system, code := parts[0], parts[1]
-		switch {
-		case system == "" && code == "":
-			return nil, "has an empty value"
-		case code == "":
-			return []Value{{Hash: hash(kindSystem, def.Code, system)}}, ""
-		default:
-			return []Value{{Hash: hash(kindSystemCode, def.Code, system, code)}}, ""
-		}
+func uriValue(def *Param, match StringMatch, text string) ([]Value, string) {
+	switch {
+	case !uriLike(text):
+		return nil, "has a value that is no uri"
+	case match != Below && match != Above:
+		return []Value{{Hash: hash(kindURI, def.Code, text)}}, ""
+	case len(text) >= 4 && strings.EqualFold(text[:4], "urn:"):
+		return nil, "has a value that is below or above no other: a urn has no path"
 	default:
-		return nil, `has a value with more than one |: write \| for one that belongs to the code`
+		return []Value{{Text: text, Match: match}}, ""
 	}
 }
 
-// boolean reports that every element of the parameter is true or false.
-func (p *Param) boolean() bool {
-	for i := range p.paths {
-		if l := p.paths[i].leaf; l != leafBoolean && l != leafTruth {
-			return false
-		}
-	}
-	return len(p.paths) > 0
-}
-
-func dateValue(item string, now time.Time) ([]Value, string) {
-	prefix := "eq"
+// prefixed cuts off the prefix of an ordered value (R4 search, 3.1.1.4.6 prefixes).
+func prefixed(item string) (prefix, rest, reason string) {
+	prefix = "eq"
 	if len(item) > 2 && item[0] >= 'a' && item[0] <= 'z' {
 		prefix, item = item[:2], item[2:]
 	}
 	switch prefix {
 	case "eq", "ne", "lt", "gt", "le", "ge", "sa", "eb", "ap":
-	default:
-		return nil, "has a prefix that is not one of eq, ne, lt, gt, le, ge, sa, eb, ap"
+		return prefix, item, ""
+	}
+	return "", "", "has a prefix that is not one of eq, ne, lt, gt, le, ge, sa, eb, ap"
+}
+
+func dateValue(item string, now time.Time) ([]Value, string) {
+	prefix, item, reason := prefixed(item)
+	if reason != "" {
+		return nil, reason
 	}
 	lo, hi, ok := Instants(item)
 	if !ok {
@@ -158,7 +201,11 @@ func approximate(lo, hi, now time.Time) (time.Time, time.Time) {
 // off, so that an exact match never meets a cut one.
 const maxSearchText = MaxText / 2
 
-func stringValue(match StringMatch, text string) ([]Value, string) {
+func textValue(match StringMatch, item string) ([]Value, string) {
+	text, ok := unescape(item)
+	if !ok {
+		return nil, badEscape
+	}
 	normal := Normalise(text)
 	switch {
 	case len(text) > maxSearchText || len(normal) > maxSearchText:

@@ -28,6 +28,12 @@ const (
 	leafTiming
 	leafHumanName
 	leafAddress
+	leafNumber
+	leafQuantity // and the types that specialise it
+	leafMoney
+	leafRange
+	leafSampledData
+	leafElement // of a composite
 )
 
 var leaves = map[string]leaf{
@@ -38,6 +44,9 @@ var leaves = map[string]leaf{
 	"uri": leafURI, "url": leafURI, "oid": leafURI, "uuid": leafURI, "canonical": leafCanonical,
 	"date": leafDate, "dateTime": leafDate, "instant": leafDate, "Period": leafPeriod, "Timing": leafTiming,
 	"HumanName": leafHumanName, "Address": leafAddress,
+	"decimal": leafNumber, "integer": leafNumber, "positiveInt": leafNumber, "unsignedInt": leafNumber,
+	"Quantity": leafQuantity, "Age": leafQuantity, "Duration": leafQuantity, "Count": leafQuantity, "Distance": leafQuantity,
+	"Money": leafMoney, "Range": leafRange, "SampledData": leafSampledData, "Element": leafElement,
 }
 
 // path is one alternative of a compiled expression.
@@ -45,6 +54,7 @@ type path struct {
 	steps  []step
 	leaf   leaf
 	system string // code system that a required binding implies for a code
+	keyed  bool   // its values are indexed with the keys of a composite that has them as a part
 }
 
 // step goes to one member of an object, through its array if it is one.
@@ -53,6 +63,7 @@ type step struct {
 	first      bool              // [0]
 	key, value string            // [key=value]: only objects whose member key has that value
 	is         fhir.ResourceType // [->T]: only references to that type
+	extended   string            // [+url]: only elements with an extension of that url
 }
 
 // readPaths reads "a.b[k=v].c:CodeableConcept|d:code(system)".
@@ -69,6 +80,9 @@ func readPaths(text string) ([]path, error) {
 			return nil, fmt.Errorf("path %q: datatype %q", alternative, name)
 		}
 		for _, s := range splitOutside(halves[0], '.') {
+			if halves[0] == "" {
+				break // the resource itself
+			}
 			st, err := readStep(s)
 			if err != nil {
 				return nil, err
@@ -96,6 +110,10 @@ func readStep(s string) (step, error) {
 		if !st.is.Valid() {
 			return st, fmt.Errorf("step %q: no resource type", s)
 		}
+		return st, nil
+	}
+	if url, ok := strings.CutPrefix(filter, "+"); ok {
+		st.extended = url
 		return st, nil
 	}
 	var ok bool
@@ -161,6 +179,8 @@ func (s *step) admits(root, n *element.Node) bool {
 		return n.Get(s.key).String() == s.value
 	case s.is != "":
 		return targetType(root, n) == s.is
+	case s.extended != "":
+		return hasExtension(n, s.extended)
 	default:
 		return true
 	}
@@ -194,4 +214,13 @@ func tailRef(literal string) (fhir.Ref, bool) {
 	}
 	j := strings.LastIndexByte(literal[:i], '/')
 	return fhir.ParseRef(literal[j+1:])
+}
+
+func hasExtension(n *element.Node, url string) bool {
+	for _, e := range n.Get("extension").List() {
+		if e.Get("url").String() == url {
+			return true
+		}
+	}
+	return false
 }

@@ -42,6 +42,25 @@ func Open(t testing.TB, set string) fs.FS {
 	return dir
 }
 
+// Packages are the published packages, by the names that [File] takes.
+var Packages = []string{"hl7.fhir.us.core-6.1.0.tgz", "hl7.fhir.us.core-7.0.0.tgz"}
+
+// File gives the content of one file beside the sets; ok is false where it is not there.
+func File(t testing.TB, name string) (body []byte, ok bool) {
+	t.Helper()
+	dir, err := folder()
+	if err == nil {
+		body, err = os.ReadFile(filepath.Join(dir, name))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body, true
+}
+
 // Files gives the names of the files in dir that end in .json or .json.bz2, sorted.
 func Files(t testing.TB, dir fs.FS) []string {
 	t.Helper()
@@ -77,15 +96,23 @@ func Read(t testing.TB, dir fs.FS, name string) []byte {
 	return body
 }
 
+// folder is where the sets are.
+func folder() (string, error) {
+	if dir := os.Getenv(Variable); dir != "" {
+		return dir, nil
+	}
+	module, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(filepath.Dir(module), "shared", "data"), nil
+}
+
 // open wraps fs.ErrNotExist where the set is not there.
 func open(set string) (fs.FS, error) {
-	root := os.Getenv(Variable)
-	if root == "" {
-		module, err := moduleRoot()
-		if err != nil {
-			return nil, err
-		}
-		root = filepath.Join(filepath.Dir(module), "shared", "data")
+	root, err := folder()
+	if err != nil {
+		return nil, err
 	}
 	sets := os.DirFS(root)
 	if fi, err := fs.Stat(sets, set); err == nil && fi.IsDir() {

@@ -125,13 +125,13 @@ func (v *versionQuery) group(g *alike) {
 	q := v.q
 	for i, schema := range schemas(g.r) {
 		x := restrict(q, g.r)
-		x.shared["type"] = "t.code" // the types of the group take turns in place of the Restriction's own
-		x.shared["codes"] = q.arg(g.codes)
+		x.typed = "t.code"
+		codes := x.arg("types "+intArray(g.codes), func() any { return g.codes })
 		for j, leg := range []string{"NOT r.deleted", "r.deleted", ""} {
 			if i+j > 0 {
 				q.WriteString(" UNION ALL ")
 			}
-			q.WriteString("SELECT l.* FROM unnest(" + x.shared["codes"] + "::smallint[]) AS t(code), LATERAL (")
+			q.WriteString("SELECT l.* FROM unnest(" + codes + "::smallint[]) AS t(code), LATERAL (")
 			if leg != "" {
 				q.WriteString("SELECT " + x.columns("r") + ", r.type, r.posted FROM " + schema + ".resource r WHERE " + leg + " AND " + x.where("r"))
 				v.filter("r", "")

@@ -27,14 +27,14 @@ func textArray(values []string) string {
 }
 
 // intArray is the array literal of integers.
-func intArray(values []int64) string {
-	b := make([]byte, 0, 2+len(values)*21)
+func intArray[T int16 | int64](values []T) string {
+	b := make([]byte, 0, 2+len(values)*8)
 	b = append(b, '{')
 	for i, v := range values {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = strconv.AppendInt(b, v, 10)
+		b = strconv.AppendInt(b, int64(v), 10)
 	}
 	return string(append(b, '}'))
 }

@@ -14,12 +14,26 @@ import (
 type statement struct {
 	strings.Builder
 	args []any
+	once map[any]string // what an argument is -> its placeholder
 }
 
 // arg adds an argument and returns its placeholder.
 func (q *statement) arg(v any) string {
 	q.args = append(q.args, v)
 	return "$" + strconv.Itoa(len(q.args))
+}
+
+// named adds an argument unless the statement has one of that name already.
+func (q *statement) named(name any, v func() any) string {
+	p, ok := q.once[name]
+	if !ok {
+		if q.once == nil {
+			q.once = map[any]string{}
+		}
+		p = q.arg(v())
+		q.once[name] = p
+	}
+	return p
 }
 
 // restriction is a Restriction ready to be written into a statement: it is
@@ -30,22 +44,22 @@ type restriction struct {
 	c      authz.Caller
 	q      *statement
 	tenant string
-	shared map[string]string // argument name -> placeholder
+	typed  string // the SQL of the type, where types take turns; "" is the Restriction's own
 }
 
+// restrict prepares r. All Restrictions of one statement belong to one grant,
+// so that they share the arguments that tell of the caller.
 func restrict(q *statement, r authz.Restriction) *restriction {
-	x := &restriction{r: r, c: r.Grant().Caller(), q: q, shared: map[string]string{}}
-	x.tenant = q.arg(x.c.Tenant)
+	x := &restriction{r: r, c: r.Grant().Caller(), q: q}
+	x.tenant = x.arg("tenant", func() any { return x.c.Tenant })
 	return x
 }
 
-func (x *restriction) arg(name string, v func() any) string {
-	p, ok := x.shared[name]
-	if !ok {
-		p = x.q.arg(v())
-		x.shared[name] = p
-	}
-	return p
+func (x *restriction) arg(name string, v func() any) string { return x.q.named(name, v) }
+
+// code is the type code of t.
+func (x *restriction) code(t fhir.ResourceType) string {
+	return x.arg("type "+string(t), func() any { return t.Code() })
 }
 
 // where is the predicate that makes rows of alias visible. It always fixes
@@ -54,13 +68,18 @@ func (x *restriction) where(alias string) string {
 	if x.r.Empty() {
 		return "false"
 	}
+	return x.scope(alias) + " AND " + x.arms(alias)
+}
+
+// arms is the part of where that the policy says.
+func (x *restriction) arms(alias string) string {
 	var b strings.Builder
-	b.WriteString(x.scope(alias) + " AND (")
+	b.WriteString("(")
 	for i, a := range x.r.Arms() {
 		if i > 0 {
 			b.WriteString(" OR ")
 		}
-		b.WriteString("(" + alias + ".label_class = ANY (" + x.arg("classes"+strconv.Itoa(i), func() any { return a.Classes }) + "::smallint[])")
+		b.WriteString("(" + alias + ".label_class = ANY (" + x.arg("classes "+intArray(a.Classes), func() any { return a.Classes }) + "::smallint[])")
 		for _, f := range authz.Facts() {
 			if a.Needs.Has(f.Bit) {
 				b.WriteString(" AND " + x.fact(alias, f.Bit))
@@ -78,16 +97,65 @@ func (x *restriction) scope(alias string) string {
 	if !x.r.Grant().Valid() {
 		return "false"
 	}
-	s := alias + ".tenant = " + x.tenant + " AND " + alias + ".type = " + x.arg("type", func() any { return x.r.Type().Code() })
+	return alias + ".tenant = " + x.tenant + " AND " + alias + ".type = " + x.ofType() + x.launch(alias)
+}
+
+func (x *restriction) ofType() string {
+	if x.typed != "" {
+		return x.typed
+	}
+	return x.code(x.r.Type())
+}
+
+// launch is the part of scope that narrows to the patient of the token.
+func (x *restriction) launch(alias string) string {
 	l := x.r.Launch()
 	switch {
 	case l == "":
-		return s
+		return ""
 	case compartment.InPatientCompartment(x.r.Type()):
-		return s + " AND " + alias + ".patient = " + x.arg("launch", func() any { return string(l) }) + " AND " + alias + ".co_patients IS NULL"
+		return " AND " + alias + ".patient = " + x.arg("launch", func() any { return string(l) }) + " AND " + alias + ".co_patients IS NULL"
 	default:
-		return s + " AND " + alias + ".patient IS NULL"
+		return " AND " + alias + ".patient IS NULL"
 	}
+}
+
+// visible is the predicate that makes rows of alias visible which are of one of
+// several types, where Restrictions that differ in the type alone are written once.
+func visible(q *statement, alias string, rs []authz.Restriction) string {
+	var order []string
+	groups := map[string][]authz.Restriction{}
+	for _, r := range rs {
+		if r.Empty() || !r.Grant().Valid() {
+			continue
+		}
+		like := string(r.Launch()) + " " + strconv.FormatBool(r.Launch() != "" && compartment.InPatientCompartment(r.Type()))
+		for _, a := range r.Arms() {
+			like += " " + strconv.Itoa(int(a.Needs)) + intArray(a.Classes)
+		}
+		if groups[like] == nil {
+			order = append(order, like)
+		}
+		groups[like] = append(groups[like], r)
+	}
+	if len(order) == 0 {
+		return "false"
+	}
+	terms := make([]string, len(order))
+	for i, like := range order {
+		x := restrict(q, groups[like][0])
+		if len(groups[like]) == 1 {
+			terms[i] = "(" + x.where(alias) + ")"
+			continue
+		}
+		codes := make([]int16, len(groups[like]))
+		for j, r := range groups[like] {
+			codes[j] = r.Type().Code()
+		}
+		terms[i] = "(" + alias + ".tenant = " + x.tenant + " AND " + alias + ".type = ANY (" +
+			x.arg("types "+intArray(codes), func() any { return codes }) + "::smallint[])" + x.launch(alias) + " AND " + x.arms(alias) + ")"
+	}
+	return "(" + strings.Join(terms, " OR ") + ")"
 }
 
 // needed is every fact that some arm asks for.

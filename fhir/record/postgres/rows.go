@@ -11,21 +11,25 @@ import (
 )
 
 // The array columns travel as array literals, because unnest flattens arrays of arrays.
-const insertRowsSQL = `.resource (tenant, type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, posted)
-SELECT $1, type, id, shadow, pk, version, updated, label_class, patient, co_patients::text[], programs::text[], originator, tokens::bigint[], refs::bigint[], body::jsonb, posted
-FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::boolean[])
-AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, posted)`
+const insertRowsSQL = `.resource (tenant, type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted)
+SELECT $1, type, id, shadow, pk, version, updated, label_class, patient, co_patients::text[], programs::text[], originator, tokens::bigint[], refs::bigint[], body::jsonb, self, canonical, at_lo, at_hi, posted
+FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::boolean[])
+AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted)`
 
 const updateRowsSQL = `.resource r SET version = n.version, updated = n.updated, deleted = n.body IS NULL, label_class = n.label_class,
  patient = CASE WHEN n.body IS NULL THEN r.patient ELSE n.patient END,
  co_patients = CASE WHEN n.body IS NULL THEN r.co_patients ELSE n.co_patients::text[] END,
- programs = n.programs::text[], tokens = n.tokens::bigint[], refs = n.refs::bigint[], body = n.body::jsonb, posted = n.posted
-FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::boolean[])
-AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, posted)
+ programs = n.programs::text[], tokens = n.tokens::bigint[], refs = n.refs::bigint[], body = n.body::jsonb,
+ canonical = n.canonical, at_lo = n.at_lo, at_hi = n.at_hi, posted = n.posted
+FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::boolean[])
+AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted)
 WHERE r.pk = n.pk AND r.tenant = $1`
 
 const copyHistorySQL = `.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted)
 SELECT tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted FROM `
+
+// indexTables hold the index values that are ranges or texts, several to a resource.
+var indexTables = []string{"resource_date", "resource_string", "resource_quantity"}
 
 // store writes history, current rows and index rows, each kind in one statement per schema.
 func (w *write) store(ctx context.Context) error {
@@ -49,7 +53,7 @@ func (w *write) store(ctx context.Context) error {
 			if _, err := w.tx.Exec(ctx, "INSERT INTO "+schema+copyHistorySQL+schema+".resource WHERE pk = ANY ($1::bigint[])", old); err != nil {
 				return err
 			}
-			for _, table := range []string{"resource_date", "resource_string"} {
+			for _, table := range indexTables {
 				if _, err := w.tx.Exec(ctx, "DELETE FROM "+schema+"."+table+" WHERE tenant = $1 AND pk = ANY ($2::bigint[])", w.tenant(), old); err != nil {
 					return err
 				}
@@ -111,11 +115,15 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 		versions                                                        = make([]int32, n)
 		updated                                                         = make([]time.Time, n)
 		posted                                                          = make([]bool, n)
+		selves                                                          = make([]int64, n)
+		canonicals                                                      = make([]*int64, n)
+		from, to                                                        = make([]*time.Time, n), make([]*time.Time, n)
 		patients, coPatients, programs, originators, tokens, refs, body = make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n)
 	)
 	for i, r := range rows {
 		types[i], shadows[i], classes[i], posted[i] = r.c.Ref.Type.Code(), r.shadow, r.class, r.posted && r.old == nil
 		ids[i], pks[i], versions[i], updated[i] = string(r.c.Ref.ID), r.pk, int32(r.version), r.updated
+		selves[i] = mix(w.tenant(), 0, search.TargetHash(r.c.Ref))
 		if len(r.patients) > 0 {
 			patients[i] = text(string(r.patients[0]))
 		}
@@ -135,9 +143,13 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 		if r.body != nil {
 			tokens[i], refs[i] = text(intArray(w.mixed(r.c.Ref.Type.Code(), r.index.Tokens))), text(intArray(w.linked(r.index.Refs)))
 			body[i] = text(string(r.body))
+			if at := r.index; !at.AtHi.IsZero() {
+				from[i], to[i] = &at.AtLo, &at.AtHi
+			}
+			canonicals[i] = w.canonical(r)
 		}
 	}
-	_, err := w.tx.Exec(ctx, sql, w.tenant(), types, ids, shadows, pks, versions, updated, classes, patients, coPatients, programs, originators, tokens, refs, body, posted)
+	_, err := w.tx.Exec(ctx, sql, w.tenant(), types, ids, shadows, pks, versions, updated, classes, patients, coPatients, programs, originators, tokens, refs, body, selves, canonicals, from, to, posted)
 	return err
 }
 
@@ -159,21 +171,51 @@ func (w *write) linked(refs []search.RefEntry) []int64 {
 	return out
 }
 
+// byURL are the types that others refer to by canonical url (R4 references,
+// 2.3.0.4): those with an element url that is the resource's own.
+func byURL(t fhir.ResourceType) bool {
+	if t == "Device" || t == "Subscription" { // there it is the address of something else
+		return false
+	}
+	p, ok := search.Lookup(t, "url")
+	return ok && p.Type == search.URI
+}
+
+// canonical is what refers to r by url, or nil.
+func (w *write) canonical(r *row) *int64 {
+	url := r.c.Content.Root.Get("url").String()
+	if url == "" || !byURL(r.c.Ref.Type) {
+		return nil
+	}
+	h := mix(w.tenant(), 0, search.URLHash(url))
+	return &h
+}
+
 func (w *write) indexRows(ctx context.Context, schema string, rows []*row) error {
-	var dates, strs [][]any
+	var dates, strs, quantities [][]any
 	for _, r := range rows {
 		t := r.c.Ref.Type.Code()
 		for _, d := range r.index.Dates {
-			dates = append(dates, []any{w.tenant(), t, d.Param, r.pk, d.Lo, d.Hi})
+			dates = append(dates, []any{w.tenant(), t, d.Param, r.pk, d.Lo, d.Hi, d.Key, d.KeySystem})
 		}
 		for _, v := range r.index.Strings {
-			strs = append(strs, []any{w.tenant(), t, v.Param, r.pk, v.Text, v.Exact})
+			strs = append(strs, []any{w.tenant(), t, v.Param, r.pk, v.Text, v.Exact, v.Key, v.KeySystem})
+		}
+		for _, v := range r.index.Quantities {
+			var hi, unitHi *float64
+			if v.Hi != v.Lo || v.UnitHi != v.UnitLo {
+				hi, unitHi = &v.Hi, &v.UnitHi
+			}
+			quantities = append(quantities, []any{w.tenant(), t, v.Param, r.pk, v.Key, v.KeySystem, v.Lo, v.Unit, v.UnitLo, hi, unitHi})
 		}
 	}
-	if err := w.copy(ctx, schema, "resource_date", []string{"tenant", "type", "param", "pk", "lo", "hi"}, dates); err != nil {
+	if err := w.copy(ctx, schema, "resource_date", []string{"tenant", "type", "param", "pk", "lo", "hi", "key", "key_system"}, dates); err != nil {
 		return err
 	}
-	return w.copy(ctx, schema, "resource_string", []string{"tenant", "type", "param", "pk", "text", "exact"}, strs)
+	if err := w.copy(ctx, schema, "resource_string", []string{"tenant", "type", "param", "pk", "text", "exact", "key", "key_system"}, strs); err != nil {
+		return err
+	}
+	return w.copy(ctx, schema, "resource_quantity", []string{"tenant", "type", "param", "pk", "key", "key_system", "lo", "unit", "unit_lo", "hi", "unit_hi"}, quantities)
 }
 
 func (w *write) copy(ctx context.Context, schema, table string, columns []string, rows [][]any) error {

@@ -2,107 +2,180 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
-	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
-// Search finds one page of resources.
+// finder answers one query.
+type finder struct {
+	s     *Store
+	tx    querier
+	reach authz.Reach
+	query search.Query
+	legs  []leg // those of which the caller reaches anything
+}
+
+type leg struct {
+	t     fhir.ResourceType
+	where []*term
+}
+
+func newFinder(s *Store, reach authz.Reach, query search.Query) *finder {
+	f := &finder{s: s, reach: reach, query: query}
+	for _, l := range query.Legs {
+		if !reach.Of(l.Type).Empty() {
+			f.legs = append(f.legs, leg{l.Type, terms(l.Where)})
+		}
+	}
+	return f
+}
+
+var errNoLeg = outcome.New(outcome.Internal, "the server failed; its log says why").Because(errors.New("postgres: a query for no type"))
+
+// Search finds one page of resources: the first, the one after or the one
+// before query.After, with the resources that its includes add.
+//
+// What reach does not hold is not there: not as a match, not as a link of a
+// chain, not in the order, in a total or among what is included.
 func (s *Store) Search(ctx context.Context, reach authz.Reach, query search.Query) (record.Page, error) {
-	empty := record.Page{Total: -1}
+	p := record.Page{Total: -1}
 	if query.Total != search.NoTotal {
-		empty.Total = 0
+		p.Total = 0
 	}
-	if query.Type() == "" {
-		return empty, outcome.New(outcome.Internal, "the server failed; its log says why")
+	if len(query.Legs) == 0 {
+		return p, errNoLeg
 	}
-	r := reach.Of(query.Type())
-	if r.Empty() {
-		return empty, nil
+	at, err := placeOf(query)
+	if err != nil {
+		return p, err
 	}
-	p := empty
-	if query.Count > 0 {
-		found, err := s.sealed(ctx, s.pool(r), r, pageStatement(r, query))
+	f := newFinder(s, reach, query)
+	if len(f.legs) == 0 {
+		return p, nil
+	}
+	pool := s.app
+	if reachesNoteRows(reach, query) {
+		pool = s.notes
+	}
+	if f.simple() {
+		f.tx = pool
+		err = f.fill(ctx, &p, at)
+		return p, failed(err)
+	}
+	// All statements of one search see the same moment.
+	err = pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		f.tx = tx
+		for _, l := range f.legs {
+			if err := f.probe(ctx, l.t, l.where); err != nil {
+				return err
+			}
+		}
+		return f.fill(ctx, &p, at)
+	})
+	return p, failed(err)
+}
+
+// simple says that one statement answers the query.
+func (f *finder) simple() bool {
+	return f.query.After == nil && len(f.query.Includes) == 0 && f.query.Total == search.NoTotal &&
+		!slices.ContainsFunc(f.legs, func(l leg) bool { return linked(l.where) })
+}
+
+func linked(list []*term) bool {
+	return slices.ContainsFunc(list, func(c *term) bool { return len(c.hops) > 0 || slices.ContainsFunc(c.groups, linked) })
+}
+
+func (f *finder) fill(ctx context.Context, p *record.Page, at place) error {
+	if f.query.Count > 0 {
+		if err := f.entries(ctx, p, at); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.query.Total == search.NoTotal:
+		return nil
+	case f.query.Count > 0 && at.at == nil && !p.More:
+		p.Total = len(p.Entries)
+		return nil
+	default:
+		return f.count(ctx, &p.Total)
+	}
+}
+
+// entries reads the page, one row more to know whether it goes on, and on the
+// other side whether there is anything.
+func (f *finder) entries(ctx context.Context, p *record.Page, at place) error {
+	links := len(f.query.Includes) > 0
+	hits, places, err := f.read(ctx, at, f.query.Count+1, links)
+	if err != nil {
+		return err
+	}
+	beyond := len(hits) > f.query.Count
+	if beyond {
+		hits, places = hits[:f.query.Count], places[:f.query.Count]
+	}
+	behind := false
+	if at.at != nil {
+		back := at
+		back.reverse, back.inclusive = !at.reverse, true
+		rest, _, err := f.read(ctx, back, 1, false)
 		if err != nil {
-			return empty, err
+			return err
 		}
-		p = page(found, query.Count)
-		p.Total = empty.Total
-		if n := len(p.Entries); n > 0 {
-			h := vault.Head(p.Entries[n-1])
-			p.Last = search.Cursor{Keys: []search.Key{{Text: h.Updated.Format(time.RFC3339Nano)}}, Type: h.Ref.Type, ID: h.Ref.ID}
-		}
+		behind = len(rest) > 0
 	}
-	if query.Total != search.NoTotal {
-		var q statement
-		x := restrict(&q, r)
-		q.WriteString("SELECT count(*) FROM (")
-		legs(&q, r, func(schema string) {
-			q.WriteString("SELECT FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
-			x.criteria("r", schema, query.Legs[0].Where)
-		})
-		q.WriteString(") AS found")
-		if err := s.pool(r).QueryRow(ctx, q.String(), q.args...).Scan(&p.Total); err != nil {
-			return empty, failed(err)
-		}
+	p.More, p.Less = beyond, behind
+	if at.reverse {
+		slices.Reverse(hits)
+		slices.Reverse(places)
+		p.More, p.Less = behind, beyond
 	}
-	return p, nil
+	if len(places) > 0 {
+		p.First, p.Last = places[0], places[len(places)-1]
+	}
+	for i := range hits {
+		x, err := f.seal(ctx, &hits[i])
+		if err != nil {
+			return err
+		}
+		p.Entries = append(p.Entries, x)
+	}
+	if links {
+		return f.include(ctx, p, hits)
+	}
+	return nil
 }
 
-// pageStatement finds one page, and one row more to know whether it is the last.
-func pageStatement(r authz.Restriction, query search.Query) *statement {
-	q := &statement{}
-	x := restrict(q, r)
-	order := " ORDER BY updated DESC, id DESC"
-	if len(query.Sort) > 0 {
-		order = " ORDER BY updated, id"
-	}
-	limit := q.arg(query.Count + 1)
-	q.WriteString("SELECT * FROM (")
-	legs(q, r, func(schema string) {
-		q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
-		x.criteria("r", schema, query.Legs[0].Where)
-		x.after("r", query)
-		q.WriteString(order + " LIMIT " + limit)
-	})
-	q.WriteString(") AS found" + order + " LIMIT " + limit)
-	return q
+// count counts the matches.
+func (f *finder) count(ctx context.Context, total *int) error {
+	q := f.countStatement()
+	return forEach(ctx, f.tx, q.String(), q.args, []any{total}, func() error { return nil })
 }
 
-// Match finds the ids of at most query.Count matches: conditional references
-// and conditional interactions need two to tell none, one and several apart.
-func (s *Store) Match(ctx context.Context, reach authz.Reach, query search.Query) ([]fhir.ID, error) {
-	ids, err := s.matchTx(ctx, s.pool(reach.Of(query.Type())), reach, query)
-	return ids, failed(err)
-}
-
-// matchTx is [Store.Match] in a transaction under way.
-func (s *Store) matchTx(ctx context.Context, tx querier, reach authz.Reach, query search.Query) ([]fhir.ID, error) {
-	r := reach.Of(query.Type())
-	if r.Empty() {
-		return nil, nil
+func (f *finder) countStatement() *statement {
+	k := compile(f.reach)
+	limit := ""
+	if f.query.Total == search.Estimate {
+		limit = " LIMIT " + strconv.Itoa(search.EstimateLimit)
 	}
-	var q statement
-	x := restrict(&q, r)
-	limit := q.arg(query.Count)
-	q.WriteString("SELECT id FROM (")
-	legs(&q, r, func(schema string) {
-		q.WriteString("SELECT r.id FROM " + schema + ".resource r WHERE NOT r.deleted AND " + x.where("r"))
-		x.criteria("r", schema, query.Legs[0].Where)
-		q.WriteString(" LIMIT " + limit)
-	})
-	q.WriteString(") AS found LIMIT " + limit)
-	var ids []fhir.ID
-	var id fhir.ID
-	err := forEach(ctx, tx, q.String(), q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
-	return ids, err
+	var parts []string
+	for _, l := range f.legs {
+		for _, schema := range schemas(f.reach.Of(l.t)) {
+			parts = append(parts, "(SELECT FROM "+schema+".resource r WHERE "+k.live("r", l.t)+k.where("r", schema, l.t, l.where)+limit+")")
+		}
+	}
+	k.q.WriteString("SELECT count(*) FROM (SELECT FROM (" + strings.Join(parts, " UNION ALL ") + ") AS each" + limit + ") AS found")
+	return k.q
 }
 
 // mix keeps the index values of practices and types apart, so that one
@@ -119,147 +192,4 @@ func mix(tenant int32, t int16, h int64) int64 {
 // [search.Index]), for measurements that write SQL of their own.
 func TokenIndex(tenant int32, t fhir.ResourceType, hash int64) int64 {
 	return mix(tenant, t.Code(), hash)
-}
-
-func (x *restriction) after(alias string, query search.Query) {
-	if query.After == nil {
-		return
-	}
-	op := " < "
-	if len(query.Sort) > 0 {
-		op = " > "
-	}
-	at := query.After
-	x.q.WriteString(" AND (" + alias + ".updated, " + alias + ".id)" + op + "(" +
-		x.arg("afterUpdated", func() any { return at.Keys[0].Text }) + "::text::timestamptz" + ", " + x.arg("afterID", func() any { return string(at.ID) }) + ")")
-}
-
-// criteria appends what the query asks, each as a condition on the row itself
-// or on index rows of that same row.
-func (x *restriction) criteria(alias, schema string, where []search.Criterion) {
-	for i, c := range where {
-		x.q.WriteString(" AND ")
-		name := "c" + strconv.Itoa(i)
-		switch {
-		case c.Param == "_id":
-			x.q.WriteString(alias + ".id = ANY (" + x.arg(name, func() any {
-				ids := make([]string, len(c.Any))
-				for j, v := range c.Any {
-					ids[j] = string(v.ID)
-				}
-				return ids
-			}) + "::text[])")
-		case c.Param == "_lastUpdated":
-			x.dates(name, c, alias+".updated", "("+alias+".updated + interval '1 millisecond')")
-		case c.Type == search.Date:
-			x.q.WriteString("EXISTS (SELECT FROM " + schema + ".resource_date d WHERE d.tenant = " + x.tenant + " AND d.pk = " + alias + ".pk AND d.type = " + alias + ".type AND d.param = " +
-				x.arg(name+"p", func() any { return c.Param }) + " AND ")
-			x.dates(name, c, "d.lo", "d.hi")
-			x.q.WriteString(")")
-		case c.Type == search.String:
-			x.q.WriteString("EXISTS (SELECT FROM " + schema + ".resource_string t WHERE t.tenant = " + x.tenant + " AND t.pk = " + alias + ".pk AND t.type = " + alias + ".type AND t.param = " +
-				x.arg(name+"p", func() any { return c.Param }) + " AND ")
-			x.strings(name, c)
-			x.q.WriteString(")")
-		case c.Type == search.Reference:
-			x.targets(alias+".refs", name, c)
-		default:
-			x.hashes(alias+".tokens", name, c, x.r.Type().Code())
-		}
-	}
-}
-
-func (x *restriction) hashes(column, name string, c search.Criterion, t int16) {
-	op := " && "
-	if len(c.Any) == 1 {
-		op = " @> "
-	}
-	x.q.WriteString(column + op + x.arg(name, func() any {
-		hs := make([]int64, len(c.Any))
-		for j, v := range c.Any {
-			hs[j] = mix(x.c.Tenant, t, v.Hash)
-		}
-		return hs
-	}) + "::bigint[]")
-}
-
-func (x *restriction) targets(column, name string, c search.Criterion) {
-	op := " && "
-	if len(c.Any) == 1 {
-		op = " @> "
-	}
-	x.q.WriteString(column + op + x.arg(name, func() any {
-		hs := make([]int64, len(c.Any))
-		for j, v := range c.Any {
-			hs[j] = mix(x.c.Tenant, 0, v.Hash) ^ search.ParamKey(c.Param)
-		}
-		return hs
-	}) + "::bigint[]")
-}
-
-// dates compares the resource's range [lo, hi) with the searched [Lo, Hi), see
-// R4 search.html#prefix.
-func (x *restriction) dates(name string, c search.Criterion, lo, hi string) {
-	x.any(c, func(j int, v search.Value) {
-		at := func(part string, t time.Time) string {
-			return x.arg(name+part+strconv.Itoa(j), func() any { return t })
-		}
-		from := func() string { return at("lo", v.Lo) }
-		to := func() string { return at("hi", v.Hi) }
-		within := func() string { return "(" + lo + " >= " + from() + " AND " + hi + " <= " + to() + ")" }
-		switch v.Prefix {
-		case "ne":
-			x.q.WriteString("NOT " + within())
-		case "gt":
-			x.q.WriteString(hi + " > " + to())
-		case "lt":
-			x.q.WriteString(lo + " < " + from())
-		case "ge":
-			x.q.WriteString("(" + hi + " > " + to() + " OR " + within() + ")")
-		case "le":
-			x.q.WriteString("(" + lo + " < " + from() + " OR " + within() + ")")
-		case "sa":
-			x.q.WriteString(lo + " >= " + to())
-		case "eb":
-			x.q.WriteString(hi + " <= " + from())
-		case "ap":
-			x.q.WriteString("(" + lo + " < " + to() + " AND " + hi + " > " + from() + ")")
-		case "", "eq":
-			x.q.WriteString(within())
-		default:
-			x.q.WriteString("false")
-		}
-	})
-}
-
-func (x *restriction) strings(name string, c search.Criterion) {
-	x.any(c, func(j int, v search.Value) {
-		p := func(text string) string { return x.arg(name+"t"+strconv.Itoa(j), func() any { return text }) }
-		switch v.Match {
-		case search.Exact:
-			x.q.WriteString("t.exact = " + p(v.Text))
-		case search.Contains:
-			x.q.WriteString("position(" + p(v.Text) + " in t.text) > 0")
-		default:
-			x.q.WriteString("t.text LIKE " + p(escapeLike(v.Text)+"%"))
-		}
-	})
-}
-
-func (x *restriction) any(c search.Criterion, each func(int, search.Value)) {
-	x.q.WriteString("(")
-	for j, v := range c.Any {
-		if j > 0 {
-			x.q.WriteString(" OR ")
-		}
-		each(j, v)
-	}
-	if len(c.Any) == 0 {
-		x.q.WriteString("false")
-	}
-	x.q.WriteString(")")
-}
-
-func escapeLike(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
 }

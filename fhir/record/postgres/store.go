@@ -207,6 +207,9 @@ func provider(url string) (*goose.Provider, func(), error) {
 func private(err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
+		if pg.Code == "CL001" { // a migration of ours refuses, and says why
+			return errors.New(pg.Message)
+		}
 		return fmt.Errorf("SQLSTATE %s %s %s", pg.Code, pg.ConstraintName, pg.Routine)
 	}
 	return err

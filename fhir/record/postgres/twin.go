@@ -44,7 +44,7 @@ func Excise(ctx context.Context, owner *pgx.Conn, restrictions map[fhir.Resource
 					return fmt.Errorf("excise history of %s: %w", t, err)
 				}
 			}
-			for _, table := range []string{"resource_date", "resource_string"} {
+			for _, table := range indexTables {
 				if _, err := tx.Exec(ctx, "DELETE FROM "+schema+"."+table+" i WHERE NOT EXISTS (SELECT FROM "+schema+".resource r WHERE r.pk = i.pk)"); err != nil {
 					return err
 				}

@@ -18,6 +18,11 @@ type searchParameter struct {
 	Type       string   `json:"type"`
 	Expression string   `json:"expression"`
 	Target     []string `json:"target"`
+	URL        string   `json:"url"`
+	Component  []struct {
+		Definition string `json:"definition"`
+		Expression string `json:"expression"`
+	} `json:"component"`
 }
 
 // elementType is one entry of ElementDefinition.type.
@@ -31,6 +36,7 @@ type elementDefinition struct {
 	types   []elementType
 	content string // path that contentReference names
 	system  string // the one code system of a required binding, or ""
+	many    bool   // max is above 1
 }
 
 // definitions is the part of the R4 definitions that the generator reads.
@@ -50,6 +56,7 @@ type structureDefinition struct {
 		Element []struct {
 			Path             string `json:"path"`
 			ContentReference string `json:"contentReference"`
+			Max              string `json:"max"`
 			Type             []struct {
 				Code          string   `json:"code"`
 				TargetProfile []string `json:"targetProfile"`
@@ -132,6 +139,7 @@ func (d *definitions) structure(s structureDefinition, profiles, systems map[str
 			continue
 		}
 		def.content = strings.TrimPrefix(e.ContentReference, "#")
+		def.many = e.Max != "" && e.Max != "0" && e.Max != "1"
 		if e.Binding.Strength == "required" {
 			vs, _, _ := strings.Cut(e.Binding.ValueSet, "|")
 			def.system = systems[vs]

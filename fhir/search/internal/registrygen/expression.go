@@ -17,6 +17,8 @@ type selection struct {
 	system  string
 	targets []string // what where(resolve() is T) leaves
 	truth   bool     // exists() and != false
+	many    bool     // a resource can have several of it
+	element string   // path of the element definition that it ends in, its other types included
 }
 
 func (s selection) String() string {
@@ -35,7 +37,8 @@ var (
 	truthForm = regexp.MustCompile(`^(\w+(?:\.\w+)+)\.exists\(\) and (\w+(?:\.\w+)+) != false$`)
 	isForm    = regexp.MustCompile(`^where\(resolve\(\) is (\w+)\)$`)
 	equalForm = regexp.MustCompile(`^where\((\w+)='([^']*)'\)$`)
-	asForm    = regexp.MustCompile(`^as\((\w+)\)$`)
+	asForm    = regexp.MustCompile(`^(?:as|ofType)\((\w+)\)$`)
+	hasForm   = regexp.MustCompile(`^where\(hasExtension\('([^']*)'\)\)$`)
 	extForm   = regexp.MustCompile(`^extension\('([^']*)'\)$`)
 	nameForm  = regexp.MustCompile(`^([a-z]\w*)(\[0\])?$`)
 )
@@ -83,7 +86,11 @@ func (d *definitions) alternative(base, x string) ([]selection, error) {
 	if len(parts) == 0 {
 		return nil, errors.New("expression is the resource itself")
 	}
-	cur := []selection{{at: base}}
+	return d.walk([]selection{{at: base}}, parts)
+}
+
+// walk applies the parts of an expression to every path so far.
+func (d *definitions) walk(cur []selection, parts []string) ([]selection, error) {
 	for i := 0; i < len(parts); i++ {
 		cast := ""
 		if i+1 < len(parts) {
@@ -118,6 +125,12 @@ func (d *definitions) advance(cur []selection, part, cast string) ([]selection, 
 		}
 		return cur, nil
 	}
+	if m := hasForm.FindStringSubmatch(part); m != nil {
+		for i := range cur {
+			cur[i].amend("[+" + m[1] + "]")
+		}
+		return cur, nil
+	}
 	var next []selection
 	if m := extForm.FindStringSubmatch(part); m != nil {
 		types := d.extensions[m[1]]
@@ -127,7 +140,7 @@ func (d *definitions) advance(cur []selection, part, cast string) ([]selection, 
 		for _, c := range cur {
 			for _, t := range types {
 				next = append(next, selection{
-					steps: append(slices.Clone(c.steps), "extension[url="+m[1]+"]", "value"+upper(t.code)), at: "", typ: t,
+					steps: append(slices.Clone(c.steps), "extension[url="+m[1]+"]", "value"+upper(t.code)), typ: t, many: true,
 				})
 			}
 		}
@@ -164,14 +177,20 @@ func (d *definitions) child(c selection, name, index, cast string) ([]selection,
 		choice = true
 	}
 	if def.content != "" {
-		return []selection{{steps: append(slices.Clone(c.steps), name+index), at: def.content, typ: elementType{code: "BackboneElement"}}}, nil
+		return []selection{{
+			steps: append(slices.Clone(c.steps), name+index), at: def.content, typ: elementType{code: "BackboneElement"}, many: true,
+		}}, nil
 	}
 	var out []selection
 	for _, t := range def.types {
-		if cast != "" && t.code != cast {
+		// R4 also spells dateTime as DateTime.
+		if cast != "" && t.code != cast && upper(t.code) != cast {
 			continue
 		}
-		s := selection{steps: append(slices.Clone(c.steps), name+index), at: t.code, typ: t, system: def.system}
+		s := selection{
+			steps: append(slices.Clone(c.steps), name+index), at: t.code, typ: t, system: def.system,
+			many: c.many || def.many && index == "", element: path,
+		}
 		if choice {
 			s.steps[len(s.steps)-1] = name + upper(t.code) + index
 		}

@@ -1,0 +1,375 @@
+package postgres
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/search"
+)
+
+// compiler writes one statement of a search: every table that it names, at
+// whatever depth, goes under the caller's Restriction of the type that it looks
+// for there.
+type compiler struct {
+	q     *statement
+	reach authz.Reach
+	depth int // of aliases
+}
+
+func compile(reach authz.Reach) *compiler { return &compiler{q: &statement{}, reach: reach} }
+
+func (k *compiler) tenant() int32 { return k.reach.Grant().Caller().Tenant }
+
+// alias is a name that no table of the statement has yet.
+func (k *compiler) alias() string {
+	k.depth++
+	return "c" + strconv.Itoa(k.depth)
+}
+
+// live is the condition that a row of alias is of type t, current, and visible.
+func (k *compiler) live(alias string, t fhir.ResourceType) string {
+	return "NOT " + alias + ".deleted AND " + restrict(k.q, k.reach.Of(t)).where(alias)
+}
+
+// term is a criterion on its way into SQL.
+type term struct {
+	search.Criterion
+	hops   []*hop
+	groups [][]*term
+}
+
+func terms(where []search.Criterion) []*term {
+	out := make([]*term, len(where))
+	for i, c := range where {
+		x := &term{Criterion: c}
+		for _, h := range c.Hops {
+			x.hops = append(x.hops, &hop{Hop: h, where: terms(h.Where)})
+		}
+		for _, g := range c.Groups {
+			x.groups = append(x.groups, terms(g))
+		}
+		out[i] = x
+	}
+	return out
+}
+
+// value is an argument that a searched value gives.
+func (k *compiler) value(v *search.Value, part string, of any) string {
+	type name struct {
+		v    *search.Value
+		part string
+	}
+	return k.q.named(name{v, part}, func() any { return of })
+}
+
+// of is an argument that a criterion gives.
+func (k *compiler) of(c *term, part string, make func() any) string {
+	type name struct {
+		c    *term
+		part string
+	}
+	return k.q.named(name{c, part}, make)
+}
+
+// where is what the criteria ask of a row of alias in schema, each as a
+// condition that begins with AND.
+func (k *compiler) where(alias, schema string, t fhir.ResourceType, list []*term) string {
+	return k.criteria(alias, schema, t, list) + k.within(alias, windowOf(t, list))
+}
+
+func (k *compiler) criteria(alias, schema string, t fhir.ResourceType, list []*term) string {
+	var b strings.Builder
+	var tokens, refs []int64
+	for _, c := range list {
+		keys := refKeys(t, c.Param)
+		switch hash, one := c.hash(); {
+		case one && (c.Type == search.Token || c.Type == search.URI || c.Type == search.Composite):
+			tokens = append(tokens, mix(k.tenant(), t.Code(), hash))
+		case one && c.Type == search.Reference && len(keys) == 1:
+			refs = append(refs, mix(k.tenant(), 0, hash)^keys[0])
+		default:
+			b.WriteString(" AND " + k.term(alias, schema, t, c))
+		}
+	}
+	// One condition for all hashes is one scan of the index, which begins with the rarest of them.
+	var all string
+	if len(tokens) > 0 {
+		all += " AND " + alias + ".tokens @> " + k.hashes(tokens)
+	}
+	if len(refs) > 0 {
+		all += " AND " + alias + ".refs @> " + k.hashes(refs)
+	}
+	return all + b.String()
+}
+
+// hashes is an array argument, shared where the same array stands elsewhere in the statement.
+func (k *compiler) hashes(list []int64) string {
+	return k.q.named("hashes "+intArray(list), func() any { return list }) + "::bigint[]"
+}
+
+// hash is the only hash that c asks for, if it asks for nothing else.
+func (c *term) hash() (int64, bool) {
+	if c.Op != search.Match || c.Not || len(c.Any) != 1 || c.Param == "_id" || c.Any[0].Part != 0 {
+		return 0, false
+	}
+	return c.Any[0].Hash, true
+}
+
+// term is the condition of one criterion.
+func (k *compiler) term(alias, schema string, t fhir.ResourceType, c *term) string {
+	s := k.holds(alias, schema, t, c)
+	switch {
+	case !c.Not:
+		return s
+	case strings.HasPrefix(s, "EXISTS "):
+		return "NOT " + s
+	default:
+		return "(" + s + ") IS NOT TRUE"
+	}
+}
+
+func (k *compiler) holds(alias, schema string, t fhir.ResourceType, c *term) string {
+	switch c.Op {
+	case search.Match:
+		return k.match(alias, schema, t, c)
+	case search.Present:
+		return either(len(c.Paths), func(i int) string {
+			return "jsonb_path_exists(" + alias + ".body, " + k.path(c.Paths[i]) + ", '{}', true)"
+		})
+	case search.Like:
+		return either(len(c.Paths), func(i int) string {
+			return "EXISTS (SELECT FROM jsonb_path_query(" + alias + ".body, " + k.path(c.Paths[i]) + ", '{}', true) AS j(v), LATERAL (SELECT j.v #>> '{}' AS s) AS t WHERE " +
+				either(len(c.Any), func(j int) string { return k.like("t.s", &c.Any[j]) }) + ")"
+		})
+	case search.Words:
+		return k.words(alias, c)
+	case search.Chain:
+		return either(len(c.hops), func(i int) string { return k.chain(alias, t, c, c.hops[i]) })
+	case search.Has:
+		return either(len(c.hops), func(i int) string { return k.has(alias, t, c.hops[i]) })
+	case search.Either:
+		return either(len(c.groups), func(i int) string { return "(true" + k.where(alias, schema, t, c.groups[i]) + ")" })
+	default:
+		return "false"
+	}
+}
+
+// either joins n conditions; without any it is false.
+func either(n int, each func(int) string) string {
+	switch n {
+	case 0:
+		return "false"
+	case 1:
+		return each(0)
+	}
+	all := make([]string, n)
+	for i := range all {
+		all[i] = each(i)
+	}
+	return "(" + strings.Join(all, " OR ") + ")"
+}
+
+func (k *compiler) path(p string) string {
+	return k.q.named("path "+p, func() any { return p }) + "::text::jsonpath"
+}
+
+func (k *compiler) match(alias, schema string, t fhir.ResourceType, c *term) string {
+	switch {
+	case len(c.Any) == 0:
+		return "false"
+	case c.Param == "_id":
+		return alias + ".id = ANY (" + k.of(c, "ids", func() any {
+			ids := make([]string, len(c.Any))
+			for i, v := range c.Any {
+				ids[i] = string(v.ID)
+			}
+			return ids
+		}) + "::text[])"
+	case c.Param == "_lastUpdated":
+		return either(len(c.Any), func(i int) string { return k.date(&c.Any[i], alias+".updated", "") })
+	case c.Type == search.Reference:
+		keys := refKeys(t, c.Param)
+		return alias + ".refs && " + k.of(c, "refs", func() any {
+			hs := make([]int64, 0, len(c.Any)*len(keys))
+			for _, v := range c.Any {
+				for _, key := range keys {
+					hs = append(hs, mix(k.tenant(), 0, v.Hash)^key)
+				}
+			}
+			return hs
+		}) + "::bigint[]"
+	case c.clinical(t):
+		return either(len(c.Any), func(i int) string { return k.date(&c.Any[i], alias+".at_lo", alias+".at_hi") })
+	}
+	kinds := map[string][]int{}
+	var order []string
+	for i, v := range c.Any {
+		table := indexTable(c.Type, v.Part)
+		if kinds[table] == nil {
+			order = append(order, table)
+		}
+		kinds[table] = append(kinds[table], i)
+	}
+	return either(len(order), func(n int) string {
+		table, some := order[n], kinds[order[n]]
+		if table == "" {
+			return alias + ".tokens && " + k.of(c, "tokens", func() any {
+				hs := make([]int64, len(some))
+				for i, at := range some {
+					hs[i] = mix(k.tenant(), t.Code(), c.Any[at].Hash)
+				}
+				return hs
+			}) + "::bigint[]"
+		}
+		return "EXISTS (" + k.indexed(alias, schema, table, t, c.Param) + " AND " + either(len(some), func(i int) string {
+			v := &c.Any[some[i]]
+			return "(" + k.keyed(v) + k.compare(table, v) + ")"
+		}) + ")"
+	})
+}
+
+// indexTable is where the values of a parameter are; "" is the column tokens.
+func indexTable(p, part search.ParamType) string {
+	if p == search.Composite {
+		p = part
+	}
+	switch p {
+	case search.Date:
+		return "resource_date"
+	case search.String:
+		return "resource_string"
+	case search.Number, search.Quantity:
+		return "resource_quantity"
+	default:
+		return ""
+	}
+}
+
+// indexed selects the index rows i of one parameter of the resource in alias.
+// They are reached from it alone, so that its Restriction is theirs.
+func (k *compiler) indexed(alias, schema, table string, t fhir.ResourceType, param string) string {
+	x := restrict(k.q, k.reach.Of(t))
+	s := "SELECT FROM " + schema + "." + table + " i WHERE i.tenant = " + x.tenant + " AND i.pk = " + alias + ".pk AND i.type = " + x.code(t)
+	names := members(t, param)
+	if len(names) == 1 {
+		return s + " AND i.param = " + k.q.named("param "+names[0], func() any { return names[0] })
+	}
+	return s + " AND i.param = ANY (" + k.q.named("params "+strings.Join(names, " "), func() any { return names }) + "::text[])"
+}
+
+// members are the parameters under which the values of a parameter are indexed.
+func members(t fhir.ResourceType, param string) []string {
+	if p, ok := search.Lookup(t, param); ok && len(p.UnionOf) > 0 {
+		return p.UnionOf
+	}
+	return []string{param}
+}
+
+// refKeys tell the references of a parameter from others, see [search.RefEntry].
+func refKeys(t fhir.ResourceType, param string) []int64 {
+	names := members(t, param)
+	keys := make([]int64, len(names))
+	for i, name := range names {
+		keys[i] = search.ParamKey(name)
+	}
+	return keys
+}
+
+// keyed is the condition on the token part of a composite's element.
+func (k *compiler) keyed(v *search.Value) string {
+	var s string
+	if v.Key != 0 {
+		s += "i.key = " + k.value(v, "key", v.Key) + " AND "
+	}
+	if v.KeySystem != 0 {
+		s += "i.key_system = " + k.value(v, "system", v.KeySystem) + " AND "
+	}
+	return s
+}
+
+func (k *compiler) compare(table string, v *search.Value) string {
+	switch table {
+	case "resource_date":
+		return k.date(v, "i.lo", "i.hi")
+	case "resource_string":
+		return k.text(v)
+	default:
+		return k.number(v)
+	}
+}
+
+// date compares the range [lo, hi) of a resource with the searched [Lo, Hi),
+// see R4 search.html#prefix. Without hi it is the millisecond from lo on, and
+// lo is compared instead, for its index.
+func (k *compiler) date(v *search.Value, lo, hi string) string {
+	start := func(op, part string, at time.Time) string { return lo + op + k.value(v, part, at) }
+	end := func(op, part string, at time.Time) string {
+		if hi == "" {
+			return lo + op + k.value(v, part+"-", at.Add(-time.Millisecond))
+		}
+		return hi + op + k.value(v, part, at)
+	}
+	within := func() string { return "(" + start(" >= ", "lo", v.Lo) + " AND " + end(" <= ", "hi", v.Hi) + ")" }
+	switch v.Prefix {
+	case "", "eq":
+		return within()
+	case "ne":
+		return "NOT " + within()
+	case "gt":
+		return end(" > ", "hi", v.Hi)
+	case "lt":
+		return start(" < ", "lo", v.Lo)
+	case "ge":
+		return "(" + end(" > ", "hi", v.Hi) + " OR " + within() + ")"
+	case "le":
+		return "(" + start(" < ", "lo", v.Lo) + " OR " + within() + ")"
+	case "sa":
+		return start(" >= ", "hi", v.Hi)
+	case "eb":
+		return end(" <= ", "lo", v.Lo)
+	case "ap":
+		return "(" + start(" < ", "hi", v.Hi) + " AND " + end(" > ", "lo", v.Lo) + ")"
+	default:
+		return "false"
+	}
+}
+
+// number compares a number, or a quantity in its unit, see R4 search.html#number.
+// The column hi is there for ranges only.
+func (k *compiler) number(v *search.Value) string {
+	lo, hi, unit := "i.lo", "i.hi", ""
+	if v.Unit != 0 {
+		lo, hi, unit = "i.unit_lo", "i.unit_hi", "i.unit = "+k.value(v, "unit", v.Unit)+" AND "
+	}
+	at := func(op string) string { return op + k.value(v, "at", v.At) }
+	low := func(op string) string { return op + k.value(v, "low", v.Low) }
+	high := func(op string) string { return op + k.value(v, "high", v.High) }
+	above := func(limit string) string { return "(" + lo + limit + " OR i.hi IS NOT NULL AND " + hi + limit + ")" }
+	below := func(limit string) string { return lo + limit + " AND (i.hi IS NULL OR " + hi + limit + ")" }
+	within := func() string { return "(" + lo + low(" >= ") + " AND " + below(high(" < ")) + ")" }
+	switch v.Prefix {
+	case "", "eq":
+		return unit + within()
+	case "ne":
+		return unit + "NOT " + within()
+	case "gt":
+		return unit + above(at(" > "))
+	case "ge":
+		return unit + above(at(" >= "))
+	case "lt":
+		return unit + lo + at(" < ")
+	case "le":
+		return unit + lo + at(" <= ")
+	case "sa":
+		return unit + lo + at(" > ")
+	case "eb":
+		return unit + below(at(" < "))
+	case "ap":
+		return unit + "(" + lo + high(" <= ") + " AND " + above(low(" >= ")) + ")"
+	default:
+		return "false"
+	}
+}

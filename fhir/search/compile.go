@@ -1,0 +1,3 @@
+package search
+
+func (x *extraction) evaluated(e Evaluator, p *Param) {}
