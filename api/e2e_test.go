@@ -62,7 +62,7 @@ func (c *clinic) Authenticate(_ context.Context, token string) (authz.Principal,
 	return p, nil
 }
 
-func newClinic(t *testing.T) *clinic {
+func newClinic(t *testing.T, set ...func(*Config)) *clinic {
 	t.Helper()
 	ctx := context.Background()
 	c := &clinic{}
@@ -84,11 +84,15 @@ func newClinic(t *testing.T) *clinic {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Handler, err = New(Config{
+	cfg := Config{
 		Terminology: terminology.New(definition.NewSet(terms), terminology.Options{Now: c.now}),
 		Base:        "https://clinic.example/fhir", Engine: engine, Gate: gate, Store: c.store, Authenticator: c, Ready: c.store.Ping,
 		Version: "test", Released: clock(), Deadline: time.Minute, MaxBody: 1 << 20, Cursors: [32]byte{1}, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})), Now: c.now,
-	}); err != nil {
+	}
+	for _, f := range set {
+		f(&cfg)
+	}
+	if c.Handler, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	operator, _ := c.Authenticate(ctx, "operator")

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/fhir"
@@ -67,21 +68,32 @@ func (s *Service) commitOne(ctx context.Context, rq *respond.Request, c record.C
 		return rq.Done[0], nil
 	}
 	c.Advice = advice(rq)
-	cleared, err := s.gate.Admit(ctx, rq.Grant, c)
-	if err != nil {
-		return record.Receipt{}, err
-	}
-	rcs, err := s.commit(ctx, rq, []record.Cleared{cleared})
+	rcs, err := s.commit(ctx, rq, func() ([]record.Cleared, error) {
+		cleared, err := s.gate.Admit(ctx, rq.Grant, c)
+		return []record.Cleared{cleared}, err
+	})
 	if err != nil {
 		return record.Receipt{}, err
 	}
 	return rcs[0], nil
 }
 
-// commit stores the changes of a request, under its key where it has one.
-func (s *Service) commit(ctx context.Context, rq *respond.Request, cleared []record.Cleared) ([]record.Receipt, error) {
-	if rq.Once != nil {
-		return s.store.CommitOnce(ctx, cleared, *rq.Once)
+// commit admits the changes of a request and stores them, under its key where it has one.
+func (s *Service) commit(ctx context.Context, rq *respond.Request, admit func() ([]record.Cleared, error)) ([]record.Receipt, error) {
+	const tries = 4
+	for try := 1; ; try++ {
+		cleared, err := admit()
+		if err != nil {
+			return nil, err
+		}
+		var rcs []record.Receipt
+		if rq.Once != nil {
+			rcs, err = s.store.CommitOnce(ctx, cleared, *rq.Once)
+		} else {
+			rcs, err = s.store.Commit(ctx, cleared)
+		}
+		if try == tries || !errors.Is(err, record.ErrReplan) {
+			return rcs, err
+		}
 	}
-	return s.store.Commit(ctx, cleared)
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -294,6 +295,10 @@ type Page struct {
 	// First and Last are the places of the first and the last entry, if there is one.
 	First, Last search.Cursor
 }
+
+// ErrReplan says that nothing was stored because labels came up that were not
+// known when the change was admitted: admit it again.
+var ErrReplan = errors.New("record: the change was planned before the newest labels")
 
 // ChangeError says which of several changes failed.
 type ChangeError struct {

@@ -1,8 +1,8 @@
 package postgres
 
-<<<<<<< HEAD
 import (
 	"context"
+	"testing"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
@@ -90,13 +90,11 @@ func (s *Store) Waiting() (queued, statements int) {
 		x.mu.Unlock()
 	}
 	return queued, statements
-=======
-import "testing"
+}
 
 // WithoutProbes asks each row about its chains, as if every hop led to too many.
 func WithoutProbes(t testing.TB) {
 	was := probeLimit
 	probeLimit = -1
 	t.Cleanup(func() { probeLimit = was })
->>>>>>> store
 }
