@@ -224,6 +224,20 @@ func TestFloatIsTheNearest(t *testing.T) {
 	}
 }
 
+// TestFloatOfLongNumbers is where the quick way must not be taken.
+func TestFloatOfLongNumbers(t *testing.T) {
+	u, _ := Parse("[lb_av]")
+	for n := int64(1); n < 900_000_000_000_000; n = n*13/7 + 11 {
+		for _, text := range []string{strconv.FormatInt(n, 10), strconv.FormatInt(n, 10) + "e-9"} {
+			r, _ := Decimal(text)
+			want, _ := u.Convert(r).Float64()
+			if got, _ := u.Float(text); got != want {
+				t.Errorf("%s: %v is not %v", text, got, want)
+			}
+		}
+	}
+}
+
 func TestDecimal(t *testing.T) {
 	for _, s := range []string{"", "-", ".", "1.", ".5", "1e", "1e+", "0x1p4", "1_0", "Inf", "NaN", "1/2", "1e401", "1e-401", "1e99999999999", " 1", strings.Repeat("1", 401), "--1", "1e1.5"} {
 		if _, ok := Decimal(s); ok {
