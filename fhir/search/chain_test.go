@@ -101,7 +101,7 @@ func TestTypesOfWhatIsLookedAt(t *testing.T) {
 		"_revinclude=Provenance:target":                                              "Observation Provenance",
 		"_include:iterate=Encounter:service-provider&_include=Observation:encounter": "Encounter Observation Organization",
 	} {
-		q, _, err := Parse("Observation", neturl.Values(values(t, strings.ReplaceAll(query, " ", "%20"))), Options{})
+		q, _, err := Parse("Observation", values(t, strings.ReplaceAll(query, " ", "%20")), Options{})
 		if err != nil {
 			t.Errorf("%s: %v", query, err)
 			continue

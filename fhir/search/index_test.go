@@ -76,6 +76,9 @@ func TestFindsNumbers(t *testing.T) {
 		{"below", below, "value-quantity=lt3", true},
 		{"below, upwards", below, "value-quantity=gt5", false},
 		{"below is no value", below, "value-quantity=5", false},
+		{"at most", strings.Replace(below, `"<"`, `"<="`, 1), "value-quantity=lt3", true},
+		{"above", strings.Replace(below, `"<"`, `">"`, 1), "value-quantity=gt1000||mg", true},
+		{"at least", strings.Replace(below, `"<"`, `">="`, 1), "value-quantity=lt5", false},
 		{"sampled", sampled, "value-quantity=gt13||mV", true},
 		{"sampled limits", sampled, "value-quantity=lt0||mV", true},
 		{"sampled beyond", sampled, "value-quantity=gt14||mV", false},
@@ -170,6 +173,11 @@ func TestRows(t *testing.T) {
 	// status 4, category, code, _profile and value 3 each
 	if len(x.Tokens) > 16 {
 		t.Errorf("%d tokens", len(x.Tokens))
+	}
+	mixed := Extract("Observation", read(t, `{"resourceType":"Observation","code":{"coding":[{"code":"a"}]},"valueQuantity":{"value":1},
+	  "extension":[{"url":"http://hl7.org/fhir/StructureDefinition/observation-geneticsDnaVariant","valueString":"c.1521"}]}`))
+	if len(mixed.Strings) != 2 || mixed.Strings[0].Key != 0 || mixed.Strings[0].KeySystem != 0 || mixed.Quantities[0].Key == 0 {
+		t.Errorf("the keys of an element are on what is no part of it: %v", mixed.Strings)
 	}
 	bare := Extract("Observation", read(t, `{"resourceType":"Observation","valueQuantity":{"value":1}}`))
 	if diff := cmp.Diff([]QuantityEntry{{Param: "value-quantity", Lo: 1, Hi: 1, UnitLo: 1, UnitHi: 1}}, bare.Quantities); diff != "" {

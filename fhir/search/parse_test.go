@@ -62,7 +62,7 @@ func TestParseFrontEndParameters(t *testing.T) {
 
 func TestParseResult(t *testing.T) {
 	day := func(y, m, d int) time.Time { return time.Date(y, time.Month(m), d, 0, 0, 0, 0, time.UTC) }
-	patient := func(param string, types ...string) []Value {
+	patient := func(types ...string) []Value {
 		var out []Value
 		for _, rt := range types {
 			out = append(out, Value{Hash: TargetHash(fhir.Ref{Type: fhir.ResourceType(rt), ID: "7"})})
@@ -101,11 +101,11 @@ func TestParseResult(t *testing.T) {
 		{"date=2024-02-03T04:05", Query{Count: 20, Legs: leg(one("date", Date, date("eq", at("2024-02-03T04:05:00Z"), at("2024-02-03T04:06:00Z"))...))}},
 		{"date=sa2024-02-03T04:05:06.5%2B01:00", Query{Count: 20, Legs: leg(one("date", Date, date("sa", at("2024-02-03T03:05:06.5Z"), at("2024-02-03T03:05:06.6Z"))...))}},
 		{"date=sa2024-02-03T04:05:06+01:00", Query{Count: 20, Legs: leg(one("date", Date, date("sa", at("2024-02-03T03:05:06Z"), at("2024-02-03T03:05:07Z"))...))}},
-		{"subject=7", Query{Count: 20, Legs: leg(one("subject", Reference, patient("subject", "Device", "Group", "Location", "Patient")...))}},
-		{"subject:Patient=7", Query{Count: 20, Legs: leg(one("subject", Reference, patient("subject", "Patient")...))}},
-		{"subject:Patient=Patient/7", Query{Count: 20, Legs: leg(one("subject", Reference, patient("subject", "Patient")...))}},
-		{"patient=7", Query{Count: 20, Legs: leg(one("patient", Reference, patient("patient", "Patient")...))}},
-		{"patient=" + quoted("https://here.example/fhir/Patient/7"), Query{Count: 20, Legs: leg(one("patient", Reference, patient("patient", "Patient")...))}},
+		{"subject=7", Query{Count: 20, Legs: leg(one("subject", Reference, patient("Device", "Group", "Location", "Patient")...))}},
+		{"subject:Patient=7", Query{Count: 20, Legs: leg(one("subject", Reference, patient("Patient")...))}},
+		{"subject:Patient=Patient/7", Query{Count: 20, Legs: leg(one("subject", Reference, patient("Patient")...))}},
+		{"patient=7", Query{Count: 20, Legs: leg(one("patient", Reference, patient("Patient")...))}},
+		{"patient=" + quoted("https://here.example/fhir/Patient/7"), Query{Count: 20, Legs: leg(one("patient", Reference, patient("Patient")...))}},
 		{"code=a,|b,s|c,s|", Query{Count: 20, Legs: leg(one("code", Token,
 			Value{Hash: hash(kindCode, "code", "a")}, Value{Hash: hash(kindSystemCode, "code", "", "b")},
 			Value{Hash: hash(kindSystemCode, "code", "s", "c")}, Value{Hash: hash(kindSystem, "code", "s")}))}},

@@ -279,14 +279,14 @@ type QuantityEntry struct {
 // to answer q: for each of them it needs the caller's Restriction.
 func (q Query) Types() []fhir.ResourceType {
 	var out []fhir.ResourceType
-	any := false
+	every := false
 	for _, l := range q.Legs {
 		out = append(out, l.Type)
 		out = hopTypes(out, l.Where)
 	}
 	for _, i := range q.Includes {
 		if i.Reverse {
-			out, any = append(out, i.Source), any || i.Source == ""
+			out, every = append(out, i.Source), every || i.Source == ""
 			continue
 		}
 		if i.Target != "" {
@@ -295,12 +295,12 @@ func (q Query) Types() []fhir.ResourceType {
 		}
 		p, ok := Lookup(i.Source, i.Param)
 		if !ok || p.Targets == nil {
-			any = true
+			every = true
 			continue
 		}
 		out = append(out, p.Targets...)
 	}
-	if any {
+	if every {
 		return fhir.ResourceTypes()
 	}
 	slices.Sort(out)
