@@ -62,7 +62,7 @@ func (p *parser) posed(t fhir.ResourceType, def *Param, m modifier, literal stri
 		ways = append(ways, c)
 	}
 	c := oneOf(ways)
-	c.Not = c.Not != not
+	c.Not = not
 	return c, nil
 }
 

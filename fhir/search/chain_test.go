@@ -163,6 +163,7 @@ func TestBoundsOfChains(t *testing.T) {
 		conditions.Add("_filter", strings.Repeat(fmt.Sprintf("code eq %d or ", i), 30)+"code eq a")
 	}
 	refused("many conditions", conditions, "conditions")
+	refused("a link to any type", neturl.Values{"focus._id": {"a"}}, "can go to many types")
 	refused("a long filter", neturl.Values{"_filter": {"code eq " + strings.Repeat("a", MaxFilter)}}, "longer")
 	refused("a deep filter", neturl.Values{"_filter": {strings.Repeat("(", 17) + "code eq a" + strings.Repeat(")", 17)}}, "nested")
 	refused("a long chain", neturl.Values{"_has:Observation:derived-from:_has:Observation:derived-from:_has:Observation:derived-from:_has:Observation:derived-from:_has:Observation:derived-from:code": {"a"}}, "links")

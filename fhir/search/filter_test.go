@@ -39,6 +39,10 @@ func TestFilterAsksTheSame(t *testing.T) {
 		`code eq a and status eq final`:             "code=a&status=final",
 		`(code eq a) and (status eq final)`:         "code=a&status=final",
 		`not(not(code eq a))`:                       "code=a",
+		`not(code ni http://x.example/vs)`:          "code:in=http://x.example/vs",
+		`not(code pr false)`:                        "code:missing=false",
+		`not(date pr true)`:                         "date:missing=true",
+		`code ne a`:                                 "code:missing=false&code:not=a",
 		"\tcode  eq\na ":                            "code=a",
 	} {
 		got, want := where(t, "Observation", "_filter="+quoted(filter)), where(t, "Observation", query)
