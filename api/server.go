@@ -20,6 +20,7 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/search"
 	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
@@ -90,10 +91,25 @@ func New(c Config) (http.Handler, error) {
 // options are those of the interactions.
 func (c *Config) options() rest.Options {
 	o := rest.Options{Cursors: c.Cursors, Upsert: c.Upsert, Several: c.Several, Integrity: !c.Dangling, KeyLife: c.KeyLife, Lease: 2 * c.Deadline}
+	if c.Terminology != nil {
+		o.Terminology = codes{c.Terminology}
+	}
 	if o.KeyLife == 0 {
 		o.KeyLife = 24 * time.Hour
 	}
 	return o
+}
+
+// codes is the terminology of searches.
+type codes struct{ *terminology.Service }
+
+func (c codes) Codes(ctx context.Context, valueSet string) ([]search.Coding, error) {
+	in, err := c.Service.Codes(ctx, valueSet)
+	out := make([]search.Coding, len(in))
+	for i, x := range in {
+		out[i] = search.Coding{System: x.System, Code: x.Code}
+	}
+	return out, err
 }
 
 func (c *Config) check() error {

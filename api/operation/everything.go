@@ -7,7 +7,6 @@ import (
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/api/rest"
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/compartment"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -54,7 +53,7 @@ func (s *Service) everything(ctx context.Context, rq *respond.Request) (respond.
 			asked.Set(name, v)
 		}
 	}
-	opt := search.Options{Base: rq.Base, Now: rq.Grant.Caller().Now, Membership: compartment.Membership}
+	opt := s.pages.Searching(ctx, rq)
 	q, _, err := search.ParseCompartment(fhir.Ref{Type: rq.Type, ID: rq.ID}, search.Every, asked, opt)
 	if err != nil {
 		return nil, err

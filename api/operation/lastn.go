@@ -46,7 +46,7 @@ func (s *Service) lastn(ctx context.Context, rq *respond.Request) (respond.Respo
 			asked[name] = v
 		}
 	}
-	q, _, err := search.Parse("Observation", asked, search.Options{Base: rq.Base, Now: rq.Grant.Caller().Now, Context: ctx})
+	q, _, err := search.Parse("Observation", asked, s.pages.Searching(ctx, rq))
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ type Service struct {
 
 // Pager answers with one page of what a query finds; package rest has it.
 type Pager interface {
+	Searching(context.Context, *respond.Request) search.Options
 	Page(context.Context, *respond.Request, rest.Listing) (respond.Response, error)
 }
 

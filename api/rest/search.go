@@ -36,10 +36,7 @@ func (s *Service) search(ctx context.Context, rq *respond.Request) (respond.Resp
 		}
 	}
 	l := Listing{Token: values.Get(search.PageParam)}
-	opt := search.Options{
-		Base: rq.Base, Lenient: rq.Prefer.Lenient, Now: rq.Grant.Caller().Now,
-		Context: ctx, Membership: compartment.Membership,
-	}
+	opt := s.Searching(ctx, rq)
 	switch {
 	case rq.Compartment.Type != "":
 		t := rq.Type
@@ -59,6 +56,14 @@ func (s *Service) search(ctx context.Context, rq *respond.Request) (respond.Resp
 	}
 	l.Self = l.Query.Self()
 	return s.Page(ctx, rq, l)
+}
+
+// Searching is how the searches of a request are read.
+func (s *Service) Searching(ctx context.Context, rq *respond.Request) search.Options {
+	return search.Options{
+		Base: rq.Base, Lenient: rq.Prefer.Lenient, Now: rq.Grant.Caller().Now, Context: ctx,
+		Membership: compartment.Membership, Terminology: s.terminology,
+	}
 }
 
 // Listing is a query whose matches are answered page by page.
@@ -180,7 +185,7 @@ func condition(t fhir.ResourceType, query, base string, now time.Time) (search.Q
 	if err != nil {
 		return search.Query{}, errCondition
 	}
-	for _, name := range []string{"_count", "_sort", "_total", "_summary", "_elements", "_include", "_revinclude", search.PageParam} {
+	for _, name := range []string{"_count", "_sort", "_total", "_summary", "_contained", "_containedType", search.PageParam} {
 		if values.Has(name) {
 			return search.Query{}, errCondition
 		}
@@ -191,7 +196,7 @@ func condition(t fhir.ResourceType, query, base string, now time.Time) (search.Q
 	if err != nil {
 		return search.Query{}, err
 	}
-	if len(q.Legs[0].Where) == 0 {
+	if len(q.Legs[0].Where) == 0 || len(q.Includes) > 0 || len(q.Elements) > 0 {
 		return search.Query{}, errCondition
 	}
 	q.Count = 2
