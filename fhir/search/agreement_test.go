@@ -1,6 +1,7 @@
 package search
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -108,7 +109,7 @@ func selected(root, from *element.Node, paths []path) []*element.Node {
 func compare(walker, expression []*element.Node) string {
 	lacks := func(list []*element.Node, n *element.Node) bool {
 		return !slices.Contains(list, n) && !slices.ContainsFunc(list, func(x *element.Node) bool {
-			return string(x.AppendJSON(nil)) == string(n.AppendJSON(nil))
+			return bytes.Equal(x.AppendJSON(nil), n.AppendJSON(nil))
 		})
 	}
 	for _, n := range walker {

@@ -84,7 +84,7 @@ func advance(cur []typed, part, next string) ([]typed, bool) {
 	filter := step{}
 	if m := equalShape.FindStringSubmatch(part); m != nil {
 		filter.key, filter.value = m[1], m[2]
-	} else if m := resolveShape.FindStringSubmatch(part); m != nil && fhir.ResourceType(m[1]).Valid() {
+	} else if m := resolveShape.FindStringSubmatch(part); len(m) == 2 && fhir.ResourceType(m[1]).Valid() {
 		filter.is = fhir.ResourceType(m[1])
 	}
 	if filter != (step{}) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -68,8 +69,8 @@ func small() fstest.MapFS {
 	param("combo-plain", "token", "Observation.status | Observation.component.code", "")
 	parts := func(p ...string) string {
 		var list []string
-		for i := 0; i < len(p); i += 2 {
-			list = append(list, `{"definition":"urn:sp:`+p[i]+`","expression":"`+p[i+1]+`"}`)
+		for pair := range slices.Chunk(p, 2) {
+			list = append(list, `{"definition":"urn:sp:`+pair[0]+`","expression":"`+pair[1]+`"}`)
 		}
 		return `,"component":[` + strings.Join(list, ",") + `]`
 	}
