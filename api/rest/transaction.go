@@ -156,7 +156,7 @@ func (s *Service) admit(ctx context.Context, sub *respond.Request, st *step, con
 	if err != nil {
 		return record.Cleared{}, err
 	}
-	c.Ref, c.Conditional = st.ref, conditions
+	c.Ref, c.Conditional, c.Advice = st.ref, conditions, advice(sub)
 	if st.interaction == fhir.Create {
 		c.Content.SetID(st.ref.ID)
 	}

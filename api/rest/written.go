@@ -54,11 +54,20 @@ func ifMatch(header string) (fhir.VersionID, error) {
 	return v, nil
 }
 
+// advice is where the gate says what it let pass, for a client that asked for an OperationOutcome.
+func advice(rq *respond.Request) *[]outcome.Issue {
+	if !rq.Prefer.Outcome() {
+		return nil
+	}
+	return &rq.Advice
+}
+
 // commitOne admits and stores one change.
 func (s *Service) commitOne(ctx context.Context, rq *respond.Request, c record.Change) (record.Receipt, error) {
 	if len(rq.Done) == 1 {
 		return rq.Done[0], nil
 	}
+	c.Advice = advice(rq)
 	rcs, err := s.commit(ctx, rq, func() ([]record.Cleared, error) {
 		cleared, err := s.gate.Admit(ctx, rq.Grant, c)
 		return []record.Cleared{cleared}, err
