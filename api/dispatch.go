@@ -148,6 +148,18 @@ func read(x *transport.Exchange, rq *respond.Request, reads content) error {
 		}
 		rq.Patch, err = patch.Parse(x.Request().Header.Get("Content-Type"), body)
 		return err
+	case candidate:
+		if x.Request().ContentLength == 0 {
+			return nil
+		}
+		body, err := body(x, respond.Readable)
+		if err != nil {
+			return err
+		}
+		if rq.Content, err = codec.Parse(body); err != nil {
+			rq.Unfit = outcome.Of(err)
+		}
+		return nil
 	case parameters:
 		if x.Request().ContentLength == 0 {
 			return nil

@@ -59,7 +59,7 @@ func (c *clinic) Authenticate(_ context.Context, token string) (authz.Principal,
 	return p, nil
 }
 
-func newClinic(t *testing.T) *clinic {
+func newClinic(t *testing.T, set ...func(*Config)) *clinic {
 	t.Helper()
 	ctx := context.Background()
 	c := &clinic{}
@@ -77,10 +77,14 @@ func newClinic(t *testing.T) *clinic {
 	if c.tenant, err = c.store.EnsureTenant(ctx, "harbor", "Harbor"); err != nil {
 		t.Fatal(err)
 	}
-	if c.Handler, err = New(Config{
+	cfg := Config{
 		Base: "https://clinic.example/fhir", Engine: engine, Gate: gate, Store: c.store, Authenticator: c, Ready: c.store.Ping,
 		Version: "test", Released: clock(), Deadline: time.Minute, MaxBody: 1 << 20, Cursors: [32]byte{1}, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})), Now: c.now,
-	}); err != nil {
+	}
+	for _, f := range set {
+		f(&cfg)
+	}
+	if c.Handler, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	operator, _ := c.Authenticate(ctx, "operator")
@@ -254,7 +258,7 @@ func TestHiddenIsAbsent(t *testing.T) {
 		"path patch": func(p string) call {
 			return call{method: "PATCH", path: p, body: `{"resourceType":"Parameters","parameter":[{"name":"operation","part":[{"name":"type","valueCode":"delete"},{"name":"path","valueString":"Observation.code"}]}]}`}
 		},
-		"unchanged":  func(p string) call { return call{method: "GET", path: p, header: header("If-None-Match", "*")} },
+		"unchanged": func(p string) call { return call{method: "GET", path: p, header: header("If-None-Match", "*")} },
 		"since": func(p string) call {
 			return call{method: "GET", path: p, header: header("If-Modified-Since", "Fri, 31 Dec 2100 23:59:59 GMT")}
 		},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cloister-health/cloister/api/operation"
@@ -19,6 +20,7 @@ const (
 	bundle
 	patching
 	parameters // a resource, or no body at all
+	candidate  // as parameters; what is wrong with it is for the handler
 )
 
 // route is one row of the table.
@@ -68,10 +70,13 @@ func (s *server) routes() ([]route, error) {
 		}
 		table = append(table, route{method: "GET", path: "/fhir/.well-known/smart-configuration", open: true, handler: h})
 	}
-	for _, o := range s.operations.Operations() {
+	for _, o := range slices.Concat(s.operations.Operations(), s.validation.Operations()) {
 		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition, needs: o.Needs}
 		if o.Level == operation.Instance {
 			r.needs = fhir.Read
+		}
+		if o.Candidate {
+			r.reads = candidate
 		}
 		table = append(table, r)
 		if o.Safe {

@@ -18,10 +18,11 @@ import (
 	"github.com/cloister-health/cloister/api/rest"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 )
 
-// Config wires the server. All of it is required but SMART, Origins, Upsert, Several, Dangling and KeyLife.
+// Config wires the server. All of it is required but SMART, Origins, Upsert, Several, Dangling, KeyLife and Validator.
 type Config struct {
 	// Base is the service base URL as clients write it, without a slash at its
 	// end; its path is /fhir, perhaps behind the prefix of a proxy.
@@ -44,8 +45,10 @@ type Config struct {
 	Dangling bool          // whether a delete may leave references to what it deletes
 	KeyLife  time.Duration // for how long an Idempotency-Key is remembered; 0 is a day
 	Cursors  [32]byte      // secret key that seals paging links
-	Log      *slog.Logger
-	Now      func() time.Time // the one clock
+	// Validator answers $validate; nil knows the rules of R4 alone. What writes are held to is the Gate's.
+	Validator operation.Validator
+	Log       *slog.Logger
+	Now       func() time.Time // the one clock
 }
 
 // New builds the handler of the whole service. The error names the field of
@@ -54,8 +57,12 @@ func New(c Config) (http.Handler, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	if c.Validator == nil {
+		c.Validator = profile.New(profile.Nothing{}, profile.Nothing{}, c.Now)
+	}
 	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.options())}
 	s.operations = operation.New(c.Engine, c.Gate, c.Store, s.rest)
+	s.validation = operation.NewValidation(s.operations, c.Validator)
 	e := echo.New()
 	table, err := s.routes()
 	if err != nil {
@@ -125,4 +132,5 @@ type server struct {
 	Config
 	rest       *rest.Service
 	operations *operation.Service
+	validation *operation.Validation
 }

@@ -217,8 +217,9 @@ func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restric
 		return Restriction{}, ErrDenied
 	}
 	open, launch := issue.Scoped(g, t, i)
+	classes := e.classes.LabelClasses()
 	if !open {
-		return issue.NewRestriction(g, t, nil, 0, "", nil), nil
+		return issue.Planned(issue.NewRestriction(g, t, nil, 0, "", nil), len(classes)), nil
 	}
 	c := g.Caller()
 	if c.PolicyVersion != e.pdp.Version() {
@@ -227,7 +228,6 @@ func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restric
 	permit := func(labels label.Set) ([]Fact, error) {
 		return e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
 	}
-	classes := e.classes.LabelClasses()
 	cell := planned{joined(c.Roles), c.Purpose, action, t, c.PolicyVersion}
 	p, ok := e.plans.get(classes, cell)
 	if !ok {
@@ -239,7 +239,7 @@ func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restric
 			e.plans.put(classes, cell, p)
 		}
 	}
-	return issue.NewRestriction(g, t, p.arms, p.notes, launch, permit), nil
+	return issue.Planned(issue.NewRestriction(g, t, p.arms, p.notes, launch, permit), len(classes)), nil
 }
 
 // Decision is the answer for one stored resource.

@@ -56,6 +56,8 @@ type Operation struct {
 	Type  fhir.ResourceType // "" is every type
 	Level Level
 	Safe  bool // GET invokes it, too
+	// Candidate says that the operation is about the body itself: what is wrong with it is the answer, not a refusal.
+	Candidate bool
 	// Needs is the interaction on the type that a caller must be permitted at
 	// least; "" on the levels above an instance is none. On an instance it is read.
 	Needs      fhir.Interaction

@@ -46,6 +46,9 @@ func ParsePrefer(fields []string) (p Prefer) {
 	return p
 }
 
+// Outcome reports whether the answer to a write is an OperationOutcome.
+func (p Prefer) Outcome() bool { return p.Return == OperationOutcome }
+
 // Represent reports whether the answer to a write holds what it stored.
 func (p Prefer) Represent() bool { return p.Return == Unstated || p.Return == Representation }
 

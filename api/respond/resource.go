@@ -87,7 +87,7 @@ func (x written[R]) build(m *message, rq *Request) error {
 		_, err := x.rep[0].WriteTo(m)
 		return err
 	case rq.Prefer.Return == OperationOutcome:
-		m.done("the resource is stored")
+		m.done("the resource is stored", rq.Advice...)
 	}
 	return nil
 }
@@ -117,11 +117,18 @@ func (x deleted) build(m *message, rq *Request) error {
 }
 
 // done writes the OperationOutcome of a success.
-func (m *message) done(text string) {
+func (m *message) done(text string, advice ...outcome.Issue) {
 	m.outcome = true
 	m.str(`{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational","diagnostics":`)
 	m.body = element.AppendQuoted(m.body, text)
-	m.str(`}]}`)
+	m.str(`}`)
+	if len(advice) > 0 {
+		for _, x := range outcome.Resource(public(advice)).Get("issue").List() {
+			m.str(`,`)
+			m.body = x.AppendJSON(m.body)
+		}
+	}
+	m.str(`]}`)
 }
 
 // Document answers with content of the server itself: a capability statement,

@@ -47,6 +47,10 @@ type Request struct {
 	Patch       patch.Patch       // the body of a patch
 	// Faults are the entries of a Bundle in Content that did not pass the check, by their index.
 	Faults map[int]*outcome.Error
+	// Unfit is what is wrong with a body that is no valid resource, where that is what the interaction is about.
+	Unfit *outcome.Error
+	// Advice is what the check of a write found and let pass; it is for an OperationOutcome that the client asked for.
+	Advice []outcome.Issue
 	Conditions
 	Prefer Prefer
 	Key    *Key // of a request that its client may repeat, or nil

@@ -37,11 +37,10 @@ func (s *Service) patch(ctx context.Context, rq *respond.Request) (respond.Respo
 }
 
 func (s *Service) patchOnce(ctx context.Context, rq *respond.Request) (record.Receipt, error) {
-	cleared, err := s.patching(ctx, rq, rq.Patch, nil)
-	if err != nil {
-		return record.Receipt{}, err
-	}
-	rcs, err := s.commit(ctx, rq, []record.Cleared{cleared})
+	rcs, err := s.commit(ctx, rq, func() ([]record.Cleared, error) {
+		cleared, err := s.patching(ctx, rq, rq.Patch, nil)
+		return []record.Cleared{cleared}, err
+	})
 	if err != nil {
 		return record.Receipt{}, err
 	}
@@ -52,7 +51,7 @@ func (s *Service) patchOnce(ctx context.Context, rq *respond.Request) (record.Re
 // hands it to the gate together with the patch.
 func (s *Service) patching(ctx context.Context, rq *respond.Request, p patch.Patch, conditional map[string]search.Query) (record.Cleared, error) {
 	var none record.Cleared
-	c := record.Change{Interaction: fhir.Patch, Ref: fhir.Ref{Type: rq.Type, ID: rq.ID}, Conditional: conditional}
+	c := record.Change{Interaction: fhir.Patch, Ref: fhir.Ref{Type: rq.Type, ID: rq.ID}, Conditional: conditional, Advice: advice(rq)}
 	var err error
 	if c.IfMatch, err = ifMatch(rq.IfMatch); err != nil {
 		return none, err
@@ -92,7 +91,7 @@ func several(err error) bool { return outcome.Of(err).Error() == errSeveral.Erro
 func (s *Service) one(ctx context.Context, rq *respond.Request, q search.Query) (fhir.ID, error) {
 	g, err := s.engine.Extend(rq.Grant, fhir.SearchType, rq.Type)
 	if err != nil {
-		return "", errNotFound //nolint:nilerr // who may find nothing of that type meets nothing
+		return "", errNotFound // who may find nothing of that type meets nothing
 	}
 	reach, err := s.engine.Reach(ctx, g, fhir.SearchType, q.Types()...)
 	if err != nil {

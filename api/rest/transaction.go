@@ -99,19 +99,21 @@ func (s *Service) commitAll(ctx context.Context, rq *respond.Request, entries []
 	}
 	receipts := rq.Done
 	if receipts == nil && len(at) > 0 {
-		cleared := make([]record.Cleared, 0, len(at))
-		for _, st := range p.steps {
-			if !st.writes() {
-				continue
-			}
-			c, err := s.admit(ctx, subs[st.at], st, conditions[st.at])
-			if err != nil {
-				return nil, within(entryPath(st.at), err)
-			}
-			cleared = append(cleared, c)
-		}
 		var err error
-		if receipts, err = s.commit(ctx, rq, cleared); err != nil {
+		if receipts, err = s.commit(ctx, rq, func() ([]record.Cleared, error) {
+			cleared := make([]record.Cleared, 0, len(at))
+			for _, st := range p.steps {
+				if !st.writes() {
+					continue
+				}
+				c, err := s.admit(ctx, subs[st.at], st, conditions[st.at])
+				if err != nil {
+					return nil, within(entryPath(st.at), err)
+				}
+				cleared = append(cleared, c)
+			}
+			return cleared, nil
+		}); err != nil {
 			var ce *record.ChangeError
 			if errors.As(err, &ce) && ce.Index >= 0 && ce.Index < len(at) {
 				return nil, within(entryPath(at[ce.Index]), ce.Err)
@@ -154,7 +156,7 @@ func (s *Service) admit(ctx context.Context, sub *respond.Request, st *step, con
 	if err != nil {
 		return record.Cleared{}, err
 	}
-	c.Ref, c.Conditional = st.ref, conditions
+	c.Ref, c.Conditional, c.Advice = st.ref, conditions, advice(sub)
 	if st.interaction == fhir.Create {
 		c.Content.SetID(st.ref.ID)
 	}

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/fhir"
@@ -53,26 +54,46 @@ func ifMatch(header string) (fhir.VersionID, error) {
 	return v, nil
 }
 
+// advice is where the gate says what it let pass, for a client that asked for an OperationOutcome.
+func advice(rq *respond.Request) *[]outcome.Issue {
+	if !rq.Prefer.Outcome() {
+		return nil
+	}
+	return &rq.Advice
+}
+
 // commitOne admits and stores one change.
 func (s *Service) commitOne(ctx context.Context, rq *respond.Request, c record.Change) (record.Receipt, error) {
 	if len(rq.Done) == 1 {
 		return rq.Done[0], nil
 	}
-	cleared, err := s.gate.Admit(ctx, rq.Grant, c)
-	if err != nil {
-		return record.Receipt{}, err
-	}
-	rcs, err := s.commit(ctx, rq, []record.Cleared{cleared})
+	c.Advice = advice(rq)
+	rcs, err := s.commit(ctx, rq, func() ([]record.Cleared, error) {
+		cleared, err := s.gate.Admit(ctx, rq.Grant, c)
+		return []record.Cleared{cleared}, err
+	})
 	if err != nil {
 		return record.Receipt{}, err
 	}
 	return rcs[0], nil
 }
 
-// commit stores the changes of a request, under its key where it has one.
-func (s *Service) commit(ctx context.Context, rq *respond.Request, cleared []record.Cleared) ([]record.Receipt, error) {
-	if rq.Once != nil {
-		return s.store.CommitOnce(ctx, cleared, *rq.Once)
+// commit admits the changes of a request and stores them, under its key where it has one.
+func (s *Service) commit(ctx context.Context, rq *respond.Request, admit func() ([]record.Cleared, error)) ([]record.Receipt, error) {
+	const tries = 4
+	for try := 1; ; try++ {
+		cleared, err := admit()
+		if err != nil {
+			return nil, err
+		}
+		var rcs []record.Receipt
+		if rq.Once != nil {
+			rcs, err = s.store.CommitOnce(ctx, cleared, *rq.Once)
+		} else {
+			rcs, err = s.store.Commit(ctx, cleared)
+		}
+		if try == tries || !errors.Is(err, record.ErrReplan) {
+			return rcs, err
+		}
 	}
-	return s.store.Commit(ctx, cleared)
 }

@@ -77,6 +77,6 @@ func handler(store *postgres.Store, cfg config.API, base string, tokens transpor
 	number, built := release()
 	return core.Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: smart, Version: number, Released: built, Deadline: cfg.Timeout,
-		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: [32]byte(key), Log: log, Now: time.Now,
+		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: [32]byte(key), Validation: cfg.Validation, Log: log, Now: time.Now,
 	})
 }

@@ -82,6 +82,14 @@ var functions = sync.OnceValue(func() map[string]*function {
 
 		// R4 fhirpath.html, additional functions
 		"extension": {min: 1, max: 1, call: extension},
+		// Used by one search parameter of R4, though no text defines it.
+		"hasExtension": {min: 1, max: 1, call: func(ev *evaluator, n *node, in []Value, s scope) ([]Value, error) {
+			out, err := extension(ev, n, in, s)
+			if err != nil {
+				return nil, err
+			}
+			return is(len(out) > 0)
+		}},
 		"hasValue": {call: func(_ *evaluator, _ *node, in []Value, _ scope) ([]Value, error) {
 			return is(len(in) == 1 && in[0].HasValue())
 		}},

@@ -6,8 +6,14 @@ import (
 	"github.com/cockroachdb/apd/v3"
 )
 
-// onNumber makes a function of one Integer, Decimal or Quantity, with number arguments.
-func onNumber(lo, hi int, f func(v Value, x *apd.Decimal, unit string, args []*apd.Decimal) ([]Value, error)) *function {
+// What a function costs in steps: a logarithm or a power takes as long as a walk over a small resource.
+const (
+	cheap = 5
+	dear  = 5000
+)
+
+// onNumber makes a function of one Integer, Decimal or Quantity, with number arguments. cost is in steps.
+func onNumber(cost, lo, hi int, f func(v Value, x *apd.Decimal, unit string, args []*apd.Decimal) ([]Value, error)) *function {
 	return &function{min: lo, max: hi, call: func(ev *evaluator, n *node, in []Value, s scope) ([]Value, error) {
 		if len(in) == 0 {
 			return nil, nil
@@ -32,8 +38,7 @@ func onNumber(lo, hi int, f func(v Value, x *apd.Decimal, unit string, args []*a
 				return nil, ErrType
 			}
 		}
-		// Logarithms and powers are dear.
-		if err := ev.step(50); err != nil {
+		if err := ev.step(cost); err != nil {
 			return nil, err
 		}
 		return f(in[0], x, unit, args)
@@ -42,7 +47,7 @@ func onNumber(lo, hi int, f func(v Value, x *apd.Decimal, unit string, args []*a
 
 // toWhole rounds a number to an Integer.
 func toWhole(round func(d, x *apd.Decimal) (apd.Condition, error)) *function {
-	return onNumber(0, 0, func(v Value, x *apd.Decimal, unit string, _ []*apd.Decimal) ([]Value, error) {
+	return onNumber(cheap, 0, 0, func(v Value, x *apd.Decimal, unit string, _ []*apd.Decimal) ([]Value, error) {
 		out := new(apd.Decimal)
 		if x.Exponent > 20 {
 			return nil, nil // no Integer is that great
@@ -59,7 +64,7 @@ func toWhole(round func(d, x *apd.Decimal) (apd.Condition, error)) *function {
 
 // realNumber computes a Decimal.
 func realNumber(f func(d, x *apd.Decimal, args []*apd.Decimal) (apd.Condition, error), n int) *function {
-	return onNumber(n, n, func(_ Value, x *apd.Decimal, _ string, args []*apd.Decimal) ([]Value, error) {
+	return onNumber(dear, n, n, func(_ Value, x *apd.Decimal, _ string, args []*apd.Decimal) ([]Value, error) {
 		const great = 1e6 // beyond that, exponentials cost more than they tell
 		limit := apd.New(great, 0)
 		for _, a := range append([]*apd.Decimal{x}, args...) {
@@ -81,7 +86,7 @@ var maxPower = apd.New(4000, 0)
 
 func numberFunctions() map[string]*function {
 	return map[string]*function{
-		"abs": onNumber(0, 0, func(v Value, x *apd.Decimal, unit string, _ []*apd.Decimal) ([]Value, error) {
+		"abs": onNumber(cheap, 0, 0, func(v Value, x *apd.Decimal, unit string, _ []*apd.Decimal) ([]Value, error) {
 			return []Value{like(v, unit, new(apd.Decimal).Abs(x))}, nil
 		}),
 		"ceiling": toWhole(func(d, x *apd.Decimal) (apd.Condition, error) { return arithmetic.Ceil(d, x) }),
@@ -113,7 +118,7 @@ func numberFunctions() map[string]*function {
 			}
 			return apd.BaseContext.WithPrecision(28).Round(d, d)
 		}, 1),
-		"power": onNumber(1, 1, func(v Value, x *apd.Decimal, _ string, args []*apd.Decimal) ([]Value, error) {
+		"power": onNumber(dear, 1, 1, func(v Value, x *apd.Decimal, _ string, args []*apd.Decimal) ([]Value, error) {
 			if new(apd.Decimal).Abs(args[0]).Cmp(maxPower) > 0 || x.Exponent > 40 {
 				return nil, nil
 			}
@@ -127,7 +132,7 @@ func numberFunctions() map[string]*function {
 			out, _ = new(apd.Decimal).Reduce(out)
 			return []Value{decimal(out)}, nil
 		}),
-		"round": onNumber(0, 1, func(v Value, x *apd.Decimal, unit string, args []*apd.Decimal) ([]Value, error) {
+		"round": onNumber(cheap, 0, 1, func(v Value, x *apd.Decimal, unit string, args []*apd.Decimal) ([]Value, error) {
 			places := int64(0)
 			if len(args) == 1 {
 				var err error

@@ -224,6 +224,11 @@ func (ev *evaluator) arithmetic(op string, a, b Value) ([]Value, error) {
 	case a.temporal() && (op == "+" || op == "-"):
 		return shift(a, b, op == "-")
 	}
+	if a.kind == Integer && b.kind == Integer {
+		if out, ok := integers(op, a.text, b.text); ok {
+			return []Value{integer(out)}, nil
+		}
+	}
 	x, ux, ok1 := a.quantity()
 	y, uy, ok2 := b.quantity()
 	if !ok1 || !ok2 {
@@ -290,6 +295,33 @@ func (ev *evaluator) arithmetic(op string, a, b Value) ([]Value, error) {
 	default:
 		return result(decimal(out), err)
 	}
+}
+
+// integers computes with small integers, which most are; ok is false for what needs more room.
+func integers(op, a, b string) (out int64, ok bool) {
+	const small = 1 << 31
+	x, ok1 := parseInt(a)
+	y, ok2 := parseInt(b)
+	if !ok1 || !ok2 || x >= small || x <= -small || y >= small || y <= -small {
+		return 0, false
+	}
+	switch op {
+	case "+":
+		return x + y, true
+	case "-":
+		return x - y, true
+	case "*":
+		return x * y, true
+	case "div":
+		if y != 0 {
+			return x / y, true
+		}
+	case "mod":
+		if y != 0 {
+			return x % y, true
+		}
+	}
+	return 0, false
 }
 
 // result leaves out what cannot be computed: an overflow has no value.

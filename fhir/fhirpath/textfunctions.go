@@ -115,7 +115,7 @@ func textFunctions() map[string]*function {
 		"matches":     withText(1, 1, matches(false)),
 		"matchesFull": withText(1, 1, matches(true)),
 		"replaceMatches": withText(2, 2, func(ev *evaluator, n *node, in string, args []string) ([]Value, error) {
-			re, err := n.pattern.or(args[0], false)
+			re, err := n.pattern.or(ev, args[0], in, false)
 			if err != nil {
 				return nil, err
 			}
@@ -148,9 +148,16 @@ func textFunctions() map[string]*function {
 	}
 }
 
-func (p pattern) or(s string, full bool) (*regexp.Regexp, error) {
+// or is the compiled pattern, or s as one; both compiling and matching are counted.
+func (p pattern) or(ev *evaluator, s, in string, full bool) (*regexp.Regexp, error) {
+	if err := ev.step(len(in) * (16 + len(s)) >> 8); err != nil {
+		return nil, err
+	}
 	if p.re != nil {
 		return p.re, nil
+	}
+	if err := ev.step(500 + 20*len(s)); err != nil {
+		return nil, err
 	}
 	re, err := compilePattern(s, full)
 	if err != nil {
@@ -161,11 +168,8 @@ func (p pattern) or(s string, full bool) (*regexp.Regexp, error) {
 
 func matches(full bool) func(*evaluator, *node, string, []string) ([]Value, error) {
 	return func(ev *evaluator, n *node, in string, args []string) ([]Value, error) {
-		re, err := n.pattern.or(args[0], full)
+		re, err := n.pattern.or(ev, args[0], in, full)
 		if err != nil {
-			return nil, err
-		}
-		if err := ev.step(len(in) >> 4); err != nil {
 			return nil, err
 		}
 		return is(re.MatchString(in))

@@ -34,7 +34,7 @@ func (c *check) profile(canonical string, v fhirpath.Value, f frame) {
 		c.unusable(f.at, "the profile "+name+" was not checked: "+p.problem)
 		return
 	case p.problem != "":
-		c.warn(f.at, outcome.NotSupported, "the profile "+name+" was not checked in full: "+p.problem)
+		c.warn(f.at, outcome.Unprocessable, "the profile "+name+" was not checked in full: "+p.problem)
 	}
 	if !v.Is(p.typ) {
 		c.fault(f.at, outcome.Unprocessable, "the profile "+shown(canonical)+" is for another type")
@@ -50,9 +50,9 @@ func (c *check) profile(canonical string, v fhirpath.Value, f frame) {
 
 func (c *check) unusable(at *trail, text string) {
 	if c.enforce {
-		c.fault(at, outcome.NotSupported, text)
+		c.fault(at, outcome.Unprocessable, text)
 	} else {
-		c.warn(at, outcome.NotSupported, text)
+		c.warn(at, outcome.Unprocessable, text)
 	}
 }
 
@@ -290,7 +290,7 @@ func (c *check) binding(e *elem, v fhirpath.Value, f frame) {
 	switch {
 	case unknown:
 		if e.strength == "required" {
-			c.warn(f.at, outcome.NotSupported, "the value set "+set+" is not known here: the code was not checked")
+			c.warn(f.at, outcome.Unprocessable, "the value set "+set+" is not known here: the code was not checked")
 		}
 	case e.strength == "required" && len(codings) == 0 && excused(v.Node()):
 	case e.strength == "required":

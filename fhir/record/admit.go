@@ -81,6 +81,9 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	if err := g.note(gr, &x); err != nil {
 		return Cleared{}, err
 	}
+	if err := g.conform(ctx, c); err != nil {
+		return Cleared{}, err
+	}
 	return g.resolve(ctx, gr, c, x)
 }
 
@@ -136,6 +139,19 @@ func (g *Gate) reach(ctx context.Context, gr authz.Grant, i fhir.Interaction, ty
 		}
 	}
 	return authz.ReachOf(rs...), nil
+}
+
+// conform checks the content against what this server holds writes to. It comes
+// after the permission, and depends on the content alone.
+func (g *Gate) conform(ctx context.Context, c Change) error {
+	if g.conformance == nil || c.Import {
+		return nil
+	}
+	advice, err := g.conformance.Check(ctx, c.Content, c.Advice != nil)
+	if err == nil && c.Advice != nil {
+		*c.Advice = advice
+	}
+	return err
 }
 
 // note checks what makes a psychotherapy note (45 CFR 164.501) or an SUD

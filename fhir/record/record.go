@@ -7,6 +7,7 @@ package record
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -42,13 +43,30 @@ type Recorder interface {
 
 // Gate is the enforcement point.
 type Gate struct {
-	decider  Decider
-	recorder Recorder
-	now      func() time.Time
+	decider     Decider
+	recorder    Recorder
+	now         func() time.Time
+	conformance Conformance
+}
+
+// Conformance checks content that is about to be stored against more than the
+// codec knows. It sees that content and nothing that is stored. wanted says that
+// the client will be told of the advice.
+type Conformance interface {
+	Check(ctx context.Context, r *codec.Resource, wanted bool) (advice []outcome.Issue, err error)
+}
+
+// Holding is g with a check of what is written; imports are not held to it.
+func (g *Gate) Holding(c Conformance) *Gate {
+	h := *g
+	h.conformance = c
+	return &h
 }
 
 // NewGate wires the gate. now is the one clock of the server.
-func NewGate(d Decider, r Recorder, now func() time.Time) *Gate { return &Gate{d, r, now} }
+func NewGate(d Decider, r Recorder, now func() time.Time) *Gate {
+	return &Gate{decider: d, recorder: r, now: now}
+}
 
 // Released is a resource that the gate let out to the holder of one grant.
 type Released struct {
@@ -187,6 +205,9 @@ type Change struct {
 	// Import keeps ids, lets references point at nothing yet, and takes a note's
 	// author for its originator; only the command line sets it.
 	Import bool
+	// Advice, if it is set, receives what the client may be told of content that
+	// was let in although it could conform better.
+	Advice *[]outcome.Issue
 }
 
 // NewVersion stands for a version in a reference to a resource that the same
@@ -266,6 +287,10 @@ type Page struct {
 	// First and Last are the places of the first and the last entry, if there is one.
 	First, Last search.Cursor
 }
+
+// ErrReplan says that nothing was stored because labels came up that were not
+// known when the change was admitted: admit it again.
+var ErrReplan = errors.New("record: the change was planned before the newest labels")
 
 // ChangeError says which of several changes failed.
 type ChangeError struct {

@@ -121,14 +121,25 @@ type Restriction struct {
 	notes  label.Set
 	launch fhir.ID
 	permit func(label.Set) ([]Fact, error)
+	known  int
 }
+
+// Planned notes how many label classes were known when r was planned.
+func Planned(r Restriction, known int) Restriction {
+	r.known = known
+	return r
+}
+
+// Known is how many label classes were known when r was planned. The catalogue
+// only grows: where it is larger now, r says nothing of what came since.
+func (r Restriction) Known() int { return r.known }
 
 // NewRestriction issues a Restriction. permit is the policy itself for label
 // sets that are new to the catalogue. notes are the labels of [label.Notes]
 // that some arm covers; where there are none, the notes schema is not read. A
 // launch patient that is not empty narrows the answer to that patient's compartment.
 func NewRestriction(g Grant, t fhir.ResourceType, arms []Arm, notes label.Set, launch fhir.ID, permit func(label.Set) ([]Fact, error)) Restriction {
-	return Restriction{g, t, arms, notes, launch, permit}
+	return Restriction{grant: g, typ: t, arms: arms, notes: notes, launch: launch, permit: permit}
 }
 
 // Empty reports whether r matches no stored resource at all.

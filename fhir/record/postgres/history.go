@@ -24,11 +24,11 @@ func (s *Store) History(ctx context.Context, reach authz.Reach, h record.History
 		return record.Page{}, err
 	}
 	if h.ID != "" && len(found) == 0 {
-		any, err := s.versions(ctx, reach, record.History{Types: h.Types, ID: h.ID})
+		seen, err := s.versions(ctx, reach, record.History{Types: h.Types, ID: h.ID})
 		if err != nil {
 			return record.Page{}, err
 		}
-		if len(any) == 0 {
+		if len(seen) == 0 {
 			return record.Page{}, errNotFound
 		}
 	}

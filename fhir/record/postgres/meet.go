@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -47,6 +48,9 @@ var (
 // transaction ends: conditional changes of one type wait for one another.
 func (w *write) meet(ctx context.Context) error {
 	if err := w.queue(ctx); err != nil {
+		return err
+	}
+	if err := w.current(ctx); err != nil {
 		return err
 	}
 	renamed := map[fhir.Ref]fhir.Ref{}
@@ -101,6 +105,28 @@ func (w *write) queue(ctx context.Context) error {
 	for _, t := range slices.Compact(types) {
 		if _, err := w.tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", mix(w.tenant(), t, conditionalLock)); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// current makes sure that the conditions were planned with all labels that there
+// are now: whoever was before this change in the queue may have brought new ones.
+func (w *write) current(ctx context.Context) error {
+	known := -1
+	for _, r := range w.rows {
+		if r.c.Condition == nil || !r.c.Condition.Reach.Grant().Valid() {
+			continue
+		}
+		if known < 0 {
+			if err := w.tx.QueryRow(ctx, "SELECT count(*) FROM record.label_class").Scan(&known); err != nil {
+				return err
+			}
+		}
+		for _, t := range r.c.Condition.Query.Types() {
+			if r.c.Condition.Reach.Of(t).Known() < known {
+				return errors.Join(record.ErrReplan, w.s.refreshClasses(ctx))
+			}
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/smart"
+	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
@@ -32,6 +33,7 @@ type Config struct {
 	Dangling      bool          // a delete may leave references to what it deletes
 	KeyLife       time.Duration // of an Idempotency-Key; 0 is a day
 	Cursors       [32]byte
+	Validation    profile.Mode // of writes
 	Log           *slog.Logger
 	Now           func() time.Time
 }
@@ -41,6 +43,9 @@ type Core struct {
 	Store  *postgres.Store
 	Engine *authz.Engine
 	Gate   *record.Gate
+	// Definitions and Terminology are what resources are validated with.
+	Definitions profile.Source
+	Terminology profile.Terminology
 }
 
 // NewCore loads the policy, whose self-test must pass, and wires it to the store.
@@ -53,13 +58,17 @@ func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
 		return nil, err
 	}
 	engine := authz.NewEngine(policy, store, now)
-	return &Core{Store: store, Engine: engine, Gate: record.NewGate(engine, store, now)}, nil
+	return &Core{
+		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now),
+		Definitions: profile.Nothing{}, Terminology: profile.Nothing{},
+	}, nil
 }
 
 // Handler is the HTTP face of the house.
 func (c *Core) Handler(cfg Config) (http.Handler, error) {
+	validator := profile.New(c.Definitions, c.Terminology, cfg.Now)
 	return api.New(api.Config{
-		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate, Store: c.Store, Authenticator: cfg.Authenticator,
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)), Store: c.Store, Authenticator: cfg.Authenticator, Validator: validator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
 		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
