@@ -1,5 +1,5 @@
 # Names for the commands of the README; nothing happens here that they do not do.
-.PHONY: dev test lint bench ci
+.PHONY: dev test lint bench conformance ci
 
 dev: ## try Cloister on this machine
 	go run ./cmd/cloister dev
@@ -16,3 +16,6 @@ bench: ## measure against the raw ceiling of this machine
 
 ci: ## everything that must hold before a change goes in
 	.ci/run
+
+conformance: ## real clients and the HL7 validator against a running server
+	conformance/run

@@ -175,7 +175,7 @@ func answer(t *testing.T, w *httptest.ResponseRecorder) string {
 }
 
 func example(path string) string {
-	return strings.NewReplacer(":type", "Patient", ":id", "1", ":vid", "1").Replace(path)
+	return strings.NewReplacer(":type", "Patient", ":id", "1", ":vid", "1", ":compartment", "Patient", ":owner", "1").Replace(path)
 }
 
 func TestNoRouteAnswersWithoutToken(t *testing.T) {
@@ -244,12 +244,12 @@ func TestPathsThatLeadNowhere(t *testing.T) {
 		t.Fatalf("an id that cannot exist is\n%s", want)
 	}
 	for _, path := range []string{
-		"/", "/nothing", "/fhir/", "/fhir/Nothing", "/fhir/Nothing/1", "/fhir/patient/1", "/FHIR/Patient/1", "/fhir/PATIENT/1",
+		"/", "/nothing", "/fhir//", "/fhir%2F", "/%66hir/", "/fhir/Nothing", "/fhir/Nothing/1", "/fhir/patient/1", "/FHIR/Patient/1", "/fhir/PATIENT/1",
 		"/fhir//Patient/1", "/fhir/Patient//1", "/fhir/Patient/1/", "/fhir/./Patient/1", "/fhir/x/../Patient/1", "/fhir/Patient/.", "/fhir/Patient/..",
 		"/fhir/%50atient/1", "/fhir/Patient/%31", "/fhir/Patient%2f1", "/fhir/Patient/%2e", "/fhir/Patient/1;v=1", "/fhir/Patient;x/1",
-		"/fhir/$export", "/fhir/%24export", "/fhir/Patient/$everything", "/fhir/Patient/%24everything", "/fhir/Patient/1/$everything",
+		"/fhir/$export", "/fhir/%24export", "/fhir/Patient/$everything", "/fhir/Patient/%24everything", "/fhir/Practitioner/1/$everything",
 		"/fhir/Nothing/_history", "/fhir/Patient/_search", "/fhir/Patient/1/_history/0", "/fhir/Patient/1/_history/01",
-		"/fhir/Patient/1/_history/x", "/fhir/Patient/1/_history/99999999999", "/fhir/Patient/1/Observation", "/fhir/Patient/" + strings.Repeat("a", 65),
+		"/fhir/Patient/1/_history/x", "/fhir/Patient/1/_history/99999999999", "/fhir/Organization/1/Observation", "/fhir/Patient/no_id/Observation", "/fhir/Patient/1/Nothing", "/fhir/Patient/1/Observation/2", "/fhir/Patient/" + strings.Repeat("a", 65),
 		"/fhir/Patient/caf%C3%A9", "/fhir/Patient/1/_History", "/fhir/.well-known/", "/fhir/metadata/x", "/health/x", "/fhir/Patient/1%00",
 	} {
 		if got := answer(t, f.do(t, call{method: "GET", path: path, token: "therapist"})); got != want {
@@ -258,6 +258,20 @@ func TestPathsThatLeadNowhere(t *testing.T) {
 		head := answer(t, f.do(t, call{method: "HEAD", path: path, token: "therapist"}))
 		if i := strings.Index(want, "\r\n\n{"); head != want[:i+3] {
 			t.Errorf("HEAD %s is\n%s", path, head)
+		}
+	}
+}
+
+// Clients that put a slash between the base and the rest of a URL leave it there when there is no rest.
+func TestBaseMayEndInASlash(t *testing.T) {
+	f := newFixture(t)
+	bundle := `{"resourceType":"Bundle","type":"batch"}`
+	for _, method := range []string{"GET", "POST", "PUT", "OPTIONS"} {
+		rq := call{method: method, path: "/fhir", token: "therapist", body: bundle, header: http.Header{"Content-Type": {"application/fhir+json"}}}
+		want := answer(t, f.do(t, rq))
+		rq.path = "/fhir/"
+		if got := answer(t, f.do(t, rq)); got != want || method == "POST" && !strings.HasPrefix(got, "200 ") {
+			t.Errorf("%s /fhir/ is\n%s\nand not\n%s", method, got, want)
 		}
 	}
 }
@@ -345,11 +359,11 @@ func TestEveryRefusalOfARoleIsTheSame(t *testing.T) {
 	f := newFixture(t)
 	want := answer(t, f.do(t, call{method: "GET", path: "/fhir/Patient/1", token: "biller"}))
 	for _, r := range f.table {
-		if r.open || r.reads == bundle || r.operation != "" && r.needs == "" {
+		if r.open || r.reads == bundle || authz.OnSystem(r.interaction) || r.operation != "" && r.needs == "" {
 			continue
 		}
 		for _, id := range []string{"1", "2", "no_id"} {
-			path := strings.NewReplacer(":type", "Patient", ":id", id, ":vid", "1").Replace(r.path)
+			path := strings.NewReplacer(":type", "Patient", ":id", id, ":vid", "1", ":compartment", "Patient", ":owner", id).Replace(r.path)
 			if got := answer(t, f.do(t, call{method: r.method, path: path, token: "biller"})); got != want {
 				t.Errorf("%s %s is\n%s", r.method, path, got)
 			}

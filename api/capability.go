@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cloister-health/cloister/api/respond"
@@ -67,7 +68,7 @@ func (s *server) statement(table []route) *element.Node {
 		code := object("code", string(r.interaction))
 		switch r.interaction {
 		case fhir.Capabilities:
-		case fhir.Batch, fhir.Transaction, fhir.HistorySystem:
+		case fhir.Batch, fhir.Transaction, fhir.HistorySystem, fhir.SearchSystem:
 			onSystem.Items = append(onSystem.Items, code)
 		default:
 			onType.Items = append(onType.Items, code)
@@ -137,8 +138,15 @@ func (s *server) resource(t fhir.ResourceType, interactions *element.Node, serve
 			params.Items = append(params.Items, object("name", p.Code, "definition", p.Definition, "type", p.FHIRType))
 		}
 	}
-	if len(params.Items) > 0 && served[fhir.SearchType] {
-		n.Set("searchParam", params)
+	if served[fhir.SearchType] {
+		for _, x := range []struct {
+			name  string
+			items *element.Node
+		}{{"searchInclude", includes(t)}, {"searchRevInclude", referrers()[t]}, {"searchParam", params}} {
+			if x.items != nil && len(x.items.Items) > 0 {
+				n.Set(x.name, x.items)
+			}
+		}
 	}
 	ops := list()
 	for _, by := range []fhir.ResourceType{t, ""} {
@@ -151,6 +159,37 @@ func (s *server) resource(t fhir.ResourceType, interactions *element.Node, serve
 	}
 	return n
 }
+
+// includes lists what _include takes for t.
+func includes(t fhir.ResourceType) *element.Node {
+	out := list(text("*"))
+	for _, p := range search.Params(t) {
+		if p.Searchable() && p.Type == search.Reference {
+			out.Items = append(out.Items, text(string(t)+":"+p.Code))
+		}
+	}
+	return out
+}
+
+// referrers lists what _revinclude takes for each type. Parameters that can
+// point to any type are left out, because they stand for all of them.
+var referrers = sync.OnceValue(func() map[fhir.ResourceType]*element.Node {
+	out := map[fhir.ResourceType]*element.Node{}
+	for _, t := range fhir.ResourceTypes() {
+		for _, p := range search.Params(t) {
+			if !p.Searchable() || p.Type != search.Reference {
+				continue
+			}
+			for _, target := range p.Targets {
+				if out[target] == nil {
+					out[target] = list()
+				}
+				out[target].Items = append(out[target].Items, text(string(t)+":"+p.Code))
+			}
+		}
+	}
+	return out
+})
 
 func (s *server) conditionalDelete(served map[fhir.Interaction]bool) string {
 	switch {

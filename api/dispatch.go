@@ -12,10 +12,13 @@ import (
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/api/transport"
+	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/compartment"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/patch"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // mount gives every row to the router; HEAD goes where GET goes.
@@ -86,7 +89,17 @@ func (s *server) authorize(ctx context.Context, x *transport.Exchange, rq *respo
 	for i, value := range x.ParamValues() {
 		ok := true
 		switch names[i] {
+		case "compartment":
+			rq.Compartment.Type = fhir.ResourceType(value)
+			ok = compartment.Known(rq.Compartment.Type)
+		case "owner":
+			rq.Compartment.ID = fhir.ID(value)
+			ok = rq.Compartment.ID.Valid()
 		case "type":
+			if rq.Compartment.Type != "" && value == string(search.Every) {
+				rq.Interaction = fhir.SearchSystem
+				continue
+			}
 			if ok = fhir.ResourceType(value).Valid(); ok {
 				rq.Type = fhir.ResourceType(value)
 			}
@@ -108,13 +121,8 @@ func (s *server) authorize(ctx context.Context, x *transport.Exchange, rq *respo
 	if row.interaction == fhir.Operation {
 		asked = "" // its handler asks for what it is made of
 	}
-	spans := row.interaction == fhir.HistorySystem // its handler asks type by type
-	if asked != "" || row.reads == bundle || row.interaction == fhir.Operation || spans {
-		i := row.interaction
-		if spans {
-			i = fhir.Operation
-		}
-		g, denied := s.Engine.Authorize(ctx, x.Principal, i, asked)
+	if asked != "" || row.reads == bundle || rq.Interaction == fhir.Operation || authz.OnSystem(rq.Interaction) {
+		g, denied := s.Engine.Authorize(ctx, x.Principal, rq.Interaction, asked)
 		if denied == nil && row.needs != "" {
 			_, denied = s.Engine.Extend(g, row.needs, rq.Type)
 		}
@@ -126,7 +134,7 @@ func (s *server) authorize(ctx context.Context, x *transport.Exchange, rq *respo
 		return nil
 	}
 	if !rq.Grant.Valid() {
-		rq.Grant = s.Engine.Refused(x.Principal, row.interaction)
+		rq.Grant = s.Engine.Refused(x.Principal, rq.Interaction)
 	}
 	return s.rest.Refuse(ctx, rq, err)
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,10 +18,12 @@ import (
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
+	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
 // From here on the store and the policy are the real ones.
@@ -77,8 +80,13 @@ func newClinic(t *testing.T, set ...func(*Config)) *clinic {
 	if c.tenant, err = c.store.EnsureTenant(ctx, "harbor", "Harbor"); err != nil {
 		t.Fatal(err)
 	}
+	terms, err := definition.Load(filepath.Join("..", "cmd", "cloister", "internal", "vocabulary"), definition.DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg := Config{
-		Base: "https://clinic.example/fhir", Engine: engine, Gate: gate, Store: c.store, Authenticator: c, Ready: c.store.Ping,
+		Terminology: terminology.New(definition.NewSet(terms), terminology.Options{Now: c.now}),
+		Base:        "https://clinic.example/fhir", Engine: engine, Gate: gate, Store: c.store, Authenticator: c, Ready: c.store.Ping,
 		Version: "test", Released: clock(), Deadline: time.Minute, MaxBody: 1 << 20, Cursors: [32]byte{1}, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})), Now: c.now,
 	}
 	for _, f := range set {

@@ -48,6 +48,10 @@ func (s *server) routes() ([]route, error) {
 
 		{method: "GET", path: "/fhir/:type", interaction: fhir.SearchType},
 		{method: "POST", path: "/fhir/:type/_search", interaction: fhir.SearchType, reads: form},
+		{method: "GET", path: "/fhir", interaction: fhir.SearchSystem},
+		{method: "POST", path: "/fhir/_search", interaction: fhir.SearchSystem, reads: form},
+		{method: "GET", path: "/fhir/:compartment/:owner/:type", interaction: fhir.SearchType},
+		{method: "POST", path: "/fhir/:compartment/:owner/:type/_search", interaction: fhir.SearchType, reads: form},
 		{method: "POST", path: "/fhir/:type", interaction: fhir.Create, reads: resource},
 		{method: "GET", path: "/fhir/:type/:id", interaction: fhir.Read},
 		{method: "PUT", path: "/fhir/:type/:id", interaction: fhir.Update, reads: resource},
@@ -70,7 +74,7 @@ func (s *server) routes() ([]route, error) {
 		}
 		table = append(table, route{method: "GET", path: "/fhir/.well-known/smart-configuration", open: true, handler: h})
 	}
-	for _, o := range slices.Concat(s.operations.Operations(), s.validation.Operations()) {
+	for _, o := range slices.Concat(s.operations.Operations(), s.validation.Operations(), s.terms.Operations()) {
 		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition, needs: o.Needs}
 		if o.Level == operation.Instance {
 			r.needs = fhir.Read

@@ -20,16 +20,20 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/search"
+	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
-// Config wires the server. All of it is required but SMART, Origins, Upsert, Several, Dangling, KeyLife and Validator.
+// Config wires the server. All of it is required but Terminology, Validator, SMART, Origins, Upsert, Several, Dangling and KeyLife.
 type Config struct {
 	// Base is the service base URL as clients write it, without a slash at its
 	// end; its path is /fhir, perhaps behind the prefix of a proxy.
-	Base          string
-	Engine        *authz.Engine
-	Gate          *record.Gate
-	Store         rest.Store
+	Base   string
+	Engine *authz.Engine
+	Gate   *record.Gate
+	Store  rest.Store
+	// Terminology answers for the installed packages; nil leaves its operations out.
+	Terminology   *terminology.Service
 	Authenticator transport.Authenticator
 	// Ready reports whether the database answers.
 	Ready func(context.Context) error
@@ -63,6 +67,7 @@ func New(c Config) (http.Handler, error) {
 	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.options())}
 	s.operations = operation.New(c.Engine, c.Gate, c.Store, s.rest)
 	s.validation = operation.NewValidation(s.operations, c.Validator)
+	s.terms = operation.NewTerminology(c.Gate, c.Terminology)
 	e := echo.New()
 	table, err := s.routes()
 	if err != nil {
@@ -86,10 +91,25 @@ func New(c Config) (http.Handler, error) {
 // options are those of the interactions.
 func (c *Config) options() rest.Options {
 	o := rest.Options{Cursors: c.Cursors, Upsert: c.Upsert, Several: c.Several, Integrity: !c.Dangling, KeyLife: c.KeyLife, Lease: 2 * c.Deadline}
+	if c.Terminology != nil {
+		o.Terminology = codes{c.Terminology}
+	}
 	if o.KeyLife == 0 {
 		o.KeyLife = 24 * time.Hour
 	}
 	return o
+}
+
+// codes is the terminology of searches.
+type codes struct{ *terminology.Service }
+
+func (c codes) Codes(ctx context.Context, valueSet string) ([]search.Coding, error) {
+	in, err := c.Service.Codes(ctx, valueSet)
+	out := make([]search.Coding, len(in))
+	for i, x := range in {
+		out[i] = search.Coding{System: x.System, Code: x.Code}
+	}
+	return out, err
 }
 
 func (c *Config) check() error {
@@ -132,5 +152,6 @@ type server struct {
 	Config
 	rest       *rest.Service
 	operations *operation.Service
+	terms      *operation.Terminology
 	validation *operation.Validation
 }

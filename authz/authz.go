@@ -102,6 +102,10 @@ func ActionOf(i fhir.Interaction) (a Action, ok bool) {
 	return "", false
 }
 
+// OnSystem reports an interaction with the resources of any type. What a caller
+// may not reach of a type is empty for her, so it is never refused for a type.
+func OnSystem(i fhir.Interaction) bool { return i == fhir.SearchSystem || i == fhir.HistorySystem }
+
 // Question is one cell of the policy: a class of callers asks to act on a class of resources.
 type Question struct {
 	Roles   []string
@@ -169,7 +173,7 @@ func (e *Engine) Authorize(_ context.Context, p Principal, i fhir.Interaction, t
 		c.Organizations = append(c.Organizations, string(o))
 	}
 	g := issue.NewGrant(c, p.Scopes, p.Patient, i)
-	if _, onType := ActionOf(i); !onType && t == "" {
+	if _, onType := ActionOf(i); t == "" && (!onType || OnSystem(i)) {
 		return g, nil
 	}
 	return e.Extend(g, i, t)

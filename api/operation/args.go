@@ -64,7 +64,7 @@ func (a *args) add(name string, n *element.Node) {
 	a.nodes[name] = append(a.nodes[name], n)
 	switch {
 	case n.Kind != element.Object:
-		a.texts[name] = append(a.texts[name], n.String())
+		a.texts[name] = append(a.texts[name], n.Text)
 	case n.Get("reference") != nil:
 		a.texts[name] = append(a.texts[name], n.Get("reference").String())
 	case n.Get("coding") != nil:

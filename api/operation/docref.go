@@ -55,7 +55,7 @@ func (s *Service) docref(ctx context.Context, rq *respond.Request) (respond.Resp
 		asked.Add("_count", v)
 		self.Add("_count", v)
 	}
-	q, _, err := search.Parse("DocumentReference", asked, search.Options{Base: rq.Base, Now: rq.Grant.Caller().Now})
+	q, _, err := search.Parse("DocumentReference", asked, s.pages.Searching(ctx, rq))
 	if err != nil {
 		return nil, err
 	}

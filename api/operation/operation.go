@@ -32,6 +32,7 @@ type Service struct {
 
 // Pager answers with one page of what a query finds; package rest has it.
 type Pager interface {
+	Searching(context.Context, *respond.Request) search.Options
 	Page(context.Context, *respond.Request, rest.Listing) (respond.Response, error)
 }
 
@@ -84,6 +85,9 @@ func (o Operation) Path() string {
 // Operations lists everything that this package answers.
 func (s *Service) Operations() []Operation {
 	return []Operation{
+		{Code: "everything", Type: "Patient", Level: Instance, Safe: true, Definition: hl7 + "Patient-everything", Handler: s.everything},
+		{Code: "everything", Type: "Encounter", Level: Instance, Safe: true, Definition: hl7 + "Encounter-everything", Handler: s.everything},
+		{Code: "lastn", Type: "Observation", Level: Type, Safe: true, Needs: fhir.SearchType, Definition: hl7 + "Observation-lastn", Handler: s.lastn},
 		{Code: "docref", Type: "DocumentReference", Level: Type, Safe: true, Needs: fhir.SearchType, Definition: "http://hl7.org/fhir/us/core/OperationDefinition/docref", Handler: s.docref},
 		{Code: "document", Type: "Composition", Level: Instance, Safe: true, Definition: hl7 + "Composition-document", Handler: s.document},
 		{Code: "meta", Level: Instance, Safe: true, Definition: hl7 + "Resource-meta", Handler: s.meta},

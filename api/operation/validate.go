@@ -100,7 +100,7 @@ func (v *Validation) stored(ctx context.Context, rq *respond.Request, q question
 	}
 	content, err := codec.Parse(body.Bytes())
 	if err != nil {
-		return respond.Validated(outcome.Of(err).Issues, r), nil //nolint:nilerr // the faults are the answer
+		return respond.Validated(outcome.Of(err).Issues, r), nil
 	}
 	issues, err := v.validator.Validate(ctx, content, q.options())
 	if err != nil {

@@ -1,6 +1,8 @@
 package respond
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"strconv"
 	"time"
@@ -89,8 +91,11 @@ func (x listing[R]) build(m *message, rq *Request) error {
 	if len(x.warnings) > 0 {
 		m.str(sep)
 		sep = `,`
-		m.str(`{"resource":`)
-		m.body = outcome.Resource(x.warnings).AppendJSON(m.body)
+		warnings := outcome.Resource(x.warnings).AppendJSON(nil)
+		m.str(`{"fullUrl":"urn:uuid:`)
+		m.str(uuidOf(warnings))
+		m.str(`","resource":`)
+		_, _ = m.Write(warnings)
 		m.str(`,"search":{"mode":"outcome"}}`)
 	}
 	if sep == `,` {
@@ -98,6 +103,16 @@ func (x listing[R]) build(m *message, rq *Request) error {
 	}
 	m.str(`}`)
 	return nil
+}
+
+// uuidOf names a resource that has no id, because each entry of a searchset has
+// an identity: a UUID of version 8 (RFC 9562, 5.8) that depends on its content alone.
+func uuidOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	sum[6] = sum[6]&0x0f | 0x80
+	sum[8] = sum[8]&0x3f | 0x80
+	x := hex.EncodeToString(sum[:16])
+	return x[:8] + "-" + x[8:12] + "-" + x[12:16] + "-" + x[16:20] + "-" + x[20:]
 }
 
 // modes are the codes of search.mode for what was searched and what came along.
@@ -193,6 +208,7 @@ func (x bundle) build(m *message, rq *Request) error {
 	m.str(`{"resourceType":"Bundle","type":"`)
 	m.str(kind)
 	m.str(`"`)
+	named := map[version]bool{}
 	part := blank()
 	defer messages.Put(part)
 	for i := range x.entries {
@@ -221,7 +237,12 @@ func (x bundle) build(m *message, rq *Request) error {
 		} else {
 			m.str(`,`)
 		}
-		m.part(rq.Base, part)
+		v := version{ref: part.ref}
+		if part.full() {
+			v.etag = part.etag
+		}
+		m.part(rq.Base, part, !named[v])
+		named[v] = true
 	}
 	if len(x.entries) > 0 {
 		m.str(`]`)
@@ -230,15 +251,26 @@ func (x bundle) build(m *message, rq *Request) error {
 	return nil
 }
 
+// version is what fullUrl and meta.versionId of an entry say. No two entries of
+// a Bundle may say the same (R4 bundle.html, bdl-7), so a second one has no
+// fullUrl, which the response to a batch or a transaction need not have.
+type version struct {
+	ref  fhir.Ref
+	etag string // "" without a resource
+}
+
+// full reports whether the part holds a resource.
+func (m *message) full() bool { return len(m.body) > 0 && !m.outcome }
+
 // part splices the answer to one entry.
-func (m *message) part(base string, p *message) {
+func (m *message) part(base string, p *message, named bool) {
 	m.str(`{`)
-	if p.ref.Type != "" {
+	if p.ref.Type != "" && named {
 		m.str(`"fullUrl":"`)
 		m.url(base, p.ref)
 		m.str(`",`)
 	}
-	if len(p.body) > 0 && !p.outcome {
+	if p.full() {
 		m.str(`"resource":`)
 		_, _ = m.Write(p.body)
 		m.str(`,`)

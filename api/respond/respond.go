@@ -39,6 +39,7 @@ type Request struct {
 	Interaction fhir.Interaction
 	Grant       authz.Grant       // zero on open routes
 	Type        fhir.ResourceType // "" if the path names no R4 type
+	Compartment fhir.Ref          // of a search within a compartment
 	ID          fhir.ID           // "" if the path names no valid id
 	Version     fhir.VersionID    // 0 if the path names no version of ours
 	Query       string            // raw query

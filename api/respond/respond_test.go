@@ -1,6 +1,7 @@
 package respond
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -157,7 +158,7 @@ func TestSearchset(t *testing.T) {
 		t.Error(diff)
 	}
 	x.warnings = []outcome.Issue{{Category: outcome.Invalid, Warning: true, Text: "w"}}
-	want = strings.TrimSuffix(want, "}") + `,"entry":[{"resource":{"resourceType":"OperationOutcome","issue":[{"severity":"warning","code":"invalid","diagnostics":"w"}]},"search":{"mode":"outcome"}}]}`
+	want = strings.TrimSuffix(want, "}") + `,"entry":[{"fullUrl":"urn:uuid:601a3492-9cbf-8fd2-9679-f0d22f4d7c88","resource":{"resourceType":"OperationOutcome","issue":[{"severity":"warning","code":"invalid","diagnostics":"w"}]},"search":{"mode":"outcome"}}]}`
 	if diff := cmp.Diff(want, body(t, x)); diff != "" {
 		t.Error(diff)
 	}
@@ -255,6 +256,27 @@ func TestBundle(t *testing.T) {
 	w = httptest.NewRecorder()
 	if Send(w, &Head{}, rq, Bundle(fhir.Batch, []Entry{{Request: &other, Response: resource[page]{patient("b", 2)}}}), nil); w.Code != 500 {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// No two entries of a Bundle may name the same version of the same resource (R4 bundle.html, bdl-7).
+func TestBundleNamesEachVersionOnce(t *testing.T) {
+	rq := request()
+	rq.Grant = held(t)
+	sub := *rq
+	read := func(v fhir.VersionID) Entry { return Entry{Request: &sub, Response: resource[page]{patient("a", v)}} }
+	w := httptest.NewRecorder()
+	if s := Send(w, &Head{}, rq, Bundle(fhir.Batch, []Entry{read(2), read(2), read(1)}), nil); s.Err != nil {
+		t.Fatal(s.Err)
+	}
+	var b struct {
+		Entry []struct{ FullURL string }
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &b); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.Entry) != 3 || b.Entry[0].FullURL == "" || b.Entry[1].FullURL != "" || b.Entry[2].FullURL == "" {
+		t.Errorf("%+v", b)
 	}
 }
 

@@ -49,6 +49,8 @@ type Options struct {
 	KeyLife time.Duration
 	// Lease is after how long a request is no longer under way, whatever became of it.
 	Lease time.Duration
+	// Terminology answers :in, :not-in, :above and :below of searches; nil refuses them.
+	Terminology search.Terminology
 }
 
 // Service answers the interactions.
@@ -62,6 +64,8 @@ type Service struct {
 	integrity bool
 	keyLife   time.Duration
 	lease     time.Duration
+
+	terminology search.Terminology
 }
 
 // New wires the interactions.
@@ -69,6 +73,7 @@ func New(e *authz.Engine, g *record.Gate, s Store, o Options) *Service {
 	return &Service{
 		engine: e, gate: g, store: s, cursors: o.Cursors, upsert: o.Upsert, several: o.Several,
 		integrity: o.Integrity, keyLife: o.KeyLife, lease: o.Lease,
+		terminology: o.Terminology,
 	}
 }
 
@@ -85,7 +90,7 @@ func (s *Service) Handler(i fhir.Interaction) (h respond.Handler, ok bool) {
 		h = s.vread
 	case fhir.HistoryInstance, fhir.HistoryType, fhir.HistorySystem:
 		h = s.history
-	case fhir.SearchType:
+	case fhir.SearchType, fhir.SearchSystem:
 		h = s.search
 	case fhir.Create:
 		h = s.create

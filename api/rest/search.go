@@ -10,12 +10,14 @@ import (
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/compartment"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
-// search answers GET [type]?... and POST [type]/_search
+// search answers GET [type]?..., GET [base]?_type=..., GET [type]/[id]/[type]?...
+// for compartments, and the _search of each by POST
 // (http://hl7.org/fhir/R4/http.html#search). Parameters of the form and of the
 // query count alike. What the caller may not see takes no part in the match,
 // the order, the total or the links.
@@ -33,14 +35,35 @@ func (s *Service) search(ctx context.Context, rq *respond.Request) (respond.Resp
 			values[name] = append(values[name], v...)
 		}
 	}
-	caller := rq.Grant.Caller()
-	q, warnings, err := search.Parse(rq.Type, values, search.Options{Base: rq.Base, Lenient: rq.Prefer.Lenient, Now: caller.Now})
+	l := Listing{Token: values.Get(search.PageParam)}
+	opt := s.Searching(ctx, rq)
+	switch {
+	case rq.Compartment.Type != "":
+		t := rq.Type
+		if t == "" {
+			t = search.Every
+		}
+		l.Path = "/" + rq.Compartment.String() + "/" + string(t)
+		l.Query, l.Warnings, err = search.ParseCompartment(rq.Compartment, t, values, opt)
+	case rq.Type == "":
+		l.Query, l.Warnings, err = search.ParseSystem(values, opt)
+	default:
+		l.Path = "/" + string(rq.Type)
+		l.Query, l.Warnings, err = search.Parse(rq.Type, values, opt)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return s.Page(ctx, rq, Listing{
-		Path: "/" + string(rq.Type), Query: q, Self: q.Self(), Token: values.Get(search.PageParam), Warnings: warnings,
-	})
+	l.Self = l.Query.Self()
+	return s.Page(ctx, rq, l)
+}
+
+// Searching is how the searches of a request are read.
+func (s *Service) Searching(ctx context.Context, rq *respond.Request) search.Options {
+	return search.Options{
+		Base: rq.Base, Lenient: rq.Prefer.Lenient, Now: rq.Grant.Caller().Now, Context: ctx,
+		Membership: compartment.Membership, Terminology: s.terminology,
+	}
 }
 
 // Listing is a query whose matches are answered page by page.
@@ -162,7 +185,7 @@ func condition(t fhir.ResourceType, query, base string, now time.Time) (search.Q
 	if err != nil {
 		return search.Query{}, errCondition
 	}
-	for _, name := range []string{"_count", "_sort", "_total", "_summary", "_elements", "_include", "_revinclude", search.PageParam} {
+	for _, name := range []string{"_count", "_sort", "_total", "_summary", "_contained", "_containedType", search.PageParam} {
 		if values.Has(name) {
 			return search.Query{}, errCondition
 		}
@@ -173,7 +196,7 @@ func condition(t fhir.ResourceType, query, base string, now time.Time) (search.Q
 	if err != nil {
 		return search.Query{}, err
 	}
-	if len(q.Legs[0].Where) == 0 {
+	if len(q.Legs[0].Where) == 0 || len(q.Includes) > 0 || len(q.Elements) > 0 {
 		return search.Query{}, errCondition
 	}
 	q.Count = 2

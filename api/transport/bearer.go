@@ -47,12 +47,17 @@ func bearer(field string) (string, bool) {
 		return "", false
 	}
 	for i := 0; i < len(token); i++ {
-		switch c := token[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		case strings.IndexByte("-._~+/=", c) >= 0:
-		default:
+		if !tokenBytes[token[i]] {
 			return "", false
 		}
 	}
 	return token, true
 }
+
+// tokenBytes are those of a b64token (RFC 6750 section 2.1).
+var tokenBytes = func() (in [256]bool) {
+	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+/=" {
+		in[c] = true
+	}
+	return in
+}()

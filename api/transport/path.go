@@ -10,15 +10,27 @@ import (
 // nowhere is a path that no route can have.
 const nowhere = "/."
 
+// The base of the service. Clients that put a slash between it and the rest of
+// a URL write it with a slash where there is no rest.
+const (
+	base        = "/fhir"
+	baseSlashed = "/fhir/"
+)
+
 // normalise sends every path that is not written in the one way in which this
 // server writes paths to nowhere, before it is routed: echo routes on the raw
 // path, so that /%24export or a double slash would reach another handler
-// than the rule that guards the plain form. All of them are the one 404.
+// than the rule that guards the plain form. All of them are the one 404, but for
+// the base with a slash behind it, which is the base.
 func normalise(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if r := c.Request(); !plain(r.URL) {
 			u := *r.URL
-			u.Path, u.RawPath, u.Opaque = nowhere, "", ""
+			path := nowhere
+			if u.Path == baseSlashed && u.RawPath == "" && u.Opaque == "" {
+				path = base
+			}
+			u.Path, u.RawPath, u.Opaque = path, "", ""
 			r.URL = &u // in place: echo routes by the request that it was given
 		}
 		return next(c)

@@ -22,6 +22,8 @@ type devCmd struct {
 	Listen       string `name:"listen" env:"CLOISTER_LISTEN" default:"127.0.0.1:8080" help:"Address of the FHIR API, on this machine only."`
 	IssuerListen string `name:"issuer-listen" env:"CLOISTER_ISSUER_LISTEN" default:"127.0.0.1:8081" help:"Address of the local OpenID issuer, on this machine only."`
 
+	Packages []string `name:"package" type:"existingpath" placeholder:"FILE" help:"FHIR package (.tgz, or a directory) to install at the start; may be given several times. The code systems of Cloister itself are always installed."`
+
 	config.Database
 	config.API
 }

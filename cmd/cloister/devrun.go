@@ -22,6 +22,7 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/issuer"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/seed"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
 
@@ -46,6 +47,13 @@ func (c *devCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err 
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if _, err := postgres.Migrate(ctx, db.DSN); err != nil {
 		return fmt.Errorf("dev: the schema could not be migrated (cloister dev --reset starts clean): %w", err)
+	}
+	own, err := vocabulary.Package()
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	if err := errors.Join(install(ctx, io.Discard, db.DSN, own, true), installFiles(ctx, out, db.DSN, c.Packages, false)); err != nil {
+		return fmt.Errorf("dev: %w", err)
 	}
 	store, err := postgres.Open(ctx, postgres.Options{URL: db.DSN})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,13 +46,15 @@ func (p page) check(t *testing.T, want string) {
 
 func command(t *testing.T, name string) *kong.Node {
 	t.Helper()
-	for _, n := range new(cli).parser().Model.Children {
-		if n.Name == name {
-			return n
+	at := new(cli).parser().Model.Node
+	for _, word := range strings.Fields(name) {
+		i := slices.IndexFunc(at.Children, func(n *kong.Node) bool { return n.Name == word })
+		if i < 0 {
+			t.Fatalf("there is no command %s", name)
 		}
+		at = at.Children[i]
 	}
-	t.Fatalf("there is no command %s", name)
-	return nil
+	return at
 }
 
 // between replaces what stands between two comments of a page.
@@ -69,7 +72,7 @@ func between(t *testing.T, p page, name, content string) page {
 
 // TestDocsListTheSettings holds the tables of flags and variables to what the program reads.
 func TestDocsListTheSettings(t *testing.T) {
-	for _, name := range []string{"serve", "dev", "migrate", "import"} {
+	for _, name := range []string{"serve", "dev", "migrate", "import", "package install"} {
 		var b strings.Builder
 		b.WriteString("| flag | variable | default | |\n| --- | --- | --- | --- |\n")
 		for _, group := range command(t, name).AllFlags(true) {
@@ -87,7 +90,8 @@ func TestDocsListTheSettings(t *testing.T) {
 				fmt.Fprintf(&b, "| `--%s` | %s | %s | %s |\n", f.Name, variable, standard, strings.ReplaceAll(f.Help, "|", `\|`))
 			}
 		}
-		p := open(t, name+".md")
+		page, _, _ := strings.Cut(name, " ")
+		p := open(t, page+".md")
 		p.check(t, between(t, p, "settings", b.String()).text)
 	}
 }

@@ -41,6 +41,7 @@ const catalogueInterval = time.Second
 
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
+	server.Tune()
 	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL})
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
@@ -77,6 +78,7 @@ func handler(store *postgres.Store, cfg config.API, base string, tokens transpor
 	number, built := release()
 	return core.Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: smart, Version: number, Released: built, Deadline: cfg.Timeout,
-		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: [32]byte(key), Validation: cfg.Validation, Log: log, Now: time.Now,
+		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife,
+		Cursors: [32]byte(key), Validation: cfg.Validation, Log: log, Now: time.Now,
 	})
 }

@@ -1,5 +1,5 @@
-// Package compartment says in which patients' compartments a resource is,
-// by exactly the parameters of the R4 CompartmentDefinition of the patient.
+// Package compartment says in which patients' compartments a resource is, and
+// by which parameters R4 puts resources into the compartments of any type.
 package compartment
 
 import (
@@ -15,15 +15,21 @@ import (
 
 //go:generate go run ./internal/compartmentgen $CLOISTER_R4_DEFINITIONS
 
-// patient is the table that internal/compartmentgen writes: a line per
-// resource type, with the parameters by which it is in a patient's compartment.
+// compartments is the table that internal/compartmentgen writes: "@Type" opens a
+// compartment, then a line per resource type, with the parameters by which it is in one.
 //
-//go:embed patient.txt
-var patient string
+//go:embed compartments.txt
+var compartments string
 
-var parameters = sync.OnceValue(func() map[fhir.ResourceType][]string {
-	m := map[fhir.ResourceType][]string{}
-	for line := range strings.Lines(patient) {
+type membership struct{ compartment, member fhir.ResourceType }
+
+var parameters = sync.OnceValue(func() map[membership][]string {
+	m := map[membership][]string{}
+	var of fhir.ResourceType
+	for line := range strings.Lines(compartments) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "@"); ok {
+			of = fhir.ResourceType(name)
+		}
 		name, codes, ok := strings.Cut(strings.TrimSpace(line), "\t")
 		if !ok || strings.HasPrefix(line, "#") {
 			continue
@@ -35,20 +41,36 @@ var parameters = sync.OnceValue(func() map[fhir.ResourceType][]string {
 			if !ok || p.Type != search.Reference || !p.Searchable() {
 				panic("compartment: " + name + "." + code + " is no reference parameter that can be walked")
 			}
-			m[t] = append(m[t], code)
+			m[membership{of, t}] = append(m[membership{of, t}], code)
 		}
 	}
 	return m
 })
 
+// Membership lists the search parameters by which resources of type member are
+// in the compartments of a type (R4 CompartmentDefinition: of Device, Encounter,
+// Patient, Practitioner, RelatedPerson); none for what never is. The resource
+// itself is in its compartment, too. It serves [search.ParseCompartment]. The
+// caller owns the slice.
+func Membership(compartment, member fhir.ResourceType) []string {
+	return slices.Clone(parameters()[membership{compartment, member}])
+}
+
+// Known reports whether R4 defines compartments of that type.
+func Known(compartment fhir.ResourceType) bool {
+	return len(parameters()[membership{compartment, "Observation"}]) > 0
+}
+
 // InPatientCompartment reports whether resources of type t can be in the
 // compartment of a patient (CompartmentDefinition/patient, R4 4.0.1).
-func InPatientCompartment(t fhir.ResourceType) bool { return len(parameters()[t]) > 0 }
+func InPatientCompartment(t fhir.ResourceType) bool {
+	return len(parameters()[membership{"Patient", t}]) > 0
+}
 
 // Parameters lists the search parameters by which resources of type t are in
 // the compartment of a patient; none for a type that never is. The caller owns
 // the slice.
-func Parameters(t fhir.ResourceType) []string { return slices.Clone(parameters()[t]) }
+func Parameters(t fhir.ResourceType) []string { return Membership("Patient", t) }
 
 // Patients lists, sorted and distinct, the patients of this server in whose
 // compartment the resource is: those that its compartment parameters point to
@@ -62,7 +84,7 @@ func Patients(t fhir.ResourceType, root *element.Node) []fhir.ID {
 			out = append(out, id)
 		}
 	}
-	for _, code := range parameters()[t] {
+	for _, code := range parameters()[membership{"Patient", t}] {
 		for _, r := range search.Targets(t, code, root) {
 			if r.Type == "Patient" {
 				out = append(out, r.ID)

@@ -85,3 +85,45 @@ func TestTypes(t *testing.T) {
 		}
 	}
 }
+
+func TestMembership(t *testing.T) {
+	members := map[fhir.ResourceType]int{"Device": 32, "Encounter": 24, "Patient": 66, "Practitioner": 58, "RelatedPerson": 31}
+	for of, want := range members {
+		got := 0
+		for _, rt := range fhir.ResourceTypes() {
+			codes := Membership(of, rt)
+			if len(codes) > 0 {
+				got++
+			}
+			for _, code := range codes {
+				p, ok := search.Lookup(rt, code)
+				if !ok || p.Targets != nil && !slices.Contains(p.Targets, of) {
+					t.Errorf("%s.%s cannot point to %s", rt, code, of)
+				}
+			}
+		}
+		if got != want {
+			t.Errorf("%d types can be in the compartment of %s, R4 has %d", got, of, want)
+		}
+	}
+	for _, tt := range []struct {
+		of, member fhir.ResourceType
+		want       []string
+	}{
+		{"Encounter", "Observation", []string{"encounter"}},
+		{"Practitioner", "Observation", []string{"performer"}},
+		{"Patient", "Observation", []string{"subject", "performer"}},
+		{"Encounter", "Encounter", nil}, // itself, and no other
+		{"Observation", "Patient", nil},
+		{"Organization", "Encounter", nil},
+		{"", "", nil},
+	} {
+		if got := Membership(tt.of, tt.member); !slices.Equal(got, tt.want) {
+			t.Errorf("%s in %s: %v, want %v", tt.member, tt.of, got, tt.want)
+		}
+	}
+	Membership("Patient", "Observation")[0] = "changed"
+	if Membership("Patient", "Observation")[0] != "subject" {
+		t.Error("the caller holds the table itself")
+	}
+}

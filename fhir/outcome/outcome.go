@@ -33,6 +33,7 @@ const (
 	Value                         // 422 value: a primitive or its cardinality
 	CodeInvalid                   // 422 code-invalid
 	BusinessRule                  // 422 business-rule
+	Undefined                     // 422 not-found: a definition that the request needs is not installed
 	TooCostly                     // 422 too-costly: more than one answer can hold
 	Throttled                     // 429 throttled
 	Unavailable                   // 503 transient
@@ -61,6 +62,7 @@ var table = map[Category]struct {
 	Value:         {"value", http.StatusUnprocessableEntity},
 	CodeInvalid:   {"code-invalid", http.StatusUnprocessableEntity},
 	BusinessRule:  {"business-rule", http.StatusUnprocessableEntity},
+	Undefined:     {"not-found", http.StatusUnprocessableEntity},
 	TooCostly:     {"too-costly", http.StatusUnprocessableEntity},
 	Throttled:     {"throttled", http.StatusTooManyRequests},
 	Unavailable:   {"transient", http.StatusServiceUnavailable},

@@ -24,7 +24,7 @@ func (p *parser) ask(t fhir.ResourceType, q question) (Criterion, *fault) {
 	case "_in":
 		return Criterion{}, faultf("cannot be used here: searching by membership is not of R4")
 	}
-	def, f := searchable(t, q.code)
+	def, f := p.searchable(t, q.code)
 	if f != nil {
 		return Criterion{}, f
 	}
@@ -51,7 +51,7 @@ func (p *parser) posed(t fhir.ResourceType, def *Param, m modifier, literal stri
 	m.not = false
 	var ways []Criterion
 	for _, code := range def.members() {
-		member, f := searchable(t, code)
+		member, f := p.searchable(t, code)
 		if f != nil {
 			return Criterion{}, f
 		}
@@ -62,7 +62,7 @@ func (p *parser) posed(t fhir.ResourceType, def *Param, m modifier, literal stri
 		ways = append(ways, c)
 	}
 	c := oneOf(ways)
-	c.Not = c.Not != not
+	c.Not = not
 	return c, nil
 }
 
@@ -152,7 +152,7 @@ func (p *parser) missing(t fhir.ResourceType, def *Param, literal string) (Crite
 func (p *parser) present(t fhir.ResourceType, def *Param) (Criterion, *fault) {
 	var paths []string
 	for _, code := range def.members() {
-		member, f := searchable(t, code)
+		member, f := p.searchable(t, code)
 		if f != nil {
 			return Criterion{}, f
 		}

@@ -76,7 +76,7 @@ func (p *parser) follow(t fhir.ResourceType, links []link, q question) (Criterio
 // back is a reverse chain: resources of the link's type that refer to the one of type t.
 func (p *parser) back(t fhir.ResourceType, links []link, q question) (Criterion, *fault) {
 	l := links[0]
-	def, f := chainable(l.typ, l.code)
+	def, f := p.chainable(l.typ, l.code)
 	if f != nil {
 		return Criterion{}, f
 	}
@@ -109,7 +109,7 @@ const maxChainTypes = 16
 // type means every type that the reference can point to and that knows what is asked.
 func (p *parser) forth(t fhir.ResourceType, links []link, q question) (Criterion, *fault) {
 	l := links[0]
-	def, f := chainable(t, l.code)
+	def, f := p.chainable(t, l.code)
 	if f != nil {
 		return Criterion{}, f
 	}
@@ -122,7 +122,7 @@ func (p *parser) forth(t fhir.ResourceType, links []link, q question) (Criterion
 	case l.typ == "":
 		types = fhir.ResourceTypes()
 	}
-	types = slices.DeleteFunc(slices.Clone(types), func(t fhir.ResourceType) bool { return !knows(t, links[1:], q) })
+	types = slices.DeleteFunc(slices.Clone(types), func(t fhir.ResourceType) bool { return !p.knows(t, links[1:], q) })
 	switch {
 	case len(types) == 0:
 		return Criterion{}, &fault{unknown: true, reason: "has a parameter at the end of a chain that is not known for any type that can stand there"}
@@ -154,7 +154,7 @@ func (p *parser) forth(t fhir.ResourceType, links []link, q question) (Criterion
 }
 
 // knows reports whether t has the parameter that comes next; what follows it may still be wrong.
-func knows(t fhir.ResourceType, rest []link, q question) bool {
+func (p *parser) knows(t fhir.ResourceType, rest []link, q question) bool {
 	code := q.code
 	if len(rest) > 0 {
 		if rest[0].back {
@@ -162,7 +162,7 @@ func knows(t fhir.ResourceType, rest []link, q question) bool {
 		}
 		code = rest[0].code
 	}
-	_, ok := Lookup(t, code)
+	_, ok := p.lookup(t, code)
 	return ok || len(rest) == 0 && code == "_list"
 }
 
@@ -186,8 +186,8 @@ func (p *parser) hop(t fhir.ResourceType, links []link, q question) ([]Criterion
 }
 
 // chainable finds the reference parameter of a link.
-func chainable(t fhir.ResourceType, code string) (*Param, *fault) {
-	def, f := searchable(t, code)
+func (p *parser) chainable(t fhir.ResourceType, code string) (*Param, *fault) {
+	def, f := p.searchable(t, code)
 	switch {
 	case f != nil:
 		return nil, f
@@ -198,8 +198,8 @@ func chainable(t fhir.ResourceType, code string) (*Param, *fault) {
 }
 
 // searchable finds a parameter of t that can be searched.
-func searchable(t fhir.ResourceType, code string) (*Param, *fault) {
-	def, ok := Lookup(t, code)
+func (p *parser) searchable(t fhir.ResourceType, code string) (*Param, *fault) {
+	def, ok := p.lookup(t, code)
 	switch {
 	case !ok:
 		return nil, &fault{unknown: true, reason: "is not known for " + string(t)}

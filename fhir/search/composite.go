@@ -23,7 +23,7 @@ func (p *parser) compositeValue(t fhir.ResourceType, def *Param, item string) ([
 	if named {
 		system, code = token[0], token[1]
 	}
-	other, ok := Lookup(t, components[1].Code)
+	other, ok := p.lookup(t, components[1].Code)
 	if !ok || !other.Searchable() {
 		return nil, "has a part that cannot be searched"
 	}

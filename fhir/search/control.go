@@ -131,16 +131,25 @@ func (p *parser) sort(v string) bool {
 // sortable finds the type of a parameter that all legs have.
 func (p *parser) sortable(code string) (t ParamType, ok bool) {
 	for _, l := range p.query.Legs {
-		def, f := searchable(l.Type, code)
-		if f != nil || def.Type == Composite || len(def.UnionOf) > 0 || def.Code == "_text" || def.Code == "_content" {
-			return 0, false
-		}
-		if t != 0 && t != def.Type {
+		def, f := p.searchable(l.Type, code)
+		if f != nil || !def.ordered() || t != 0 && t != def.Type {
 			return 0, false
 		}
 		t = def.Type
 	}
 	return t, t != 0
+}
+
+// ordered reports that a store can put resources in the order of the parameter.
+func (p *Param) ordered() bool {
+	switch p.Type {
+	case Composite:
+		return false
+	case Date, Number, Quantity:
+		return len(p.UnionOf) == 0
+	default:
+		return p.Code == "_id" || len(p.UnionOf) == 0 && len(p.SortPaths()) > 0
+	}
 }
 
 func (p *parser) elements(v string) bool {

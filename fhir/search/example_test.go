@@ -15,13 +15,13 @@ func ExampleParse() {
 	fmt.Println(len(q.Legs[0].Where), q.Count, err)
 	fmt.Println(q.Self().Encode())
 
-	v, _ = url.ParseQuery("code:missing=true&value-quantity=5")
+	v, _ = url.ParseQuery("code:exact=x&value-quantity=1,5x&subject.nonsense=1")
 	_, _, err = search.Parse("Observation", v, search.Options{})
 	fmt.Println(err)
 	// Output:
 	// 3 5 <nil>
 	// _count=5&code=http%3A%2F%2Floinc.org%7C44261-6&date=ge2024&patient=p1
-	// the parameter "code:missing" has a modifier that is not supported here; the parameter "value-quantity" cannot be used here: parameters of type quantity are not indexed
+	// the parameter "code:exact" has a modifier that is not supported here; the parameter "subject.nonsense" has a parameter at the end of a chain that is not known for any type that can stand there; the parameter "value-quantity" has a value that is no decimal number, or one beyond all use
 }
 
 func ExampleExtract() {

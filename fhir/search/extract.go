@@ -2,6 +2,7 @@ package search
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +21,10 @@ func Extract(t fhir.ResourceType, root *element.Node) Index { return Options{}.E
 // Extract is the package's Extract for a server at o.Base: an absolute literal
 // under it is as local as a relative one.
 func (o Options) Extract(t fhir.ResourceType, root *element.Node) Index {
-	x := extraction{root: root, base: o.Base}
+	x := extraction{root: root, base: o.Base, ctx: o.Context}
+	if x.ctx == nil {
+		x.ctx = context.Background()
+	}
 	x.tokens = make([]int64, 0, 64)
 	r4 := registry()
 	if p := r4.clinical[t]; p != nil {
@@ -37,7 +41,7 @@ func (o Options) Extract(t fhir.ResourceType, root *element.Node) Index {
 		}
 	}
 	for _, p := range o.Registry.own(t) {
-		x.evaluated(o.Registry.eval, p)
+		x.evaluated(p)
 	}
 	for _, r := range References(o.Base, root) {
 		x.refs = append(x.refs, RefEntry{0, TargetHash(r)})
@@ -49,8 +53,9 @@ func (o Options) Extract(t fhir.ResourceType, root *element.Node) Index {
 type extraction struct {
 	root     *element.Node
 	base     string
-	code     string // of the parameter at hand
-	clinical string // code of the type's clinical date
+	ctx      context.Context // of evaluations
+	code     string          // of the parameter at hand
+	clinical string          // code of the type's clinical date
 	coding   []coding
 	spans    []span
 

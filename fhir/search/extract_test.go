@@ -383,7 +383,7 @@ func TestExtractOfficialExamples(t *testing.T) {
 	if len(names) == 0 {
 		t.Fatal("no examples")
 	}
-	var tokens, refs, dates, texts int
+	var tokens, refs, dates, texts, numbers int
 	for _, name := range names {
 		b := shareddata.Read(t, folder, name)
 		if !json.Valid(b) {
@@ -393,9 +393,13 @@ func TestExtractOfficialExamples(t *testing.T) {
 		x := Extract(typeOf(n), n)
 		checkShape(t, x)
 		tokens, refs, dates, texts = tokens+len(x.Tokens), refs+len(x.Refs), dates+len(x.Dates), texts+len(x.Strings)
+		numbers += len(x.Quantities)
+		if !x.AtHi.IsZero() {
+			dates++
+		}
 	}
-	t.Logf("%d examples: %d tokens, %d refs, %d dates, %d strings", len(names), tokens, refs, dates, texts)
-	if tokens < 10*len(names) || refs < 2*len(names) || dates < len(names)/4 || texts < len(names)/4 {
+	t.Logf("%d examples: %d tokens, %d refs, %d dates, %d strings, %d numbers", len(names), tokens, refs, dates, texts, numbers)
+	if tokens < 10*len(names) || refs < 2*len(names) || dates < len(names)/4 || texts < len(names)/4 || numbers < len(names)/10 {
 		t.Error("the examples yield too little")
 	}
 	spot := []struct {

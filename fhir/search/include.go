@@ -13,7 +13,7 @@ func (p *parser) includes(name string, values []string) {
 		if slices.Contains(values[:i], literal) {
 			continue
 		}
-		in, f := include(name, literal)
+		in, f := p.include(name, literal)
 		if f == nil && len(p.query.Includes) == MaxIncludes {
 			f = faultf("is too much: a search includes in at most %d ways", MaxIncludes)
 		}
@@ -27,7 +27,7 @@ func (p *parser) includes(name string, values []string) {
 
 const badInclude = "has a value that is not supported here: it takes Type:parameter, Type:parameter:Target, Type:* or *, one in each"
 
-func include(name, literal string) (Include, *fault) {
+func (p *parser) include(name, literal string) (Include, *fault) {
 	code, modifier, modified := strings.Cut(name, ":")
 	in := Include{Reverse: code == "_revinclude", Name: name, Literal: literal}
 	if modified {
@@ -58,7 +58,7 @@ func include(name, literal string) (Include, *fault) {
 	if in.Param == "*" {
 		return in, nil
 	}
-	def, ok := Lookup(in.Source, in.Param)
+	def, ok := p.lookup(in.Source, in.Param)
 	switch {
 	case !ok || def.Type != Reference:
 		return in, faultf("names no reference parameter of %s", in.Source)

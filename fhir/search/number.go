@@ -78,6 +78,10 @@ func numbered(prefix string, n number, float func(*big.Rat) float64) (Value, boo
 		Prefix: prefix, At: float(n.at),
 		Low: float(new(big.Rat).Sub(n.at, margin)), High: float(new(big.Rat).Add(n.at, margin)),
 	}
+	if v.High <= v.At {
+		// Written to more digits than a float has: never an empty range.
+		v.High = math.Nextafter(v.At, math.Inf(1))
+	}
 	return v, !math.IsInf(v.Low, 0) && !math.IsInf(v.High, 0)
 }
 

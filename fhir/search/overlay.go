@@ -6,33 +6,26 @@ import (
 	"strings"
 
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/element"
 )
 
-// Evaluator evaluates FHIRPath expressions on a resource. What it gives are
-// nodes of the tree, or nodes that it has made.
-type Evaluator interface {
-	Eval(expr string, root *element.Node) ([]*element.Node, error)
-}
-
 // Registry is the search parameters that a practice has: those of R4, and its
-// own on top. A nil *Registry is those of R4 alone. It is safe for concurrent use.
+// own on top. A nil *Registry is those of R4 alone. It does not change, so that
+// it is safe for concurrent use.
 type Registry struct {
-	eval Evaluator
 	list map[fhir.ResourceType][]*Param
 }
 
-// Overlay puts parameters of [Compile] on top of those of R4; e evaluates their
-// expressions. The error names a parameter whose code the type knows already:
-// those of R4 carry compartments and links, so nobody redefines them.
-func Overlay(e Evaluator, own ...*Param) (*Registry, error) {
-	r := &Registry{eval: e, list: map[fhir.ResourceType][]*Param{}}
+// Overlay puts parameters of [Compile] on top of those of R4. The error names a
+// parameter whose code a type knows already: those of R4 carry compartments and
+// links, so nobody redefines them.
+func Overlay(own ...*Param) (*Registry, error) {
+	r := &Registry{list: map[fhir.ResourceType][]*Param{}}
 	for _, p := range own {
 		for _, t := range p.Bases {
 			if _, taken := r.Lookup(t, p.Code); taken {
 				return nil, fmt.Errorf("%s has a search parameter %s already", t, p.Code)
 			}
-			r.list[t] = append(r.list[t], p)
+			r.list[t] = append(r.list[t], p.on(t))
 		}
 	}
 	for _, list := range r.list {

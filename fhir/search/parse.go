@@ -23,6 +23,8 @@ const (
 	MaxDepth       = 4        // links of one chain
 	MaxHops        = 64       // links of all chains of one search of one type, once per type that a link may mean
 	MaxCriteria    = 256      // conditions in one search of one type, those inside filters and chains included
+	MaxAllHops     = 512      // as MaxHops, on all types of one search together
+	MaxAllCriteria = 4096     // as MaxCriteria, on all types of one search together
 	MaxTypes       = 32       // types that one _type names
 	MaxSorts       = 4        // sort keys
 	MaxIncludes    = 16       // _include and _revinclude together
@@ -243,8 +245,9 @@ type parser struct {
 	warnings  []outcome.Issue
 	failed    error  // of the Terminology
 	over      *fault // that a bound is passed: nothing more is read then
-	// What was counted for the leg at hand.
+	// What was counted for each leg and for all; leg is the one at hand.
 	spent []spending
+	all   spending
 	leg   int
 	// shared are the criteria on parameters of every resource, which are the same on all legs.
 	shared map[sharing]Criterion
@@ -272,11 +275,13 @@ func (p *parser) fail(format string, args ...any) {
 	p.faults = append(p.faults, outcome.Issue{Category: outcome.Invalid, Text: fmt.Sprintf(format, args...)})
 }
 
-// criteria reads every occurrence of a parameter as a condition on each leg.
+// criteria reads every occurrence of a parameter as a condition on each leg:
+// on all of them, or on none.
 func (p *parser) criteria(name string, values []string) {
 	if p.spent == nil {
 		p.spent = make([]spending, len(p.query.Legs))
 	}
+	read := make([][]Criterion, len(p.query.Legs))
 	for i, literal := range values {
 		if slices.Contains(values[:i], literal) {
 			continue
@@ -288,28 +293,23 @@ func (p *parser) criteria(name string, values []string) {
 			case p.failed != nil:
 				return
 			case f != nil && f.unknown && p.opt.Lenient:
-				p.ignore(name, f)
+				p.warnings = append(p.warnings, outcome.Issue{
+					Category: outcome.Invalid, Warning: true,
+					Text: fmt.Sprintf("the parameter %s %s and was ignored", Shown(name), f.reason),
+				})
 				return
 			case f != nil:
 				p.fail("the parameter %s %s", Shown(name), f.reason)
 				return
 			}
 			c.Name, c.Literal = name, literal
-			p.query.Legs[j].Where = append(p.query.Legs[j].Where, c)
+			read[j] = append(read[j], c)
 		}
 	}
-}
-
-// ignore takes a parameter back from the legs that know it.
-func (p *parser) ignore(name string, f *fault) {
 	for j := range p.query.Legs {
 		l := &p.query.Legs[j]
-		l.Where = slices.DeleteFunc(l.Where, func(c Criterion) bool { return c.Name == name })
+		l.Where = append(l.Where, read[j]...)
 	}
-	p.warnings = append(p.warnings, outcome.Issue{
-		Category: outcome.Invalid, Warning: true,
-		Text: fmt.Sprintf("the parameter %s %s and was ignored", Shown(name), f.reason),
-	})
 }
 
 // criterion reads one occurrence of a parameter as a condition on resources of type t.
@@ -327,7 +327,7 @@ func (p *parser) criterion(t fhir.ResourceType, name, literal string) (Criterion
 		return Criterion{}, f
 	}
 	end.literal = literal
-	def, ok := Lookup(t, end.code)
+	def, ok := p.lookup(t, end.code)
 	share := len(links) == 0 && ok && len(p.query.Legs) > 1 && (slices.Contains(common, def) || slices.Contains(registry().list["Resource"], def))
 	if share {
 		if c, ok := p.shared[sharing{def, literal, name}]; ok {
@@ -341,12 +341,18 @@ func (p *parser) criterion(t fhir.ResourceType, name, literal string) (Criterion
 	return c, f
 }
 
+func (p *parser) lookup(t fhir.ResourceType, code string) (*Param, bool) {
+	return p.opt.Registry.Lookup(t, code)
+}
+
 // spend counts against the bounds of the leg at hand.
 func (p *parser) spend(values, hops, criteria int) *fault {
 	s := &p.spent[p.leg]
 	s.values += values
 	s.hops += hops
 	s.criteria += criteria
+	p.all.hops += hops
+	p.all.criteria += criteria
 	switch {
 	case s.values > MaxTotalValues:
 		p.over = faultf("is too much: a search has at most %d values in all", MaxTotalValues)
@@ -354,6 +360,8 @@ func (p *parser) spend(values, hops, criteria int) *fault {
 		p.over = faultf("is too much: a search has at most %d links of chains in all, one for each type that a link may mean", MaxHops)
 	case s.criteria > MaxCriteria:
 		p.over = faultf("is too much: a search has at most %d conditions in all", MaxCriteria)
+	case p.all.hops > MaxAllHops || p.all.criteria > MaxAllCriteria:
+		p.over = faultf("is too much on so many types: name fewer in _type")
 	}
 	return p.over
 }

@@ -111,11 +111,11 @@ func (x *path) texts() []string {
 func (p *Param) parts() string {
 	var both []string
 	for _, c := range p.components {
-		var any []string
+		var one []string
 		for i := range c.paths {
-			any = append(any, "exists("+c.paths[i].from("@")+")")
+			one = append(one, "exists("+c.paths[i].from("@")+")")
 		}
-		both = append(both, "("+strings.Join(any, " || ")+")")
+		both = append(both, "("+strings.Join(one, " || ")+")")
 	}
 	return strings.Join(both, " && ")
 }

@@ -42,6 +42,9 @@ type Query struct {
 	After    *Cursor // where the page starts; nil is the first page
 	Summary  Summary
 	Elements []string // _elements, as the client named them
+	// Last keeps, of the matches with the same code, the so many whose clinical
+	// date is the latest (R4 Observation/$lastn); 0 keeps all.
+	Last int
 }
 
 // Leg is a searched type and what is asked of it.
@@ -276,14 +279,14 @@ type QuantityEntry struct {
 // to answer q: for each of them it needs the caller's Restriction.
 func (q Query) Types() []fhir.ResourceType {
 	var out []fhir.ResourceType
-	any := false
+	every := false
 	for _, l := range q.Legs {
 		out = append(out, l.Type)
 		out = hopTypes(out, l.Where)
 	}
 	for _, i := range q.Includes {
 		if i.Reverse {
-			out, any = append(out, i.Source), any || i.Source == ""
+			out, every = append(out, i.Source), every || i.Source == ""
 			continue
 		}
 		if i.Target != "" {
@@ -292,12 +295,12 @@ func (q Query) Types() []fhir.ResourceType {
 		}
 		p, ok := Lookup(i.Source, i.Param)
 		if !ok || p.Targets == nil {
-			any = true
+			every = true
 			continue
 		}
 		out = append(out, p.Targets...)
 	}
-	if any {
+	if every {
 		return fhir.ResourceTypes()
 	}
 	slices.Sort(out)

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/fhirpath"
 )
 
 //go:generate go run ./internal/registrygen $CLOISTER_R4_DEFINITIONS
@@ -47,7 +48,7 @@ type Param struct {
 	paths      []path
 	components []Component
 	clinical   bool
-	expression string // of a Param of Compile: evaluated, not walked
+	expression *fhirpath.Expression // of a Param of Compile: evaluated, not walked
 }
 
 // Component is one part of a composite.

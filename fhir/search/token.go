@@ -58,6 +58,44 @@ func tokenValue(param, item string) ([]Value, string) {
 	}
 }
 
+// contactValue reads a token of a ContactPoint, which the index holds as written
+// and in a plain form: it is asked for in both, so that 555-0100 finds (555) 0100.
+func contactValue(def *Param, item string) ([]Value, string) {
+	out, reason := tokenValue(def.Code, item)
+	if reason != "" {
+		return nil, reason
+	}
+	parts, _ := tokenParts(item)
+	var plain string
+	switch {
+	case len(parts) == 2 && parts[0] != "" && parts[1] != "":
+		if plain = plainContact(parts[0], parts[1]); plain != "" && plain != parts[1] {
+			out = append(out, Value{Hash: hash(kindSystemCode, def.Code, parts[0], plain)})
+		}
+		return out, ""
+	case len(parts) == 2:
+		return out, ""
+	case strings.Contains(parts[0], "@"):
+		plain = plainContact("email", parts[0])
+	case strings.Trim(parts[0], "0123456789+-(). /") == "":
+		plain = plainContact("phone", parts[0])
+	}
+	if plain != "" && plain != parts[0] {
+		out = append(out, Value{Hash: hash(kindCode, def.Code, plain)})
+	}
+	return out, ""
+}
+
+// contact reports that the parameter selects ContactPoints only.
+func (p *Param) contact() bool {
+	for i := range p.paths {
+		if p.paths[i].leaf != leafContactPoint {
+			return false
+		}
+	}
+	return len(p.paths) > 0
+}
+
 // specialValues is the code system that true and false have as tokens (R4 search, token).
 const specialValues = "http://hl7.org/fhir/special-values|"
 

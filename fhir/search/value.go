@@ -33,10 +33,10 @@ const (
 // modifier reads the modifiers of R4 search, 3.1.1.4.5, but for :missing; which there
 // are depends on the type of the parameter.
 func (p *Param) modifier(s string) (m modifier, ok bool) {
-	switch {
-	case p.Code == "_id":
+	switch p.Code {
+	case "_id":
 		return modifier{not: true}, s == "not"
-	case p.Code == "_lastUpdated", p.Code == "_text", p.Code == "_content":
+	case "_lastUpdated", "_text", "_content":
 		return modifier{}, false
 	}
 	switch p.Type {
@@ -105,8 +105,11 @@ func (p *parser) value(t fhir.ResourceType, def *Param, m modifier, item string)
 	}
 	switch def.Type {
 	case Token:
-		if def.boolean() {
+		switch {
+		case def.boolean():
 			return booleanValue(def, item)
+		case def.contact():
+			return contactValue(def, item)
 		}
 		return tokenValue(def.Code, item)
 	case Date:

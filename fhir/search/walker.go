@@ -100,18 +100,18 @@ func settleComposites(list []*Param) {
 	}
 }
 
-// covers reports that every value of the other part of the composite c is one
-// of p, and notes which.
-func (c *Param) covers(p *Param) bool {
+// covers reports that every value of the other part of the composite p is one
+// of that parameter, and notes which.
+func (p *Param) covers(other *Param) bool {
 	var found []*path
-	for _, e := range c.paths {
-		for _, part := range c.components[1].paths {
+	for _, e := range p.paths {
+		for _, part := range p.components[1].paths {
 			whole := slices.Concat(e.steps, part.steps)
-			i := slices.IndexFunc(p.paths, func(x path) bool { return x.leaf == part.leaf && slices.Equal(x.steps, whole) })
+			i := slices.IndexFunc(other.paths, func(x path) bool { return x.leaf == part.leaf && slices.Equal(x.steps, whole) })
 			if i < 0 {
 				return false
 			}
-			found = append(found, &p.paths[i])
+			found = append(found, &other.paths[i])
 		}
 	}
 	for _, f := range found {

@@ -1,4 +1,8 @@
-// Package terminology knows the code systems that decide over labels, under all the names by which they go.
+// Package terminology knows codes: which code systems decide over labels under whatever name they go, and what the
+// installed code systems, value sets and concept maps say.
+//
+// The first half ([SystemOf], [System]) is built in. The second half
+// ([Service]) answers the terminology operations over a definition.Source.
 package terminology
 
 import "strings"

@@ -50,7 +50,7 @@ func File(t testing.TB, name string) (body []byte, ok bool) {
 	t.Helper()
 	dir, err := folder()
 	if err == nil {
-		body, err = os.ReadFile(filepath.Join(dir, name))
+		body, err = os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // tests name the file
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false

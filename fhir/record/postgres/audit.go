@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloister-health/cloister/authz/audit"
@@ -28,7 +30,7 @@ type pending struct {
 }
 
 const (
-	auditWriters = 2   // one fills while the other commits
+	auditWriters = 1   // one fills while the other commits
 	auditGroup   = 256 // events in one commit
 )
 
@@ -44,6 +46,7 @@ func newRecorder(p *pgxpool.Pool) *recorder {
 func (r *recorder) run() {
 	defer r.done.Done()
 	for first := range r.queue {
+		runtime.Gosched() // those who are about to ask come along
 		group := []pending{first}
 	drain:
 		for len(group) < auditGroup {
@@ -57,15 +60,27 @@ func (r *recorder) run() {
 				break drain
 			}
 		}
-		events := make([]audit.Event, len(group))
-		for i, p := range group {
-			events[i] = p.event
+		r.save(group)
+	}
+}
+
+// save commits a group, which outlives the request of any one waiter. An event
+// that the database refuses takes only its own request along.
+func (r *recorder) save(group []pending) {
+	events := make([]audit.Event, len(group))
+	for i, p := range group {
+		events[i] = p.event
+	}
+	ctx := context.Background()
+	err := r.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return insertEvents(ctx, c.Conn(), events) })
+	if err != nil && len(group) > 1 {
+		for i := range group {
+			r.save(group[i : i+1])
 		}
-		// The group outlives the request of any one waiter.
-		err := insertEvents(context.Background(), r.pool, events)
-		for _, p := range group {
-			p.saved <- err
-		}
+		return
+	}
+	for _, p := range group {
+		p.saved <- err
 	}
 }
 
@@ -104,37 +119,33 @@ func (r *recorder) record(ctx context.Context, e audit.Event) error {
 // Record makes an event durable before it returns.
 func (s *Store) Record(ctx context.Context, e audit.Event) error { return s.audit.record(ctx, e) }
 
-type execer interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}
+const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients) FROM STDIN (FORMAT binary)`
 
-// The array columns travel as array literals, because unnest flattens arrays of arrays.
-const insertEventsSQL = `
-INSERT INTO audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients)
-SELECT tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles::text[], purpose, policy, request, entities::text[], labels::integer[], patients::text[]
-FROM unnest($1::integer[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
-AS e(tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients)`
-
-func insertEvents(ctx context.Context, x execer, events []audit.Event) error {
-	n := len(events)
-	var (
-		tenants                                                                       = make([]int32, n)
-		at                                                                            = make([]any, n)
-		ids, outcomes, interactions, types, subjects, clients, users, roles, purposes = make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-		policies, requests, entities, labels, patients                                = make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	)
-	for i, e := range events {
-		c := e.Caller
-		tenants[i], at[i], ids[i], outcomes[i], interactions[i], types[i] = c.Tenant, e.At, e.ID, string(e.Outcome), string(e.Interaction), string(e.Type)
-		subjects[i], clients[i], users[i], roles[i], purposes[i] = c.Subject, c.Client, c.User.String(), textArray(c.Roles), c.Purpose
-		policies[i], requests[i] = c.PolicyVersion, c.RequestID
-		refs, pats, labs := make([]string, len(e.Entities)), make([]string, len(e.Entities)), make([]int64, len(e.Entities))
-		for j, x := range e.Entities {
-			refs[j] = x.Ref.String() + "/_history/" + x.Version.String()
-			pats[j], labs[j] = string(x.Patient), int64(x.Labels)
+// insertEvents writes events in the transaction that the connection is in, or in one of their own.
+func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) error {
+	rows := newCopyRows(16, 512*(len(events)+1))
+	for _, e := range events {
+		c, n := e.Caller, len(e.Entities)
+		rows.row()
+		rows.int4(c.Tenant)
+		rows.timestamptz(e.At)
+		if err := rows.uuid(e.ID); err != nil {
+			return err
 		}
-		entities[i], labels[i], patients[i] = textArray(refs), intArray(labs), textArray(pats)
+		for _, text := range []string{string(e.Outcome), string(e.Interaction), string(e.Type), c.Subject, c.Client, c.User.String()} {
+			rows.text(text)
+		}
+		rows.array(oidText, len(c.Roles), func(i int) { rows.text(c.Roles[i]) })
+		for _, text := range []string{c.Purpose, c.PolicyVersion, c.RequestID} {
+			rows.text(text)
+		}
+		rows.array(oidText, n, func(i int) {
+			x := e.Entities[i]
+			rows.text(x.Ref.String() + "/_history/" + x.Version.String())
+		})
+		rows.array(oidInt4, n, func(i int) { rows.int4(int32(e.Entities[i].Labels)) })
+		rows.array(oidText, n, func(i int) { rows.text(string(e.Entities[i].Patient)) })
 	}
-	_, err := x.Exec(ctx, insertEventsSQL, tenants, at, ids, outcomes, interactions, types, subjects, clients, users, roles, purposes, policies, requests, entities, labels, patients)
+	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyEventsSQL)
 	return private(err)
 }

@@ -413,7 +413,7 @@ func (w *write) record(ctx context.Context) error {
 		}
 		e.Entities = append(e.Entities, x)
 	}
-	return insertEvents(ctx, w.tx, []audit.Event{e})
+	return insertEvents(ctx, w.tx.Conn(), []audit.Event{e})
 }
 
 func (w *write) receipts() []record.Receipt {

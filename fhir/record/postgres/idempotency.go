@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -85,6 +86,11 @@ func (w *write) settle(ctx context.Context) error {
 		return nil
 	}
 	return settle(ctx, w.tx, *w.once, record.Done{Receipts: w.receipts()})
+}
+
+// execer is the part of a pool and of a transaction that settle needs.
+type execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
 func settle(ctx context.Context, x execer, o record.Once, d record.Done) error {

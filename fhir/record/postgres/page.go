@@ -167,7 +167,7 @@ func (f *finder) parts(k *compiler, p place, run *segment, also, limit string, l
 			for i, key := range keys {
 				selected += ", " + key + " AS k" + strconv.Itoa(i)
 			}
-			where := " WHERE " + k.live("r", l.t) + also + k.criteria("r", schema, l.t, l.where)
+			where := " WHERE " + k.live("r", l.t) + also + k.criteria("r", schema, l.t, l.where) + f.latest(k, schema, l)
 			w := windowOf(l.t, l.where)
 			arms := []string{k.within("r", w)}
 			first, present := 0, !nullable(p.by.keys[0])

@@ -1,6 +1,96 @@
 package postgres
 
-import "testing"
+import (
+	"context"
+	"testing"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record"
+)
+
+// PointRead is one read by id, or of one version, as a test gives it to [Store.Together].
+type PointRead struct {
+	Context     context.Context
+	Restriction authz.Restriction
+	ID          fhir.ID
+	Version     fhir.VersionID // 0: the current one
+}
+
+func (p PointRead) statement(q *statement) *statement {
+	if p.Version != 0 {
+		return versionStatement(q, p.Restriction, p.ID, p.Version)
+	}
+	return readStatement(q, p.Restriction, p.ID)
+}
+
+// PointAnswer is what one of them gave.
+type PointAnswer struct {
+	Sealed record.Sealed
+	Err    error
+}
+
+// Alone is the read without the coalescing: a statement of its own, whose
+// arguments are parameters.
+func (s *Store) Alone(p PointRead) PointAnswer {
+	pool := s.app
+	if p.Restriction.Notes() != 0 {
+		pool = s.notes
+	}
+	found, err := s.sealed(p.Context, pool, p.Restriction, p.statement(&statement{}))
+	if err == nil && len(found) == 0 {
+		err = errNotFound
+	}
+	if err != nil {
+		return PointAnswer{Err: err}
+	}
+	return PointAnswer{Sealed: found[0]}
+}
+
+// Together answers the reads in as few statements as their texts allow, in
+// order; batches says how many those were.
+func (s *Store) Together(reads []PointRead) (answers []PointAnswer, batches int) {
+	type key struct {
+		x   *reader
+		sql string
+	}
+	all := make([]*waiter, len(reads))
+	by := map[key][]*waiter{}
+	for i, p := range reads {
+		q := p.statement(&statement{columns: true})
+		sql, err := q.shared()
+		if err != nil {
+			panic(err)
+		}
+		all[i] = &waiter{p.Context, p.Restriction, q.args, make(chan answer, 1)}
+		k := key{s.point(p.Restriction), sql}
+		by[k] = append(by[k], all[i])
+	}
+	for k, batch := range by {
+		k.x.answer(k.sql, batch)
+	}
+	for _, w := range all {
+		select {
+		case a := <-w.answer:
+			answers = append(answers, PointAnswer{a.sealed, a.err})
+		default:
+			answers = append(answers, PointAnswer{Err: w.ctx.Err()})
+		}
+	}
+	return answers, len(by)
+}
+
+// Waiting is how many reads are queued and under way.
+func (s *Store) Waiting() (queued, statements int) {
+	for _, x := range []*reader{s.appReads, s.noteReads} {
+		x.mu.Lock()
+		for _, q := range x.queues {
+			queued, statements = queued+len(q.waiting), statements+q.running
+		}
+		x.mu.Unlock()
+	}
+	return queued, statements
+}
 
 // WithoutProbes asks each row about its chains, as if every hop led to too many.
 func WithoutProbes(t testing.TB) {

@@ -37,36 +37,52 @@ func (x *restriction) columns(alias string) string {
 		x.facts(alias, needed(x.r)) + " AS facts, " + alias + ".body"
 }
 
-// keyed is the pool for reads by id.
-func (s *Store) keyed(r authz.Restriction) *pgxpool.Pool {
+// point runs reads by id, under the role that r needs.
+func (s *Store) point(r authz.Restriction) *reader {
 	if r.Notes() != 0 {
 		return s.noteReads
 	}
 	return s.appReads
 }
 
+// scanned is one row of [restriction.columns], as it comes from the database.
+type scanned struct {
+	h       vault.Header
+	class   int16
+	facts   int32
+	patient *string
+	body    []byte // pgx makes it anew for each row
+}
+
+func (x *scanned) scan() []any {
+	return []any{&x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.h.Deleted, &x.class, &x.patient, &x.facts, &x.body}
+}
+
+// seal closes the box around a row that was read under r.
+func (s *Store) seal(ctx context.Context, r authz.Restriction, x *scanned) (record.Sealed, error) {
+	h := x.h
+	h.Ref.Type = r.Type()
+	var err error
+	if h.Labels, err = s.labels(ctx, x.class); err != nil {
+		return record.Sealed{}, err
+	}
+	h.Updated = h.Updated.UTC()
+	h.Created = h.Version == 1
+	h.Facts = authz.Fact(x.facts)
+	if x.patient != nil {
+		h.Patient = fhir.ID(*x.patient)
+	}
+	return vault.Seal(h, r.Grant(), x.body), nil
+}
+
 // sealed reads the rows of a statement and seals each at once.
 func (s *Store) sealed(ctx context.Context, p *pgxpool.Pool, r authz.Restriction, q *statement) ([]record.Sealed, error) {
 	var out []record.Sealed
-	var h vault.Header
-	var class int16
-	var facts int32
-	var patient *string
-	var body []byte // pgx makes it anew for each row
-	err := forEach(ctx, p, q.String(), q.args, []any{&h.Ref.ID, &h.Version, &h.Updated, &h.Deleted, &class, &patient, &facts, &body}, func() (err error) {
-		row := h
-		row.Ref.Type = r.Type()
-		if row.Labels, err = s.labels(ctx, class); err != nil {
-			return err
-		}
-		row.Updated = h.Updated.UTC()
-		row.Created = h.Version == 1
-		row.Facts = authz.Fact(facts)
-		if patient != nil {
-			row.Patient = fhir.ID(*patient)
-		}
-		out = append(out, vault.Seal(row, r.Grant(), body))
-		return nil
+	row := &scanned{}
+	err := forEach(ctx, p, q.String(), q.args, row.scan(), func() error {
+		x, err := s.seal(ctx, r, row)
+		out = append(out, x)
+		return err
 	})
 	if err != nil {
 		return nil, failed(err)
@@ -91,28 +107,16 @@ func (s *Store) Read(ctx context.Context, r authz.Restriction, id fhir.ID) (reco
 	if r.Empty() {
 		return record.Sealed{}, errNotFound
 	}
-	return s.first(ctx, r, readStatement(r, id))
+	return s.point(r).read(ctx, r, readStatement(&statement{columns: true}, r, id))
 }
 
-func readStatement(r authz.Restriction, id fhir.ID) *statement {
-	q := &statement{}
+func readStatement(q *statement, r authz.Restriction, id fhir.ID) *statement {
 	x := restrict(q, r)
 	key := q.arg(string(id))
 	legs(q, r, func(schema string) {
 		q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE r.id = " + key + " AND " + x.where("r") + " ORDER BY r.shadow LIMIT 1")
 	})
 	return q
-}
-
-func (s *Store) first(ctx context.Context, r authz.Restriction, q *statement) (record.Sealed, error) {
-	found, err := s.sealed(ctx, s.keyed(r), r, q)
-	if err != nil {
-		return record.Sealed{}, err
-	}
-	if len(found) == 0 {
-		return record.Sealed{}, errNotFound
-	}
-	return found[0], nil
 }
 
 // versions writes the version query: the current row, and the superseded ones
@@ -134,10 +138,13 @@ func (s *Store) VRead(ctx context.Context, r authz.Restriction, id fhir.ID, v fh
 	if r.Empty() {
 		return record.Sealed{}, errNotFound
 	}
-	var q statement
+	return s.point(r).read(ctx, r, versionStatement(&statement{columns: true}, r, id, v))
+}
+
+func versionStatement(q *statement, r authz.Restriction, id fhir.ID, v fhir.VersionID) *statement {
 	version := q.arg(int32(v))
-	versions(&q, r, id, func(alias string) string { return " AND " + alias + ".version = " + version })
-	return s.first(ctx, r, &q)
+	versions(q, r, id, func(alias string) string { return " AND " + alias + ".version = " + version })
+	return q
 }
 
 func page(found []record.Sealed, count int) record.Page {

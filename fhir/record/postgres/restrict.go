@@ -13,13 +13,17 @@ import (
 // statement builds one SQL statement with positional arguments.
 type statement struct {
 	strings.Builder
-	args []any
-	once map[any]string // what an argument is -> its placeholder
+	args    []any
+	once    map[any]string // what an argument is -> its placeholder
+	columns bool           // arguments are columns of w, a table with a row per caller: see [statement.shared]
 }
 
 // arg adds an argument and returns its placeholder.
 func (q *statement) arg(v any) string {
 	q.args = append(q.args, v)
+	if q.columns {
+		return "w.a" + strconv.Itoa(len(q.args))
+	}
 	return "$" + strconv.Itoa(len(q.args))
 }
 
@@ -220,7 +224,13 @@ func (x *restriction) related(alias string, kind int) string {
 	mine := "SELECT rel.patient FROM record.relation rel WHERE rel.tenant = " + x.tenant + " AND rel.kind = " + strconv.Itoa(kind) +
 		" AND rel.member = " + x.arg("user", func() any { return x.c.User.String() }) +
 		" AND (rel.starts IS NULL OR rel.starts <= " + now + ") AND (rel.ends IS NULL OR rel.ends > " + now + ")"
-	return "(" + alias + ".patient IS NOT NULL AND " + alias + ".patient IN (" + mine + ") AND (" + alias + ".co_patients IS NULL OR " + alias + ".co_patients <@ ARRAY(" + mine + ")))"
+	one := alias + ".patient IN (" + mine + ")"
+	if x.q.columns {
+		// What she is related to cannot be listed once for the whole statement, so
+		// that it would be listed for every row: one look-up of the patient is less.
+		one = "EXISTS (" + mine + " AND rel.patient = " + alias + ".patient)"
+	}
+	return "(" + alias + ".patient IS NOT NULL AND " + one + " AND (" + alias + ".co_patients IS NULL OR " + alias + ".co_patients <@ ARRAY(" + mine + ")))"
 }
 
 // consented holds when the row has one patient, comes from a program, and for

@@ -171,7 +171,7 @@ func (f *finder) countStatement() *statement {
 	var parts []string
 	for _, l := range f.legs {
 		for _, schema := range schemas(f.reach.Of(l.t)) {
-			parts = append(parts, "(SELECT FROM "+schema+".resource r WHERE "+k.live("r", l.t)+k.where("r", schema, l.t, l.where)+limit+")")
+			parts = append(parts, "(SELECT FROM "+schema+".resource r WHERE "+k.live("r", l.t)+k.where("r", schema, l.t, l.where)+f.latest(k, schema, l)+limit+")")
 		}
 	}
 	k.q.WriteString("SELECT count(*) FROM (SELECT FROM (" + strings.Join(parts, " UNION ALL ") + ") AS each" + limit + ") AS found")

@@ -19,6 +19,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/migrations"
 )
@@ -37,7 +38,7 @@ type Store struct {
 	notes *pgxpool.Pool // used only for callers whose Restriction reaches notes
 	// Reads by id have pools of their own, under the same two roles: their
 	// plans are kept, which halves what such a statement costs.
-	appReads, noteReads *pgxpool.Pool
+	appReads, noteReads *reader
 	now                 func() time.Time
 
 	mu      sync.Mutex // guards refills of classes, tenants and pks
@@ -47,6 +48,8 @@ type Store struct {
 	pkEnd   int64
 
 	audit *recorder
+
+	definitions *definition.Library
 }
 
 // DefaultMaxConns is the size of a pool where nothing else is said.
@@ -68,6 +71,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.MaxConns = DefaultMaxConns
 	}
 	s := &Store{now: o.Now}
+	s.appReads, s.noteReads = newReader(s), newReader(s)
 	for _, p := range []struct {
 		pool  **pgxpool.Pool
 		role  string
@@ -76,8 +80,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}{
 		{&s.app, RoleApp, o.MaxConns, customPlans},
 		{&s.notes, RoleNotes, o.MaxConns, customPlans},
-		{&s.appReads, RoleApp, o.MaxConns, keptPlans},
-		{&s.noteReads, RoleNotes, o.MaxConns, keptPlans},
+		{&s.appReads.pool, RoleApp, o.MaxConns, keptPlans},
+		{&s.noteReads.pool, RoleNotes, o.MaxConns, keptPlans},
 		{&s.side, RoleApp, sideConns, keptPlans},
 	} {
 		opened, err := pool(ctx, o.URL, p.role, p.conns, p.plans)
@@ -92,6 +96,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.audit = newRecorder(s.side)
+	s.definitions = definition.NewLibrary(shelf{s}, s.now, definition.DefaultMemory)
 	return s, nil
 }
 
@@ -133,12 +138,14 @@ func pool(ctx context.Context, url, role string, conns int, plans string) (*pgxp
 	return p, nil
 }
 
-// Close waits for the audit queue and closes all connections.
+// Close waits for the reads under way and the audit queue, and closes all connections.
 func (s *Store) Close() {
+	s.appReads.close()
+	s.noteReads.close()
 	if s.audit != nil {
 		s.audit.close()
 	}
-	for _, p := range []*pgxpool.Pool{s.side, s.noteReads, s.appReads, s.notes, s.app} {
+	for _, p := range []*pgxpool.Pool{s.side, s.noteReads.pool, s.appReads.pool, s.notes, s.app} {
 		if p != nil {
 			p.Close()
 		}

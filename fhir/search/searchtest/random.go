@@ -78,9 +78,10 @@ func (g *generator) parameter() (name, literal string, ok bool) {
 		return g.common()
 	case g.chance(8):
 		return "_filter", g.filter(t, 3), true
-	case g.chance(4):
-		return "_list", string(g.id("List")), true
-	case g.chance(4):
+	case g.chance(8):
+		if g.chance(50) {
+			return "_list", string(g.id("List")), true
+		}
 		return one(g.r, []string{"_text", "_content"}), g.words(), true
 	}
 	return g.path(t, 0)

@@ -1,6 +1,7 @@
 package searchtest
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/url"
 	"reflect"
@@ -21,6 +22,24 @@ var material = Material{
 	Numbers: []string{"0", "100", "5.40", "-3.2e-3", "1e2"},
 	Units:   []search.Coding{{System: "http://unitsofmeasure.org", Code: "mg"}, {System: "urn:units", Code: "tablet"}},
 	URLs:    []string{"http://example.org/a", "http://example.org/a|1.0", "http://example.org/a,b"},
+
+	ValueSets:  []string{"http://example.org/ValueSet/a"},
+	Subsumable: true,
+}
+
+// terminology knows one code of each system.
+type terminology struct{}
+
+func (terminology) Codes(context.Context, string) ([]search.Coding, error) {
+	return []search.Coding{{System: "urn:x", Code: "y"}}, nil
+}
+
+func (terminology) Descendants(_ context.Context, _, code string) ([]string, error) {
+	return []string{code}, nil
+}
+
+func (terminology) Ancestors(_ context.Context, _, code string) ([]string, error) {
+	return []string{code}, nil
 }
 
 // TestRandomSearchesAreReadAndReadAgain: nearly all are accepted, and the self
@@ -28,6 +47,7 @@ var material = Material{
 func TestRandomSearchesAreReadAndReadAgain(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	types := append(fhir.ResourceTypes(), "", "Observation", "Patient", "Condition", "Encounter", "MedicationRequest")
+	opt := search.Options{Terminology: terminology{}}
 	refused, all := 0, 6000
 	used := map[string]int{}
 	for range all {
@@ -36,8 +56,10 @@ func TestRandomSearchesAreReadAndReadAgain(t *testing.T) {
 		for name := range v {
 			code, _, _ := strings.Cut(name, ":")
 			used[code]++
-			if strings.Contains(name, ":missing") {
-				used[":missing"]++
+			for _, m := range modifiers {
+				if strings.HasSuffix(name, m) {
+					used[m]++
+				}
 			}
 			if strings.Contains(name, ".") {
 				used["chain"]++
@@ -45,10 +67,10 @@ func TestRandomSearchesAreReadAndReadAgain(t *testing.T) {
 		}
 		parse := func(v url.Values) (search.Query, error) {
 			if rt == "" {
-				q, _, err := search.ParseSystem(v, search.Options{})
+				q, _, err := search.ParseSystem(v, opt)
 				return q, err
 			}
-			q, _, err := search.Parse(rt, v, search.Options{})
+			q, _, err := search.Parse(rt, v, opt)
 			return q, err
 		}
 		q, err := parse(v)
@@ -66,11 +88,15 @@ func TestRandomSearchesAreReadAndReadAgain(t *testing.T) {
 	if refused*20 > all {
 		t.Errorf("%d of %d searches were refused", refused, all)
 	}
-	for _, name := range []string{"_filter", "_has", "_include", "_revinclude", "_sort", "_type", "_list", "_text", "_content", "_id", "chain", "code", "subject"} {
+	for _, name := range append(modifiers, "_filter", "_has", "_include", "_revinclude", "_sort", "_type", "_list", "_text", "_content", "_id", "chain", "code", "subject") {
 		if used[name] < 5 {
 			t.Errorf("%s was used %d times", name, used[name])
 		}
 	}
+}
+
+var modifiers = []string{
+	":missing", ":exact", ":contains", ":not", ":text", ":in", ":not-in", ":above", ":below", ":of-type", ":identifier", ":Patient", ":iterate",
 }
 
 func TestSameSequenceSameSearch(t *testing.T) {

@@ -63,7 +63,7 @@ var (
 // bytes, or of a factor of thousands of digits).
 func Parse(code string) (Unit, bool) {
 	if u, ok := cache.Load(code); ok {
-		u := u.(Unit) //nolint:forcetypeassert // the cache holds nothing else
+		u, _ := u.(Unit) // the cache holds nothing else
 		return u, u.factor != nil
 	}
 	u, ok := parse(code)

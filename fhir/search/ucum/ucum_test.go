@@ -106,7 +106,8 @@ func TestNoUnits(t *testing.T) {
 			t.Errorf("%q is read as %s", code, u.Canonical())
 		}
 	}
-	if _, err := readUnits("a\t\t1\tb\nb\t\t1\ta\n"); err == nil {
+	circle := strings.Join([]string{"one\t\t1\tother", "other\t\t1\tone"}, "\n")
+	if _, err := readUnits(circle); err == nil {
 		t.Error("units that are defined by each other are read")
 	}
 	for _, table := range []string{"a\t\t1\n", "a\t\t1\t!\na\t\t1\t!\n", "a\t\tx\t1\n", "a\t\t1\tb\n"} {
@@ -221,6 +222,20 @@ func TestFloatIsTheNearest(t *testing.T) {
 	})
 	if quick == 0 {
 		t.Error("the quick way was never taken")
+	}
+}
+
+// TestFloatOfLongNumbers is where the quick way must not be taken.
+func TestFloatOfLongNumbers(t *testing.T) {
+	u, _ := Parse("[lb_av]")
+	for n := int64(1); n < 900_000_000_000_000; n = n*13/7 + 11 {
+		for _, text := range []string{strconv.FormatInt(n, 10), strconv.FormatInt(n, 10) + "e-9"} {
+			r, _ := Decimal(text)
+			want, _ := u.Convert(r).Float64()
+			if got, _ := u.Float(text); got != want {
+				t.Errorf("%s: %v is not %v", text, got, want)
+			}
+		}
 	}
 }
 

@@ -120,6 +120,15 @@ func narrative(text string) field {
 		str("div", `<div xmlns="http://www.w3.org/1999/xhtml"><p>`+text+divEnd))
 }
 
+// declares names the US Core 7.0.0 profiles that a resource follows, by the last part of their URLs.
+func declares(profiles ...string) field {
+	urls := make([]string, len(profiles))
+	for i, p := range profiles {
+		urls[i] = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-" + p
+	}
+	return nest("meta", strs("profile", urls...))
+}
+
 // date gives FHIR's date form of t, a UTC day.
 func date(t time.Time) string { return t.Format(time.DateOnly) }
 

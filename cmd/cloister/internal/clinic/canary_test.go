@@ -23,7 +23,7 @@ var bare = map[string]bool{
 	"family": true, "given": true, "city": true, "postalCode": true, "country": true,
 	"date": true, "start": true, "end": true, "created": true, "birthDate": true, "authored": true, "authoredOn": true, "issued": true,
 	"effectiveDateTime": true, "onsetDateTime": true, "recordedDate": true, "servicedDate": true, "startDate": true, "dueDate": true,
-	"dateTime": true, "verificationDate": true,
+	"dateTime": true, "verificationDate": true, "profile": true,
 }
 
 func TestEveryTextCarriesItsOwnCanary(t *testing.T) {

@@ -60,7 +60,7 @@ func (c *chart) open(p program, name, prefix string, leader fhir.Ref, seats []se
 			reference("member", s.who), period("period", s.from, s.till)))
 	}
 	e := episode{program: p}
-	e.team = c.put(c.ref("CareTeam", prefix+"team"), str("status", "active"),
+	e.team = c.put(c.ref("CareTeam", prefix+"team"), declares("careteam"), str("status", "active"),
 		str("name", name), reference("subject", c.self), period("period", c.start(), time.Time{}),
 		list("participant", participants...),
 		references("managingOrganization", p.org))
@@ -73,7 +73,7 @@ func (c *chart) open(p program, name, prefix string, leader fhir.Ref, seats []se
 }
 
 func (c *chart) condition(v visit, n int, d diagnosis) fhir.Ref {
-	return c.put(c.ref("Condition", v.key("problem", n)),
+	return c.put(c.ref("Condition", v.key("problem", n)), declares("condition-problems-health-concerns"),
 		narrative(d.display),
 		conceptField("clinicalStatus", "Active", code{terminology + "condition-clinical", "active", "Active"}),
 		conceptField("verificationStatus", "Confirmed", code{terminology + "condition-ver-status", "confirmed", "Confirmed"}),
@@ -85,7 +85,7 @@ func (c *chart) condition(v visit, n int, d diagnosis) fhir.Ref {
 }
 
 func (c *chart) prescribe(v visit, n int, rx prescription, status string, reasons []fhir.Ref) {
-	c.put(c.ref("MedicationRequest", v.key("rx", n)), str("status", status), str("intent", "order"),
+	c.put(c.ref("MedicationRequest", v.key("rx", n)), declares("medicationrequest"), str("status", status), str("intent", "order"),
 		conceptField("medicationCodeableConcept", rx.text, rx.codes...),
 		reference("subject", c.self), reference("encounter", v.encounter),
 		str("authoredOn", instant(v.start)), reference("requester", v.by.ref()),
@@ -103,7 +103,7 @@ func (c *chart) prescribe(v visit, n int, rx prescription, status string, reason
 func (c *chart) aims(e episode, v visit, author fhir.Ref, what []string, measure instrument) {
 	var goals []fhir.Ref
 	for i, w := range what {
-		goals = append(goals, c.put(c.ref("Goal", v.key("goal", i)), str("lifecycleStatus", "active"),
+		goals = append(goals, c.put(c.ref("Goal", v.key("goal", i)), declares("goal"), str("lifecycleStatus", "active"),
 			conceptField("achievementStatus", "On the way", code{terminology + "goal-achievement", "in-progress", "In progress"}),
 			conceptField("description", w),
 			reference("subject", c.self), str("startDate", date(v.start)),
@@ -111,7 +111,7 @@ func (c *chart) aims(e episode, v visit, author fhir.Ref, what []string, measure
 				nest("detailRange", quantity("high", "4", "score", "{score}")), str("dueDate", date(days(c.Now, 90))))),
 			references("addresses", e.conditions...)))
 	}
-	c.put(c.ref("CarePlan", v.key("plan", 0)),
+	c.put(c.ref("CarePlan", v.key("plan", 0)), declares("careplan"),
 		narrative("Plan: "+what[0]),
 		str("status", "active"), str("intent", "plan"),
 		list("category", concept("Assessment and plan", code{"http://hl7.org/fhir/us/core/CodeSystem/careplan-category", "assess-plan", "Assessment and plan"})),
@@ -132,12 +132,12 @@ func (c *chart) vitals(v visit, n int) {
 			quantity("valueQuantity", strconv.Itoa(value), "mmHg", "mm[Hg]"))
 	}
 	systolic := 112 + c.dice.IntN(26)
-	c.put(c.ref("Observation", v.key("pressure", n)), str("status", "final"), category("vital-signs", "Vital signs"),
+	c.put(c.ref("Observation", v.key("pressure", n)), declares("blood-pressure"), str("status", "final"), category("vital-signs", "Vital signs"),
 		conceptField("code", "Blood pressure", code{loinc, "85354-9", "Blood pressure"}),
 		reference("subject", c.self), reference("encounter", v.encounter), str("effectiveDateTime", when),
 		references("performer", v.by.ref()),
 		list("component", component("8480-6", "Systolic", systolic), component("8462-4", "Diastolic", systolic-42-c.dice.IntN(8))))
-	c.put(c.ref("Observation", v.key("weight", n)), str("status", "final"), category("vital-signs", "Vital signs"),
+	c.put(c.ref("Observation", v.key("weight", n)), declares("body-weight"), str("status", "final"), category("vital-signs", "Vital signs"),
 		conceptField("code", "Body weight", code{loinc, "29463-7", "Body weight"}),
 		reference("subject", c.self), reference("encounter", v.encounter), str("effectiveDateTime", when),
 		references("performer", v.by.ref()),

@@ -53,7 +53,7 @@ func (c *chart) identity() {
 		return object(str("use", "home"), strs("line", line), str("city", cities[place].city),
 			str("postalCode", cities[place].zip), str("country", "US"))
 	}
-	c.self = c.put(c.ref("Patient", ""),
+	c.self = c.put(c.ref("Patient", ""), declares("patient"),
 		narrative(c.name()+", born "+date(c.birth)),
 		list("identifier", object(str("use", "usual"),
 			conceptField("type", "Medical record number", code{terminology + "v2-0203", "MR", "Medical record number"}),
@@ -68,7 +68,7 @@ func (c *chart) identity() {
 		references("generalPractitioner", c.leader()),
 		reference("managingOrganization", home))
 	if c.minor {
-		c.parent = c.put(c.ref("RelatedPerson", "parent"), yes("active"),
+		c.parent = c.put(c.ref("RelatedPerson", "parent"), declares("relatedperson"), yes("active"),
 			reference("patient", c.self),
 			list("relationship", concept("Mother", code{roleCode, "MTH", "Mother"}, code{roleCode, "PRN", "Parent"})),
 			list("name", object(str("use", "official"), str("text", parentName+" "+c.family), str("family", c.family), strs("given", parentName))),
@@ -81,7 +81,7 @@ func (c *chart) identity() {
 	if c.minor {
 		subscriber, relation = c.parent, code{terminology + "subscriber-relationship", "child", "Child of the subscriber"}
 	}
-	c.coverage = c.put(c.ref("Coverage", "plan"), str("status", "active"),
+	c.coverage = c.put(c.ref("Coverage", "plan"), declares("coverage"), str("status", "active"),
 		conceptField("type", "Health plan", code{actCode, "HIP", "Health insurance plan"}),
 		reference("subscriber", subscriber),
 		str("subscriberId", fmt.Sprintf("MM%08d", c.dice.IntN(1e8))),
@@ -160,7 +160,7 @@ func (c *chart) meet(p program, by Staff, n int, kind code, start time.Time, epi
 	for i, r := range reasons {
 		diagnoses = append(diagnoses, object(reference("condition", r), number("rank", i+1)))
 	}
-	v.encounter = c.put(c.ref("Encounter", v.key("session", n)), str("status", "finished"),
+	v.encounter = c.put(c.ref("Encounter", v.key("session", n)), declares("encounter"), str("status", "finished"),
 		field{Name: "class", Value: code{actCode, "AMB", "Ambulatory"}.coding()},
 		list("type", types...), reference("subject", c.self),
 		references("episodeOfCare", episode),

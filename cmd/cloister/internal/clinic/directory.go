@@ -45,30 +45,30 @@ func (s *site) directory(first bool, staff []Staff) Batch {
 func (b *shelf) organizations() {
 	provider := code{terminology + "organization-type", "prov", "Provider of care"}
 	department := code{terminology + "organization-type", "dept", "Department of a provider"}
-	b.put(b.practice, yes("active"),
+	b.put(b.practice, declares("organization"), yes("active"),
 		list("type", concept("Practice", provider)),
-		str("name", b.Name), phone("+1-555-0100"), list("address", b.address("1 "+streets[0], 0)))
-	b.put(b.general.org, yes("active"),
+		str("name", b.Name), phone(desk), list("address", b.address("1 "+streets[0], 0)))
+	b.put(b.general.org, declares("organization"), yes("active"),
 		list("type", concept("General mental-health program", department)),
 		str("name", b.Name+" General Program"), reference("partOf", b.practice))
 	b.location(b.general, "Outpatient rooms", "12 "+streets[1])
 	if b.SUD {
-		b.put(b.sud.org, yes("active"),
+		b.put(b.sud.org, declares("organization"), yes("active"),
 			list("type", concept("Substance use disorder program", department,
 				code{fhir.OrganizationKind, "part2-program", "Program under 42 CFR part 2"})),
 			str("name", b.Name+" Recovery Program"), reference("partOf", b.practice))
 		b.location(b.sud, "Recovery rooms", "40 "+streets[4])
-		b.put(b.hie, yes("active"),
+		b.put(b.hie, declares("organization"), yes("active"),
 			list("type", concept("Health information exchange", code{terminology + "organization-type", "other", "Other organization"})),
 			str("name", "Tri-County Health Exchange"))
 	}
-	b.put(b.payer, yes("active"),
+	b.put(b.payer, declares("organization"), yes("active"),
 		list("type", concept("Payer", code{terminology + "organization-type", "pay", "Payer of claims"})),
 		str("name", "Meridian Mutual Health Plan"))
 }
 
 func (b *shelf) location(p program, name, line string) {
-	b.put(p.place, str("status", "active"), str("name", name), str("mode", "instance"),
+	b.put(p.place, declares("location"), str("status", "active"), str("name", name), str("mode", "instance"),
 		field{Name: "address", Value: b.address(line, 0)},
 		conceptField("physicalType", "Rooms of the program", code{terminology + "location-physical-type", "wi", "Wing of a building"}),
 		reference("managingOrganization", p.org))
@@ -78,6 +78,9 @@ func (b *shelf) address(line string, city int) node {
 	c := cities[city%len(cities)]
 	return object(str("use", "work"), strs("line", line), str("city", c.city), str("postalCode", c.zip), str("country", "US"))
 }
+
+// desk is the number of every practice's front desk.
+const desk = "+1-555-0100"
 
 func phone(number string) field {
 	return list("telecom", object(str("system", "phone"), str("value", number), str("use", "work")))
@@ -99,18 +102,18 @@ var roleCodes = map[string]code{
 
 func (b *shelf) staff(m Staff) {
 	full := m.Given + " " + m.Family
-	b.put(m.ref(),
+	b.put(m.ref(), declares("practitioner"),
 		list("identifier", object(str("system", "https://cloister.health/fhir/sid/"+b.Slug+"/staff"), str("value", m.Key))),
 		yes("active"),
 		list("name", object(str("use", "official"), str("text", full), str("family", m.Family), strs("given", m.Given),
 			suffix(m.Credential))),
 		str("gender", m.Gender))
-	b.put(fhir.Ref{Type: "PractitionerRole", ID: m.PractitionerRole},
+	b.put(fhir.Ref{Type: "PractitionerRole", ID: m.PractitionerRole}, declares("practitionerrole"),
 		yes("active"),
 		nest("period", str("start", date(days(b.Now, -1200)))),
 		reference("practitioner", m.ref()), reference("organization", m.home.org),
 		list("code", concept(m.Role, roleCodes[m.Role])),
-		references("location", m.home.place))
+		references("location", m.home.place), phone(desk))
 	if m.seesPat {
 		b.schedule(m)
 	}

@@ -106,13 +106,13 @@ func (c *chart) score(q instrument, n, total int, at visit, author fhir.Ref) {
 	items = append(items, object(str("linkId", q.total), list("answer", object(number("valueInteger", total)))))
 	when := at.start.Add(-10 * time.Minute)
 	key := at.key(q.key, n)
-	r := c.put(c.ref("QuestionnaireResponse", key),
+	r := c.put(c.ref("QuestionnaireResponse", key), declares("questionnaireresponse"),
 		narrative(q.title+": "+strconv.Itoa(total)),
 		str("questionnaire", q.canonical()), str("status", "completed"),
 		reference("subject", c.self), reference("encounter", at.encounter),
 		str("authored", instant(when)), reference("author", author), reference("source", c.self),
 		list("item", items...))
-	c.put(c.ref("Observation", key),
+	c.put(c.ref("Observation", key), declares("observation-screening-assessment"),
 		str("status", "final"), category("survey", "Survey"),
 		conceptField("code", q.title, code{loinc, q.total, "Total score"}),
 		reference("subject", c.self), reference("encounter", at.encounter),

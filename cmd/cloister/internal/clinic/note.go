@@ -43,7 +43,7 @@ func plainText(title, text string) field {
 
 // progressNote writes the note of one visit, in the shape of US Core's DocumentReference.
 func (c *chart) progressNote(v visit, n int) {
-	c.put(c.ref("DocumentReference", v.key("note", n)), str("status", "current"), str("docStatus", "final"),
+	c.put(c.ref("DocumentReference", v.key("note", n)), declares("documentreference"), str("status", "current"), str("docStatus", "final"),
 		conceptField("type", "Progress note", code{loinc, "11506-3", "Progress note"}), clinicalNote(),
 		reference("subject", c.self), str("date", instant(v.start.Add(2*time.Hour))),
 		references("author", v.by.ref()), reference("custodian", v.program.org),

@@ -180,7 +180,7 @@ func (c *chart) drugScreen(v visit, n int, x float64) {
 		}{"3414-0", "Buprenorphine in urine", 0.9})
 	}
 	for i, a := range analytes {
-		c.put(c.ref("Observation", v.key("screen/"+strconv.Itoa(i), n)), str("status", "final"), category("laboratory", "Laboratory"),
+		c.put(c.ref("Observation", v.key("screen/"+strconv.Itoa(i), n)), declares("observation-lab"), str("status", "final"), category("laboratory", "Laboratory"),
 			conceptField("code", a.name, code{loinc, a.loinc, a.name}),
 			reference("subject", c.self), reference("encounter", v.encounter),
 			str("effectiveDateTime", when), str("issued", when), references("performer", v.by.ref()),

@@ -22,6 +22,7 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/seed"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
@@ -40,6 +41,13 @@ var sample = clinic.Config{Seed: 7, Now: noon}
 
 var seeded = cluster.Template{Name: "clinic", Prepare: func(ctx context.Context, dsn string) error {
 	if _, err := postgres.Migrate(ctx, dsn); err != nil {
+		return err
+	}
+	terms, err := vocabulary.Package()
+	if err != nil {
+		return err
+	}
+	if _, err := postgres.InstallPackage(ctx, dsn, terms, nil); err != nil {
 		return err
 	}
 	store, err := postgres.Open(ctx, postgres.Options{URL: dsn, Now: clock})
@@ -89,7 +97,7 @@ func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store, set 
 		seen = wrap(core)
 	}
 	cfg := api.Config{
-		Base: base, Engine: core.Engine, Gate: core.Gate, Store: seen, Authenticator: personas{store, h.callers}, Ready: store.Ping,
+		Base: base, Engine: core.Engine, Gate: core.Gate, Store: seen, Terminology: core.Terminology, Authenticator: personas{store, h.callers}, Ready: store.Ping,
 		Version: "test", Released: noon, Deadline: time.Minute, MaxBody: 1 << 20, Upsert: true, Cursors: [32]byte{1},
 		Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: h.now,
 	}

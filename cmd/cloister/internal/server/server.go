@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/cloister-health/cloister/api"
@@ -13,9 +15,11 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/smart"
+	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
+	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
 // Config is what the assembly needs beside an open store.
@@ -40,12 +44,11 @@ type Config struct {
 
 // Core is the house without its HTTP face: what the command line works with.
 type Core struct {
-	Store  *postgres.Store
-	Engine *authz.Engine
-	Gate   *record.Gate
-	// Definitions and Terminology are what resources are validated with.
-	Definitions profile.Source
-	Terminology profile.Terminology
+	Store       *postgres.Store
+	Engine      *authz.Engine
+	Gate        *record.Gate
+	Definitions *definition.Library // of the installed packages
+	Terminology *terminology.Service
 }
 
 // NewCore loads the policy, whose self-test must pass, and wires it to the store.
@@ -58,9 +61,10 @@ func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
 		return nil, err
 	}
 	engine := authz.NewEngine(policy, store, now)
+	definitions := store.Definitions()
 	return &Core{
 		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now),
-		Definitions: profile.Nothing{}, Terminology: profile.Nothing{},
+		Definitions: definitions, Terminology: terminology.New(definitions, terminology.Options{Now: now}),
 	}, nil
 }
 
@@ -68,10 +72,21 @@ func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
 func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	validator := profile.New(c.Definitions, c.Terminology, cfg.Now)
 	return api.New(api.Config{
-		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)), Store: c.Store, Authenticator: cfg.Authenticator, Validator: validator,
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
 		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
+}
+
+// collections is GOGC where nobody sets it: the live heap of a server is some
+// 30 MB, so that the usual 100 would collect several times a second for nothing.
+const collections = 300
+
+// Tune sets what suits a server and not every program. An operator's GOGC stays.
+func Tune() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collections)
+	}
 }
 
 // Operator is the caller behind import and seed. No token can hold this role:

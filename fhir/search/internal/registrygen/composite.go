@@ -17,7 +17,7 @@ func (d *definitions) composite(base string, p searchParameter, r *row) error {
 	if err != nil {
 		return err
 	}
-	var paths, parts []string
+	var paths []string
 	for _, e := range elements {
 		paths = append(paths, strings.Join(e.steps, ".")+":Element")
 	}
@@ -29,7 +29,8 @@ func (d *definitions) composite(base string, p searchParameter, r *row) error {
 		}
 		defs = append(defs, d.params[i])
 	}
-	for i, c := range p.Component {
+	var selected [][]selection
+	for _, c := range p.Component {
 		var all []selection
 		for _, alternative := range split(c.Expression, '|') {
 			// All elements of one composite have the same components.
@@ -39,22 +40,35 @@ func (d *definitions) composite(base string, p searchParameter, r *row) error {
 			}
 			all = append(all, next...)
 		}
-		part := defs[i]
-		_, text, err := indexed(part.Type, all)
-		if err != nil {
-			// R4 has the definitions of DocumentReference.relationship the wrong way around.
-			part = defs[1-i]
-			if _, text, err = indexed(part.Type, all); err != nil {
-				return err
-			}
+		selected = append(selected, all)
+	}
+	parts, err := components(defs, selected)
+	if err != nil {
+		// R4 has the definitions of DocumentReference.relationship the wrong way around.
+		slices.Reverse(defs)
+		var other error
+		if parts, other = components(defs, selected); other != nil {
+			return err
 		}
-		parts = append(parts, strings.Join([]string{part.Code, part.Type, text}, " "))
 	}
 	if !strings.Contains(parts[0], " token ") {
 		return errors.New("a composite that does not begin with a token")
 	}
 	r.paths, r.more = strings.Join(paths, "|"), strings.Join(parts, ";")
 	return nil
+}
+
+// components spells the parts of a composite, each by its definition.
+func components(defs []searchParameter, selected [][]selection) ([]string, error) {
+	var parts []string
+	for i, def := range defs {
+		_, text, err := indexed(def.Type, selected[i])
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, strings.Join([]string{def.Code, def.Type, text}, " "))
+	}
+	return parts, nil
 }
 
 // elementsOf resolves the expression of a composite; the resource itself is the

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -30,13 +31,16 @@ func small() fstest.MapFS {
 		el("Observation.component", code("BackboneElement")), el("Observation.component.code", code("CodeableConcept")),
 		`{"path":"Observation.component.component","contentReference":"#Observation.component"}`,
 		el("Observation.telecom", code("ContactPoint")), el("Observation.gone[x]", code("boolean")+","+code("dateTime")),
-		el("Observation.seen", code("uri")), el("Observation.size", code("Quantity")))
+		el("Observation.seen", code("uri")), el("Observation.size", code("Quantity")), el("Observation.component.value[x]", code("CodeableConcept")+","+code("Quantity")),
+		`{"path":"Observation.part","max":"*","type":[{"code":"BackboneElement"}]}`, `{"path":"Observation.part.at","max":"1","type":[{"code":"dateTime"}]}`,
+		`{"path":"Observation.when[x]","max":"1","type":[{"code":"dateTime"},{"code":"Period"}]}`, el("Observation.amount", code("decimal")+","+code("Range")),
+		el("Observation.target", `{"code":"Reference"}`))
 	structure("CodeableConcept", el("CodeableConcept.text", code("string")))
 	structure("Extension", el("Extension.value[x]", code("string")+","+code("Coding")))
 	add("StructureDefinition-known", `{"url":"urn:known","type":"Extension","derivation":"constraint","snapshot":{"element":[`+el("Extension.value[x]", code("Coding"))+`]}}`)
 	add("ValueSet-status", `{"url":"urn:vs:status","compose":{"include":[{"system":"urn:cs:status"}]}}`)
 	param := func(code, typ, expression, more string) {
-		add("SearchParameter-"+code, `{"id":"X-`+code+`","code":"`+code+`","base":["Observation"],"type":"`+typ+`","expression":"`+expression+`"`+more+`}`)
+		add("SearchParameter-"+code, `{"id":"X-`+code+`","url":"urn:sp:`+code+`","code":"`+code+`","base":["Observation"],"type":"`+typ+`","expression":"`+expression+`"`+more+`}`)
 	}
 	param("plain", "token", "Patient.id | Observation.status", "")
 	param("nested", "token", "Observation.component.code", "")
@@ -53,6 +57,31 @@ func small() fstest.MapFS {
 	param("truth", "token", "Observation.gone.exists() and Observation.gone != false", "")
 	param("bare", "token", "id", "")
 	param("number", "number", "Observation.size", "")
+	param("amount", "number", "Observation.amount", "")
+	param("quantity", "quantity", "(Observation.value as Quantity)", "")
+	param("date", "date", "Observation.part.at", "")
+	param("effective", "date", "Observation.when", "")
+	param("issued", "date", "Observation.when", "")
+	param("has", "token", "Observation.component.where(hasExtension('urn:e')).code", "")
+	param("oftype", "quantity", "Observation.component.value.ofType(Quantity)", "")
+	param("component-nested", "token", "Observation.status", "")
+	param("combo-nested", "token", "Observation.status | Observation.component.code", "")
+	param("combo-plain", "token", "Observation.status | Observation.component.code", "")
+	parts := func(p ...string) string {
+		var list []string
+		for pair := range slices.Chunk(p, 2) {
+			list = append(list, `{"definition":"urn:sp:`+pair[0]+`","expression":"`+pair[1]+`"}`)
+		}
+		return `,"component":[` + strings.Join(list, ",") + `]`
+	}
+	param("pair", "composite", "Observation", parts("nested", "code", "quantity", "value.as(Quantity)"))
+	param("pairs", "composite", "Observation | Observation.component", parts("nested", "code", "quantity", "value.as(Quantity) | value.as(DateTime)"))
+	param("dated", "composite", "Observation", parts("nested", "code", "date", "value.as(DateTime)"))
+	param("swapped", "composite", "Observation", parts("ref", "code", "nested", "target"))
+	param("three", "composite", "Observation", parts("nested", "code", "nested", "code", "nested", "code"))
+	param("strange", "composite", "Observation", parts("nested", "code", "absent", "code"))
+	param("mismatch", "composite", "Observation", parts("nested", "code", "date", "code"))
+	param("tokenless", "composite", "Observation", parts("date", "value.as(dateTime)", "nested", "code"))
 	param("wrong", "date", "Observation.size", "")
 	param("shape", "token", "Observation.component.where(code.exists()).code", "")
 	param("lies", "token", "Observation.gone.exists() and Observation.value != false", "")
@@ -78,6 +107,8 @@ func TestGenerateReducesEveryShape(t *testing.T) {
 	for line := range strings.Lines(string(out.table)) {
 		if col := strings.Split(strings.TrimSpace(line), "\t"); len(col) == 5 {
 			rows[col[0]] = strings.TrimSpace(col[3] + " > " + col[4])
+		} else if len(col) == 6 {
+			rows[col[0]] = strings.TrimSpace(col[3] + " > " + col[4] + " > " + col[5])
 		}
 	}
 	for code, want := range map[string]string{
@@ -88,7 +119,18 @@ func TestGenerateReducesEveryShape(t *testing.T) {
 		"where": "> telecom[system=email]:ContactPoint", "ext": "> extension[url=urn:known].valueCoding:Coding",
 		"extunknown": "> extension[url=urn:other].valueString:string", "first": "> component[0].code:CodeableConcept",
 		"truth": "> goneBoolean:truth|goneDateTime:truth", "bare": "> id:id",
-		"number": "> !parameters of type number are not indexed", "wrong": "> !a date parameter over Quantity",
+		"number": "> !a number parameter over Quantity", "amount": "> amount:decimal|amount:Range", "quantity": "> valueQuantity:Quantity",
+		"date": "> part.at:dateTime", "effective": "> whenDateTime:dateTime|whenPeriod:Period > clinical", "issued": "> whenDateTime:dateTime|whenPeriod:Period",
+		"has": "> component[+urn:e].code:CodeableConcept", "oftype": "> component.valueQuantity:Quantity",
+		"combo-nested": "> status:code(urn:cs:status)|component.code:CodeableConcept > union nested component-nested",
+		"combo-plain":  "> status:code(urn:cs:status)|component.code:CodeableConcept",
+		"pair":         "> :Element > nested token code:CodeableConcept;quantity quantity valueQuantity:Quantity",
+		"pairs":        "> :Element|component:Element > nested token code:CodeableConcept;quantity quantity valueQuantity:Quantity",
+		"dated":        "> :Element > nested token code:CodeableConcept;date date valueDateTime:dateTime",
+		"swapped":      "> :Element > nested token code:CodeableConcept;ref reference target:Reference",
+		"three":        "> !a composite of 3 parts", "strange": "> !component urn:sp:absent has no definition",
+		"mismatch": "> !a date parameter over CodeableConcept", "tokenless": "> !a composite that does not begin with a token",
+		"wrong": "> !a date parameter over Quantity",
 		"shape": "> !expression of a shape that is not compiled", "lies": "> !expression of a shape that is not compiled",
 		"missing": "> !no element Observation.nowhere", "itself": "> !expression is the resource itself",
 		"others": "> !expression selects nothing of this base", "never": "> !Observation.value[x] is never a Coding",

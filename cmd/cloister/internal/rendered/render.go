@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/element"
+)
+
+// write makes a file of one resource per line.
+func write(name string, resources iter.Seq[*element.Node]) error {
+	var out []byte
+	for r := range resources {
+		out = append(r.AppendJSON(out), '\n')
+	}
+	return os.WriteFile(name, out, 0o600)
+}
+
+// resources are those of the sample clinic, all practices after each other.
+func resources(c clinic.Config) iter.Seq[*element.Node] {
+	return func(yield func(*element.Node) bool) {
+		for b := range clinic.Generate(c) {
+			for _, r := range b.Resources {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// kinds are the newest events of each kind of access, few of each: what differs between the others is who and when.
+const kinds = `
+SELECT at, id::text, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, entities, patients
+FROM (SELECT *, row_number() OVER (PARTITION BY interaction, outcome, roles, client, cardinality(entities) > 0 ORDER BY at DESC) AS n FROM audit.event) e
+WHERE n <= 3 ORDER BY at, id`
+
+// events renders access records as AuditEvents.
+func events(ctx context.Context, database string) (iter.Seq[*element.Node], error) {
+	c, err := pgx.Connect(ctx, database)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close(ctx) }() // only read
+	rows, err := c.Query(ctx, kinds)
+	if err != nil {
+		return nil, err
+	}
+	found, err := pgx.CollectRows(rows, event)
+	if err != nil {
+		return nil, err
+	}
+	return func(yield func(*element.Node) bool) {
+		for _, e := range found {
+			if !yield(audit.Render(e)) {
+				return
+			}
+		}
+	}, nil
+}
+
+func event(row pgx.CollectableRow) (audit.Event, error) {
+	var (
+		e                                       audit.Event
+		c                                       authz.Caller
+		at                                      time.Time
+		id, outcome, interaction, kind, subject string
+		user                                    string
+		entities, patients                      []string
+	)
+	if err := row.Scan(&at, &id, &outcome, &interaction, &kind, &subject, &c.Client, &user, &c.Roles, &c.Purpose, &c.PolicyVersion, &entities, &patients); err != nil {
+		return e, err
+	}
+	c.Subject = subject
+	c.User, _ = fhir.ParseRef(user)
+	e = audit.Event{ID: id, At: at, Caller: c, Interaction: fhir.Interaction(interaction), Type: fhir.ResourceType(kind), Outcome: audit.Outcome(outcome)}
+	for i, text := range slices.All(entities) {
+		name, version, _ := strings.Cut(text, "/_history/")
+		ref, ok := fhir.ParseRef(name)
+		v, valid := fhir.ParseVersionID(version)
+		if !ok || !valid {
+			return e, fmt.Errorf("the event %s has the entity %q", id, text)
+		}
+		e.Entities = append(e.Entities, audit.Entity{Ref: ref, Version: v, Patient: fhir.ID(patients[i])})
+	}
+	return e, nil
+}
