@@ -20,6 +20,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/migrations"
 )
 
@@ -46,7 +47,8 @@ type Store struct {
 	pkNext  int64
 	pkEnd   int64
 
-	audit *recorder
+	audit   *recorder
+	process string // names this process where several work on one database
 }
 
 // DefaultMaxConns is the size of a pool where nothing else is said.
@@ -67,7 +69,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = DefaultMaxConns
 	}
-	s := &Store{now: o.Now}
+	s := &Store{now: o.Now, process: record.NewID()}
 	for _, p := range []struct {
 		pool  **pgxpool.Pool
 		role  string
