@@ -359,7 +359,7 @@ func TestEveryRefusalOfARoleIsTheSame(t *testing.T) {
 	f := newFixture(t)
 	want := answer(t, f.do(t, call{method: "GET", path: "/fhir/Patient/1", token: "biller"}))
 	for _, r := range f.table {
-		if r.open || r.reads == bundle || authz.OnSystem(r.interaction) || r.operation != "" && r.needs == "" {
+		if r.open || r.async || r.reads == bundle || authz.OnSystem(r.interaction) || r.operation != "" && r.needs == "" {
 			continue
 		}
 		for _, id := range []string{"1", "2", "no_id"} {

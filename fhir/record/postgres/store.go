@@ -21,6 +21,7 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/migrations"
 )
 
@@ -47,7 +48,8 @@ type Store struct {
 	pkNext  int64
 	pkEnd   int64
 
-	audit *recorder
+	audit   *recorder
+	process string // names this process where several work on one database
 
 	definitions *definition.Library
 }
@@ -70,7 +72,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = DefaultMaxConns
 	}
-	s := &Store{now: o.Now}
+	s := &Store{now: o.Now, process: record.NewID()}
 	s.appReads, s.noteReads = newReader(s), newReader(s)
 	for _, p := range []struct {
 		pool  **pgxpool.Pool
