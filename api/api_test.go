@@ -247,9 +247,9 @@ func TestPathsThatLeadNowhere(t *testing.T) {
 		"/", "/nothing", "/fhir//", "/fhir%2F", "/%66hir/", "/fhir/Nothing", "/fhir/Nothing/1", "/fhir/patient/1", "/FHIR/Patient/1", "/fhir/PATIENT/1",
 		"/fhir//Patient/1", "/fhir/Patient//1", "/fhir/Patient/1/", "/fhir/./Patient/1", "/fhir/x/../Patient/1", "/fhir/Patient/.", "/fhir/Patient/..",
 		"/fhir/%50atient/1", "/fhir/Patient/%31", "/fhir/Patient%2f1", "/fhir/Patient/%2e", "/fhir/Patient/1;v=1", "/fhir/Patient;x/1",
-		"/fhir/$export", "/fhir/%24export", "/fhir/Patient/$everything", "/fhir/Patient/%24everything", "/fhir/Patient/1/$everything",
+		"/fhir/$export", "/fhir/%24export", "/fhir/Patient/$everything", "/fhir/Patient/%24everything", "/fhir/Practitioner/1/$everything",
 		"/fhir/Nothing/_history", "/fhir/Patient/_search", "/fhir/Patient/1/_history/0", "/fhir/Patient/1/_history/01",
-		"/fhir/Patient/1/_history/x", "/fhir/Patient/1/_history/99999999999", "/fhir/Patient/1/Observation", "/fhir/Patient/" + strings.Repeat("a", 65),
+		"/fhir/Patient/1/_history/x", "/fhir/Patient/1/_history/99999999999", "/fhir/Organization/1/Patient", "/fhir/Patient/no_id/Patient", "/fhir/Patient/1/Nothing", "/fhir/Patient/1/Observation/2", "/fhir/Patient/" + strings.Repeat("a", 65),
 		"/fhir/Patient/caf%C3%A9", "/fhir/Patient/1/_History", "/fhir/.well-known/", "/fhir/metadata/x", "/health/x", "/fhir/Patient/1%00",
 	} {
 		if got := answer(t, f.do(t, call{method: "GET", path: path, token: "therapist"})); got != want {
@@ -359,7 +359,7 @@ func TestEveryRefusalOfARoleIsTheSame(t *testing.T) {
 	f := newFixture(t)
 	want := answer(t, f.do(t, call{method: "GET", path: "/fhir/Patient/1", token: "biller"}))
 	for _, r := range f.table {
-		if r.open || r.reads == bundle || authz.OnSystem(r.interaction) || r.operation != "" && r.needs == "" {
+		if r.open || r.async || r.reads == bundle || authz.OnSystem(r.interaction) || r.operation != "" && r.needs == "" {
 			continue
 		}
 		for _, id := range []string{"1", "2", "no_id"} {

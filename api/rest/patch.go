@@ -51,7 +51,7 @@ func (s *Service) patchOnce(ctx context.Context, rq *respond.Request) (record.Re
 // hands it to the gate together with the patch.
 func (s *Service) patching(ctx context.Context, rq *respond.Request, p patch.Patch, conditional map[string]search.Query) (record.Cleared, error) {
 	var none record.Cleared
-	c := record.Change{Interaction: fhir.Patch, Ref: fhir.Ref{Type: rq.Type, ID: rq.ID}, Conditional: conditional}
+	c := record.Change{Interaction: fhir.Patch, Ref: fhir.Ref{Type: rq.Type, ID: rq.ID}, Conditional: conditional, Advice: advice(rq)}
 	var err error
 	if c.IfMatch, err = ifMatch(rq.IfMatch); err != nil {
 		return none, err

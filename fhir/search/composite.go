@@ -37,10 +37,9 @@ func (p *parser) compositeValue(t fhir.ResourceType, def *Param, item string) ([
 	key, keySystem := elementKeys(def.Code, system, code)
 	for i := range values {
 		values[i].Part = components[1].Type
+		values[i].Key = key
 		if named {
 			values[i].KeySystem = keySystem
-		} else {
-			values[i].Key = key
 		}
 	}
 	return values, ""

@@ -203,7 +203,8 @@ type Value struct {
 	// ID is the value of _id.
 	ID fhir.ID
 	// Key and KeySystem are the token part of a composite, see [QuantityEntry];
-	// the other part is in the fields above. Both are 0 in other values.
+	// the other part is in the fields above. KeySystem is 0 where any system will
+	// do. Both are 0 in other values.
 	Key, KeySystem int64
 	// Part is the type of the other part of a composite: Date, String, Number or
 	// Quantity; 0 where Hash is the index key of both parts together.

@@ -58,7 +58,7 @@ func TestComposites(t *testing.T) {
 	got := where(t, "Observation", "code-value-quantity=a$gt5,s|a$5.0||tablet")
 	want := []Criterion{{Param: "value-quantity", Type: Composite, Any: []Value{
 		{Prefix: "gt", At: 5, Low: 4.5, High: 5.5, Key: key, Part: Quantity},
-		{Prefix: "eq", At: 5, Low: 4.95, High: 5.05, Unit: hash(kindUnit, "tablet"), KeySystem: keySystem, Part: Quantity},
+		{Prefix: "eq", At: 5, Low: 4.95, High: 5.05, Unit: hash(kindUnit, "tablet"), Key: key, KeySystem: keySystem, Part: Quantity},
 	}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -111,7 +111,7 @@ func hopStatement(f *finder, op search.Op, h *hop) *statement {
 		if k.q.Len() > 0 {
 			k.q.WriteString(" UNION ALL ")
 		}
-		k.q.WriteString("SELECT " + columns + " FROM " + schema + ".resource h WHERE " + k.live("h", h.Type) + k.where("h", schema, h.Type, h.where))
+		k.q.WriteString("SELECT " + columns + " FROM " + k.source("h", schema, h.Type, h.where))
 	}
 	k.q.WriteString(" LIMIT " + strconv.Itoa(probeLimit+1))
 	return k.q
@@ -163,6 +163,8 @@ func (k *compiler) has(alias string, t fhir.ResourceType, h *hop) string {
 			own = append(own, "COALESCE("+alias+".canonical, "+alias+".self) # "+p)
 		}
 	}
+	defer func(was bool) { k.rechecked = was }(k.rechecked)
+	k.rechecked = true
 	return k.exists(h, func(far string) string {
 		return either(len(own), func(i int) string { return far + ".refs @> ARRAY[" + own[i] + "]" })
 	})

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,9 @@ type compiler struct {
 	q     *statement
 	reach authz.Reach
 	depth int // of aliases
+	// rechecked says that rows are found by something narrower than tokens;
+	// rowwise, that they come in order, and index rows are asked of each.
+	rechecked, rowwise bool
 }
 
 func compile(reach authz.Reach) *compiler { return &compiler{q: &statement{}, reach: reach} }
@@ -81,6 +85,8 @@ func (k *compiler) where(alias, schema string, t fhir.ResourceType, list []*term
 }
 
 func (k *compiler) criteria(alias, schema string, t fhir.ResourceType, list []*term) string {
+	defer func(was bool) { k.rechecked = was }(k.rechecked)
+	k.rechecked = k.rechecked || slices.ContainsFunc(list, func(c *term) bool { return c.narrow(t) })
 	var b strings.Builder
 	var tokens, refs []int64
 	for _, c := range list {
@@ -97,13 +103,44 @@ func (k *compiler) criteria(alias, schema string, t fhir.ResourceType, list []*t
 	// One condition for all hashes is one scan of the index, which begins with the rarest of them.
 	var all string
 	if len(tokens) > 0 {
-		all += " AND " + alias + ".tokens @> " + k.hashes(tokens)
+		all += " AND " + k.tokens(alias, "@>", k.hashes(tokens))
 	}
 	if len(refs) > 0 {
 		all += " AND " + alias + ".refs @> " + k.hashes(refs)
 	}
 	return all + b.String()
 }
+
+// tokens compares the column with an array. Where rows are found by something
+// narrower, the index on tokens is kept out of it: the planner does not know how
+// long its lists are to read.
+func (k *compiler) tokens(alias, op, array string) string {
+	if !k.rechecked {
+		return alias + ".tokens " + op + " " + array
+	}
+	return map[string]string{"@>": "arraycontains", "&&": "arrayoverlap"}[op] + "(" + alias + ".tokens, " + array + ")"
+}
+
+// narrow says that c leaves a few thousand rows at most, whatever the size of
+// the practice: those of a patient, or of an encounter.
+func (c *term) narrow(t fhir.ResourceType) bool {
+	if c.Not || c.Type != search.Reference {
+		return false
+	}
+	few := c.Op == search.Match && len(c.Any) == 1
+	if c.Op == search.Chain {
+		few = len(c.hops) == 1 && c.hops[0].known && len(c.hops[0].found) <= maxFew
+	}
+	p, ok := search.Lookup(t, c.Param)
+	if !few || !ok {
+		return false
+	}
+	has := func(t fhir.ResourceType) bool { return slices.Contains(p.Targets, t) }
+	return (has("Patient") || has("Encounter")) && !has("Practitioner") && !has("PractitionerRole") && !has("Organization")
+}
+
+// maxFew is how many patients are still few.
+const maxFew = 5
 
 // hashes is an array argument, shared where the same array stands elsewhere in the statement.
 func (k *compiler) hashes(list []int64) string {
@@ -216,18 +253,27 @@ func (k *compiler) match(alias, schema string, t fhir.ResourceType, c *term) str
 	return either(len(order), func(n int) string {
 		table, some := order[n], kinds[order[n]]
 		if table == "" {
-			return alias + ".tokens && " + k.of(c, "tokens", func() any {
+			return k.tokens(alias, "&&", k.of(c, "tokens", func() any {
 				hs := make([]int64, len(some))
 				for i, at := range some {
 					hs[i] = mix(k.tenant(), t.Code(), c.Any[at].Hash)
 				}
 				return hs
-			}) + "::bigint[]"
+			})+"::bigint[]")
 		}
-		return "EXISTS (" + k.indexed(alias, schema, table, t, c.Param) + " AND " + either(len(some), func(i int) string {
-			v := &c.Any[some[i]]
-			return "(" + k.keyed(v) + k.compare(table, v) + ")"
-		}) + ")"
+		s := "EXISTS (SELECT " + k.indexed(schema, table, t, c.Param) + " AND i.pk = " + alias + ".pk AND " + k.values(table, c, some)
+		if k.rowwise {
+			s += " OFFSET 0"
+		}
+		return s + ")"
+	})
+}
+
+// values is the condition that an index row has one of some of c's values.
+func (k *compiler) values(table string, c *term, some []int) string {
+	return either(len(some), func(i int) string {
+		v := &c.Any[some[i]]
+		return "(" + k.keyed(v) + k.compare(table, v) + ")"
 	})
 }
 
@@ -248,11 +294,11 @@ func indexTable(p, part search.ParamType) string {
 	}
 }
 
-// indexed selects the index rows i of one parameter of the resource in alias.
-// They are reached from it alone, so that its Restriction is theirs.
-func (k *compiler) indexed(alias, schema, table string, t fhir.ResourceType, param string) string {
+// indexed is FROM and WHERE for the index rows i of one parameter. Whoever
+// reads them joins them with their resource, whose Restriction is theirs.
+func (k *compiler) indexed(schema, table string, t fhir.ResourceType, param string) string {
 	x := restrict(k.q, k.reach.Of(t))
-	s := "SELECT FROM " + schema + "." + table + " i WHERE i.tenant = " + x.tenant + " AND i.pk = " + alias + ".pk AND i.type = " + x.code(t)
+	s := "FROM " + schema + "." + table + " i WHERE i.tenant = " + x.tenant + " AND i.type = " + x.code(t)
 	names := members(t, param)
 	if len(names) == 1 {
 		return s + " AND i.param = " + k.q.named("param "+names[0], func() any { return names[0] })

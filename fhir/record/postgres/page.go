@@ -82,7 +82,7 @@ func (f *finder) segments(p place) []segment {
 	}
 	without := false
 	for _, l := range f.legs {
-		if column(l.t, first) == "" {
+		if keyColumn(l.t, first) == "" {
 			return nil
 		}
 		without = without || !slices.ContainsFunc(l.where, func(c *term) bool { return c.clinical(l.t) && !c.Not })
@@ -113,82 +113,137 @@ func (f *finder) segments(p place) []segment {
 // what includes start from.
 func (f *finder) pageStatement(p place, limit int, links bool) *statement {
 	k := compile(f.reach)
-	n := k.q.named("limit", func() any { return limit })
+	w := &pageWriter{f: f, k: k, p: p, links: links, limit: k.q.named("limit", func() any { return limit })}
 	names := make([]string, len(p.by.keys))
 	for i := range names {
 		names[i] = "k" + strconv.Itoa(i)
 	}
-	all := p.clause(names, "type", "id", 0) + " LIMIT " + n
+	all := p.clause(names, "type", "id", 0) + " LIMIT " + w.limit
 	runs := f.segments(p)
+	w.guards(runs)
+	var selects []string
 	if runs == nil {
-		parts := f.parts(k, p, nil, "", n, links)
-		if len(parts) == 1 {
-			k.q.WriteString(parts[0])
-			return k.q
-		}
-		k.q.WriteString("SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ") AS u" + all)
-		return k.q
+		selects = append(selects, w.union(w.parts(nil, ""), all))
 	}
 	// The second run is read only if the first one does not fill the page.
-	full, with, from := "", "WITH ", ""
+	full := ""
 	for i, run := range runs {
-		name := "run" + strconv.Itoa(i)
-		s := "SELECT * FROM (" + strings.Join(f.parts(k, p, &run, full, n, links), " UNION ALL ") + ") AS u" + all
-		if len(runs) == 1 {
-			k.q.WriteString(s)
-			return k.q
+		s := w.union(w.parts(&run, full), all)
+		if len(runs) > 1 {
+			name := "run" + strconv.Itoa(i)
+			w.with = append(w.with, name+" AS MATERIALIZED ("+s+")")
+			full = " AND (SELECT count(*) FROM " + name + ") < " + w.limit
+			s = "SELECT * FROM " + name
 		}
-		k.q.WriteString(with + name + " AS MATERIALIZED (" + s + ")")
-		with = ", "
-		from += map[bool]string{true: "", false: " UNION ALL "}[i == 0] + "SELECT * FROM " + name
-		full = " AND (SELECT count(*) FROM " + name + ") < " + n
+		selects = append(selects, s)
 	}
-	if len(runs) == 0 {
-		k.q.WriteString("SELECT WHERE false")
-		return k.q
+	if len(w.with) > 0 {
+		k.q.WriteString("WITH " + strings.Join(w.with, ", ") + " ")
 	}
-	k.q.WriteString(" SELECT * FROM (" + from + ") AS u" + all)
+	if len(selects) == 1 {
+		k.q.WriteString(selects[0])
+	} else {
+		k.q.WriteString("SELECT * FROM (" + strings.Join(selects, " UNION ALL ") + ") AS u" + all)
+	}
 	return k.q
 }
 
-// parts are one SELECT per type, schema and arm of a window of dates.
-func (f *finder) parts(k *compiler, p place, run *segment, also, limit string, links bool) []string {
-	var out []string
-	for _, l := range f.legs {
-		r := f.reach.Of(l.t)
-		for _, schema := range schemas(r) {
-			from := schema + ".resource r"
-			keys := k.keys("r", schema, l.t, p.by)
-			from, keys = besides(from, keys)
-			selected := columns(k.q, "r", r)
-			if links {
-				selected += linkColumns("r")
-			}
-			for i, key := range keys {
-				selected += ", " + key + " AS k" + strconv.Itoa(i)
-			}
-			where := " WHERE " + k.live("r", l.t) + also + k.criteria("r", schema, l.t, l.where) + f.latest(k, schema, l)
-			w := windowOf(l.t, l.where)
-			arms := []string{k.within("r", w)}
-			first, present := 0, !nullable(p.by.keys[0])
-			if run != nil {
-				arms = k.arms("r", w)
-				present = !run.null
-				if run.null {
-					where += " AND " + keys[0] + " IS NULL"
-					first = 1
-				} else {
-					where += " AND " + keys[0] + " IS NOT NULL"
-				}
-			}
-			if p.at != nil && (run == nil || run.bounded) {
-				where += k.beyond(p, l.t, keys, "r.id", first, present)
-			}
-			order := p.within(keys, first, present)
-			for _, arm := range arms {
-				out = append(out, "(SELECT "+selected+" FROM "+from+where+arm+order+" LIMIT "+limit+")")
-			}
+// pageWriter writes the statement of a page.
+type pageWriter struct {
+	f     *finder
+	k     *compiler
+	p     place
+	links bool
+	limit string
+	with  []string       // common table expressions
+	guard map[int]string // leg and schema -> the name of its guard
+}
+
+// union is all parts in one order.
+func (w *pageWriter) union(parts []string, order string) string {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return "SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ") AS u" + order
+}
+
+// maxGuards is how many legs are guarded: a statement about many types is long enough.
+const maxGuards = 4
+
+func (w *pageWriter) guards(runs []segment) {
+	if w.p.computed(w.f.legs) || len(w.f.legs) > maxGuards {
+		return
+	}
+	w.guard = map[int]string{}
+	for n, l := range w.f.legs {
+		if !l.guarded(runs == nil) {
+			continue
 		}
+		for i, schema := range schemas(w.f.reach.Of(l.t)) {
+			at := n*2 + i
+			w.guard[at] = "guard" + strconv.Itoa(at)
+			w.with = append(w.with, w.k.guard(w.guard[at], schema, l))
+		}
+	}
+}
+
+// computed says that no column gives the order of some leg.
+func (p place) computed(legs []leg) bool {
+	return slices.ContainsFunc(legs, func(l leg) bool { return keyColumn(l.t, p.by.keys[0]) == "" })
+}
+
+// parts are the SELECTs of a run: one per type, schema, arm of a window of
+// dates, and way of a guard.
+func (w *pageWriter) parts(run *segment, also string) []string {
+	var out []string
+	for n, l := range w.f.legs {
+		for i, schema := range schemas(w.f.reach.Of(l.t)) {
+			name, guarded := w.guard[n*2+i]
+			if !guarded {
+				out = append(out, w.part(run, also, l, schema)...)
+				continue
+			}
+			w.k.rechecked, w.k.rowwise = true, true
+			out = append(out, w.part(run, also+few(name), l, schema)...)
+			w.k.rechecked = false
+			out = append(out, w.part(run, also+many(name), l, schema)...)
+			w.k.rowwise = false
+		}
+	}
+	return out
+}
+
+func (w *pageWriter) part(run *segment, also string, l leg, schema string) []string {
+	k, p, r := w.k, w.p, w.f.reach.Of(l.t)
+	from, keys := besides(schema+".resource r", k.keys("r", schema, l.t, p.by))
+	selected := columns(k.q, "r", r)
+	if w.links {
+		selected += linkColumns("r")
+	}
+	for i, key := range keys {
+		selected += ", " + key + " AS k" + strconv.Itoa(i)
+	}
+	where := " WHERE " + k.live("r", l.t) + also + k.criteria("r", schema, l.t, l.where)
+	dates := windowOf(l.t, l.where)
+	arms := []string{k.within("r", dates)}
+	first, present := 0, !nullable(p.by.keys[0])
+	switch {
+	case run == nil:
+	case run.null:
+		first = 1
+		where += " AND " + keys[0] + " IS NULL"
+	default:
+		present = true
+		arms = k.arms("r", dates)
+		where += " AND " + keys[0] + " IS NOT NULL"
+	}
+	if p.at != nil && (run == nil || run.bounded) {
+		where += k.beyond(p, l.t, keys, "r.id", first, present)
+	}
+	order := p.within(keys, first, present)
+	out := make([]string, len(arms))
+	for i, arm := range arms {
+		out[i] = "(SELECT " + selected + " FROM " + from + where + arm + order + " LIMIT " + w.limit + ")"
 	}
 	return out
 }

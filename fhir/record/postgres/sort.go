@@ -27,8 +27,8 @@ func orderOf(q search.Query) order {
 	return order{q.Sort}
 }
 
-// column says that a key is a column of the resource of type t, or "".
-func column(t fhir.ResourceType, s search.Sort) string {
+// keyColumn says that a key is a column of the resource of type t, or "".
+func keyColumn(t fhir.ResourceType, s search.Sort) string {
 	switch {
 	case s.Param == "_lastUpdated":
 		return "updated"
@@ -68,7 +68,7 @@ func (k *compiler) keys(alias, schema string, t fhir.ResourceType, by order) []s
 }
 
 func (k *compiler) key(alias, schema string, t fhir.ResourceType, s search.Sort) string {
-	if c := column(t, s); c != "" {
+	if c := keyColumn(t, s); c != "" {
 		return alias + "." + c
 	}
 	least := "min"
@@ -77,8 +77,7 @@ func (k *compiler) key(alias, schema string, t fhir.ResourceType, s search.Sort)
 	}
 	of := map[search.ParamType]string{search.Date: "lo", search.String: "text", search.Number: "unit_lo", search.Quantity: "unit_lo"}[s.Type]
 	if of != "" {
-		rows := k.indexed(alias, schema, indexTable(s.Type, 0), t, s.Param)
-		return "(" + strings.Replace(rows, "SELECT", "SELECT "+least+"(i."+of+")", 1) + ")"
+		return "(SELECT " + least + "(i." + of + ") " + k.indexed(schema, indexTable(s.Type, 0), t, s.Param) + " AND i.pk = " + alias + ".pk)"
 	}
 	var all, paths []string
 	if p, ok := search.Lookup(t, s.Param); ok {

@@ -18,10 +18,10 @@ func (m *material) readings(r *rand.Rand) []call {
 		get("/_history?_count=200"), get("/_history?_since=2026-03-02&_sort=_lastUpdated&_count=50"), get("/_history?_at=2026-03-02T12&_elements=id"),
 		{method: "HEAD", path: "/fhir/_history?_count=3"},
 	}
-	for _, rt := range m.types {
+	for _, rt := range some(r, m.types, 4) {
 		t := "/" + string(rt)
-		out = append(out, get(t+"/_history?_count=5"), get(t+"/_history?_sort=_lastUpdated&_summary=true"), get(t+"/_history?_since=2026-03-02T12:00:00Z&_at=2026-03-02"))
-		for _, id := range append([]string{string(sample.Absent())}, sampled(r, m.ids[rt], 2)...) {
+		out = append(out, get(t+"/_history?_count=50"), get(t+"/_history?_sort=_lastUpdated&_summary=true"), get(t+"/_history?_since=2026-03-02T12:00:00Z&_at=2026-03-02"))
+		for _, id := range append([]string{string(sample.Absent())}, sampled(r, m.ids[rt], 1)...) {
 			at := t + "/" + id
 			out = append(out, get(at+"?_elements=status,code"), get(at+"?_summary=text"), get(at+"?_summary=true&_pretty=true"), get(at+"/_history/1?_summary=data"),
 				get(at+"/_history?_since=2026-01-01"), get(at+"/_history?_since=2100"), get(at+"/_history?_at=2026-03-02&_sort=_lastUpdated"))
@@ -50,8 +50,8 @@ func (m *material) changes(r *rand.Rand) []call {
 		}
 	}
 	key := 0
-	for _, rt := range []fhir.ResourceType{"DocumentReference", "Encounter", "Condition", "Appointment", "Consent", "Observation", "Patient", "CareTeam"} {
-		for _, id := range append(sampled(r, m.ids[rt], 3), string(sample.Absent())) {
+	for _, rt := range some(r, []fhir.ResourceType{"DocumentReference", "Encounter", "Condition", "Appointment", "Consent", "Observation", "Patient", "CareTeam"}, 3) {
+		for _, id := range append(sampled(r, m.ids[rt], 1), string(sample.Absent())) {
 			patient := pick(r, m.patients)
 			at, query := "/"+string(rt)+"/"+id, string(rt)+"?_id="+id
 			condition := pick(r, []string{"_id=" + id, "_id=" + id + "&_lastUpdated=ge2026-01-01", "patient=" + patient, "identifier=x|" + id})
@@ -77,15 +77,23 @@ func (m *material) changes(r *rand.Rand) []call {
 				`{"resource":` + plain + `,"request":{"method":"PUT","url":"Observation?` + condition + `"}}`,
 				`{"request":{"method":"DELETE","url":"` + query + `"}}`,
 				`{"request":{"method":"HEAD","url":"` + at[1:] + `"}}`,
-				`{"request":{"method":"GET","url":"` + string(rt) + `/_history?_count=2"}}`,
-				`{"request":{"method":"GET","url":"_history?_count=2"}}`,
+				`{"request":{"method":"GET","url":"Patient/_history?_count=2"}}`,
+				`{"request":{"method":"GET","url":"_history?_count=2&_since=2100"}}`,
 			}
 			r.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
 			send("POST", "", `{"resourceType":"Bundle","type":"batch","entry":[`+strings.Join(entries, ",")+`]}`, "Idempotency-Key", fmt.Sprint("b", key))
 			send("POST", "", `{"resourceType":"Bundle","type":"transaction","entry":[`+strings.Join(entries[:1+r.IntN(3)], ",")+`]}`, "Idempotency-Key", fmt.Sprint("t", key))
 		}
 	}
-	return append(out, get("/_history?_count=100"), get("/Observation?_total=accurate&_count=1000"))
+	// What is made at the same instant stands in the order of its random ids.
+	return append(out, get("/DocumentReference/_history?_count=100"), get("/Observation?_summary=count"))
+}
+
+// some are n of them.
+func some(r *rand.Rand, from []fhir.ResourceType, n int) []fhir.ResourceType {
+	out := append([]fhir.ResourceType(nil), from...)
+	r.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out[:min(n, len(out))]
 }
 
 // The promise of the whole server, for interactions other than search.
