@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -308,6 +310,17 @@ func FuzzParseTarget(f *testing.F) {
 			t.Fatalf("%s %s: %+v", method, url, x)
 		}
 	})
+}
+
+func TestLinksShowLists(t *testing.T) {
+	q := url.Values{"_type": {"Patient,Observation"}, "name": {`a\,b&c`, "d"}}
+	text := encoded(q)
+	if want := `_type=Patient,Observation&name=a%5C,b%26c&name=d`; text != want {
+		t.Errorf("%s, want %s", text, want)
+	}
+	if back, err := url.ParseQuery(text); err != nil || !reflect.DeepEqual(back, q) {
+		t.Errorf("%v, %v", back, err)
+	}
 }
 
 // The HAPI client sends the whole URL of the search in If-None-Exist.

@@ -76,11 +76,15 @@ type Listing struct {
 	Warnings []outcome.Issue
 }
 
+// encoded is the query of a link. The comma of a list stands in it as it is, which
+// RFC 3986 (3.4) permits: who reads the link sees the list.
+func encoded(q url.Values) string { return strings.ReplaceAll(q.Encode(), "%2C", ",") }
+
 // Page answers with one page of a listing. Its links are bound to the caller,
 // the policy and the query, and outlive none of them.
 func (s *Service) Page(ctx context.Context, rq *respond.Request, l Listing) (respond.Response, error) {
 	caller, q := rq.Grant.Caller(), l.Query
-	self := l.Self.Encode()
+	self := encoded(l.Self)
 	bound := binding(caller, l.Path, self)
 	if l.Token != "" {
 		c, err := search.DecodeCursor(s.cursors, bound, l.Token, caller.Now)
