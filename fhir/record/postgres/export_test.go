@@ -98,3 +98,8 @@ func WithoutProbes(t testing.TB) {
 	probeLimit = -1
 	t.Cleanup(func() { probeLimit = was })
 }
+
+// ReindexBatch is one batch of [Store.Reindex] by the server of that name, a UUID.
+func (s *Store) ReindexBatch(ctx context.Context, me string) (busy bool, err error) {
+	return s.reindexBatch(ctx, me)
+}
