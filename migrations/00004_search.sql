@@ -71,15 +71,16 @@ BEGIN
       CREATE INDEX resource_canonical ON %1$I.resource (canonical) WHERE NOT deleted AND canonical IS NOT NULL;
       CREATE INDEX resource_at ON %1$I.resource (tenant, type, at_lo DESC, id DESC) WHERE NOT deleted;
       CREATE INDEX resource_patient_at ON %1$I.resource (tenant, type, patient, at_lo DESC, id DESC) WHERE NOT deleted;
-      -- Nearly all dates span a day at most. Those that span more are few, and a
-      -- search for what ends after a moment looks at them apart.
-      CREATE INDEX resource_at_long ON %1$I.resource (tenant, type, at_hi) WHERE NOT deleted AND at_hi - at_lo > interval '24:00:00';
-      CREATE STATISTICS %1$I.resource_at_span ON (at_hi - at_lo) FROM %1$I.resource;
+      -- Most dates span a minute at most, so that their beginning says when they
+      -- end. A search for what ends after a moment looks at the others apart.
+      CREATE INDEX resource_at_span ON %1$I.resource (tenant, type, at_hi) WHERE NOT deleted AND at_hi - at_lo > interval '00:01:00';
+      CREATE STATISTICS %1$I.resource_span ON (at_hi - at_lo) FROM %1$I.resource;
 
       CREATE INDEX resource_quantity_row ON %1$I.resource_quantity (tenant, pk);
       CREATE INDEX resource_quantity_lo ON %1$I.resource_quantity (tenant, type, param, lo);
       CREATE INDEX resource_quantity_unit ON %1$I.resource_quantity (tenant, type, param, unit, unit_lo);
       CREATE INDEX resource_quantity_key ON %1$I.resource_quantity (tenant, type, param, key, unit, unit_lo) WHERE key <> 0;
+      CREATE INDEX resource_quantity_key_lo ON %1$I.resource_quantity (tenant, type, param, key, lo) WHERE key <> 0;
       CREATE INDEX resource_quantity_range ON %1$I.resource_quantity (tenant, type, param) WHERE hi IS NOT NULL;
 
       GRANT SELECT, INSERT, DELETE ON %1$I.resource_quantity TO cloister_notes;
@@ -95,7 +96,7 @@ GRANT SELECT, INSERT, DELETE ON record.resource_quantity TO cloister_app;
 
 DROP TABLE record.resource_quantity, notes.resource_quantity;
 DROP FUNCTION record.fold(text);
-DROP STATISTICS record.resource_at_span, notes.resource_at_span;
+DROP STATISTICS record.resource_span, notes.resource_span;
 ALTER TABLE record.resource_string DROP key, DROP key_system;
 ALTER TABLE notes.resource_string DROP key, DROP key_system;
 ALTER TABLE record.resource_date DROP key, DROP key_system;

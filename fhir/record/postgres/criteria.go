@@ -81,12 +81,12 @@ func (k *compiler) of(c *term, part string, make func() any) string {
 // where is what the criteria ask of a row of alias in schema, each as a
 // condition that begins with AND.
 func (k *compiler) where(alias, schema string, t fhir.ResourceType, list []*term) string {
-	return k.criteria(alias, schema, t, list) + k.within(alias, windowOf(t, list))
+	return k.criteria(alias, schema, t, list) + k.bounds(alias, t, list)
 }
 
 func (k *compiler) criteria(alias, schema string, t fhir.ResourceType, list []*term) string {
 	defer func(was bool) { k.rechecked = was }(k.rechecked)
-	k.rechecked = k.rechecked || slices.ContainsFunc(list, func(c *term) bool { return c.narrow(t) })
+	k.rechecked = k.rechecked || narrow(t, list)
 	var b strings.Builder
 	var tokens, refs []int64
 	for _, c := range list {
@@ -119,6 +119,10 @@ func (k *compiler) tokens(alias, op, array string) string {
 		return alias + ".tokens " + op + " " + array
 	}
 	return map[string]string{"@>": "arraycontains", "&&": "arrayoverlap"}[op] + "(" + alias + ".tokens, " + array + ")"
+}
+
+func narrow(t fhir.ResourceType, list []*term) bool {
+	return slices.ContainsFunc(list, func(c *term) bool { return c.narrow(t) })
 }
 
 // narrow says that c leaves a few thousand rows at most, whatever the size of
@@ -351,12 +355,16 @@ func (k *compiler) compare(table string, v *search.Value) string {
 // see R4 search.html#prefix. Without hi it is the millisecond from lo on, and
 // lo is compared instead, for its index.
 func (k *compiler) date(v *search.Value, lo, hi string) string {
-	start := func(op, part string, at time.Time) string { return lo + op + k.value(v, part, at) }
+	compare := func(column, op, at string) string { return column + op + at }
+	if k.rechecked { // the function behind the operator, which no index answers
+		compare = func(column, op, at string) string { return timeFunctions[op] + "(" + column + ", " + at + ")" }
+	}
+	start := func(op, part string, at time.Time) string { return compare(lo, op, k.value(v, part, at)) }
 	end := func(op, part string, at time.Time) string {
 		if hi == "" {
-			return lo + op + k.value(v, part+"-", at.Add(-time.Millisecond))
+			return compare(lo, op, k.value(v, part+"-", at.Add(-time.Millisecond)))
 		}
-		return hi + op + k.value(v, part, at)
+		return compare(hi, op, k.value(v, part, at))
 	}
 	within := func() string { return "(" + start(" >= ", "lo", v.Lo) + " AND " + end(" <= ", "hi", v.Hi) + ")" }
 	switch v.Prefix {
@@ -382,6 +390,8 @@ func (k *compiler) date(v *search.Value, lo, hi string) string {
 		return "false"
 	}
 }
+
+var timeFunctions = map[string]string{" < ": "timestamptz_lt", " <= ": "timestamptz_le", " > ": "timestamptz_gt", " >= ": "timestamptz_ge"}
 
 // number compares a number, or a quantity in its unit, see R4 search.html#number.
 // The column hi is there for ranges only.

@@ -168,7 +168,7 @@ func explainRead(t *testing.T, s *Store, r authz.Restriction, q *statement) stri
 	return strings.Join(lines, "\n")
 }
 
-var yield = regexp.MustCompile(` on resource r \(actual rows=(\d+)`)
+var yield = regexp.MustCompile(` on resource r\w* \(actual rows=(\d+)`)
 
 // widest is the largest number of rows that a step of the plan takes out of the table.
 func widest(t *testing.T, plan string) (rows int) {

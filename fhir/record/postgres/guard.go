@@ -16,7 +16,7 @@ import (
 // collects visible matches up to a limit, and what follows goes one way or the other.
 
 // guardLimit is up to where matches are collected and sorted.
-const guardLimit = 2000
+var guardLimit = 2000 // tests go without
 
 // table is the index table that answers c, where it is one and c goes by values alone.
 func (c *term) table(t fhir.ResourceType) string {
@@ -69,7 +69,7 @@ func (k *compiler) source(alias, schema string, t fhir.ResourceType, list []*ter
 // guarded says that a search of l, in an order that a column gives, needs a guard.
 func (l leg) guarded(window bool) bool {
 	w := windowOf(l.t, l.where)
-	if slices.ContainsFunc(l.where, func(c *term) bool { return c.narrow(l.t) }) {
+	if narrow(l.t, l.where) {
 		return false
 	}
 	return window && (!w.from.IsZero() || !w.to.IsZero()) || slices.ContainsFunc(l.where, func(c *term) bool { return c.table(l.t) != "" })

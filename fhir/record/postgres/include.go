@@ -12,12 +12,11 @@ import (
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
-const (
-	// includeLimit is how many resources a page includes at most.
-	includeLimit = 1000
-	// includeRounds is how often :iterate goes on from what was included.
-	includeRounds = 8
-)
+// includeLimit is how many resources a page includes at most.
+var includeLimit = 1000 // tests make do with fewer
+
+// includeRounds is how often :iterate goes on from what was included.
+const includeRounds = 8
 
 // include adds what the query's includes ask for to a page of matches: each
 // resource once, by type and id, and no match again.

@@ -343,3 +343,45 @@ func TestMatchIsASearch(t *testing.T) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// A page includes so many resources and says when there are more: of those that
+// the caller may see.
+func TestIncludesAreCut(t *testing.T) {
+	h := ward(t)
+	postgres.WithIncludes(t, 2)
+	dora := h.as("therapist", "TREAT", "Practitioner/dora")
+	for _, c := range []struct {
+		query string
+		who   authz.Principal
+		want  string
+		cut   bool
+	}{
+		{"Observation?_id=o1&_revinclude=Observation:*&_revinclude=List:item", h.operator(), "o1 + l1 h1", true},
+		{"Observation?_id=o1&_revinclude=Observation:*&_revinclude=List:item", dora, "o1 + l1 o2", false},
+		{"Observation?_id=o3&_include=Observation:has-member&_include:iterate=Observation:performer&_include:iterate=Observation:derived-from", h.operator(), "o3 + h2 o2", true},
+		{"Observation?_id=o3&_include=Observation:has-member&_include:iterate=Observation:performer", dora, "o3 + o2 emil", false},
+		{"Observation?_id=o3&_include=Observation:has-member&_include:iterate=Observation:*", dora, "o3 + o2 anna", true},
+	} {
+		page, found := h.find(c.who, query(t, c.query))
+		if found != c.want || page.Cut != c.cut {
+			t.Errorf("%s: %q, cut %v; want %q, %v", c.query, found, page.Cut, c.want, c.cut)
+		}
+	}
+}
+
+// A circle of references ends, at the latest after some rounds.
+func TestIncludesGoRoundOnce(t *testing.T) {
+	h := ward(t)
+	const ring = 12
+	for i := range ring {
+		h.load(measured("c"+strconv.Itoa(10+i), "anna", "c", "", "", ",'hasMember':[{'reference':'Observation/c"+strconv.Itoa(10+(i+1)%ring)+"'}]"))
+	}
+	page, found := h.find(h.operator(), query(t, "Observation?_id=c10&_include:iterate=Observation:has-member"))
+	if found != "c10 + c11 c12 c13 c14 c15 c16 c17 c18" || !page.Cut {
+		t.Errorf("%q, cut %v", found, page.Cut)
+	}
+	page, found = h.find(h.operator(), query(t, "Observation?_id=c10,c11,c12,c13,c14,c15&_sort=_id&_include:iterate=Observation:has-member"))
+	if found != "c10 c11 c12 c13 c14 c15 + c16 c17 c18 c19 c20 c21" || page.Cut {
+		t.Errorf("%q, cut %v", found, page.Cut)
+	}
+}

@@ -224,8 +224,7 @@ func (w *pageWriter) part(run *segment, also string, l leg, schema string) []str
 		selected += ", " + key + " AS k" + strconv.Itoa(i)
 	}
 	where := " WHERE " + k.live("r", l.t) + also + k.criteria("r", schema, l.t, l.where)
-	dates := windowOf(l.t, l.where)
-	arms := []string{k.within("r", dates)}
+	arms := []string{k.bounds("r", l.t, l.where)}
 	first, present := 0, !nullable(p.by.keys[0])
 	switch {
 	case run == nil:
@@ -234,7 +233,9 @@ func (w *pageWriter) part(run *segment, also string, l leg, schema string) []str
 		where += " AND " + keys[0] + " IS NULL"
 	default:
 		present = true
-		arms = k.arms("r", dates)
+		if !narrow(l.t, l.where) {
+			arms = k.arms("r", windowOf(l.t, l.where))
+		}
 		where += " AND " + keys[0] + " IS NOT NULL"
 	}
 	if p.at != nil && (run == nil || run.bounded) {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"strings"
 	"time"
 
 	"github.com/cloister-health/cloister/fhir"
@@ -68,12 +69,16 @@ func boundsOf(values []search.Value) (w window) {
 	return w
 }
 
-// long is the predicate of the index on the few dates that span more than a day.
-const long = "interval '24:00:00'"
+// spans are the longest that dates of a kind are: instants, days, and the rest.
+// An index holds those that are longer than the first.
+var spans = []struct {
+	sql    string
+	length time.Duration
+}{{"interval '00:01:00'", time.Minute}, {"interval '24:00:00'", 24 * time.Hour}, {}}
 
-// arms are conditions of which each row in the window satisfies exactly one:
-// dates of a day at most, whose beginning says nearly when they end, and the
-// longer ones. Each can be looked up in an index.
+// arms are conditions of which each row in the window satisfies exactly one: by
+// how long its date is. Where that is bounded, so is the beginning of what ends
+// after a moment, and an index finds it.
 func (k *compiler) arms(alias string, w window) []string {
 	before := ""
 	if !w.to.IsZero() {
@@ -82,11 +87,18 @@ func (k *compiler) arms(alias string, w window) []string {
 	if w.from.IsZero() {
 		return []string{before}
 	}
-	span := alias + ".at_hi - " + alias + ".at_lo"
-	return []string{
-		" AND " + span + " <= " + long + " AND " + alias + ".at_lo > " + k.instant(w.from.Add(-24*time.Hour)) + before,
-		" AND " + span + " > " + long + " AND " + alias + ".at_hi > " + k.instant(w.from) + before,
+	arms := make([]string, len(spans))
+	for i, s := range spans {
+		span := " AND " + alias + ".at_hi - " + alias + ".at_lo"
+		if i > 0 {
+			arms[i] += span + " > " + spans[i-1].sql + " AND " + alias + ".at_hi > " + k.instant(w.from)
+		}
+		if s.sql != "" {
+			arms[i] += span + " <= " + s.sql + " AND " + alias + ".at_lo > " + k.instant(w.from.Add(-s.length))
+		}
+		arms[i] += before
 	}
+	return arms
 }
 
 func (k *compiler) instant(t time.Time) string {
@@ -95,13 +107,25 @@ func (k *compiler) instant(t time.Time) string {
 
 // within is the condition of being in the window, for an order that no index gives.
 func (k *compiler) within(alias string, w window) string {
+	if k.rechecked {
+		return ""
+	}
 	arms := k.arms(alias, w)
 	if len(arms) == 1 {
 		return arms[0]
 	}
-	s := " AND (true" + arms[0] + " OR true" + arms[1] + ")"
+	s := " AND (true" + strings.Join(arms, " OR true") + ")"
 	if !w.to.IsZero() {
 		s += " AND " + alias + ".at_lo < " + k.instant(w.to)
 	}
 	return s
+}
+
+// bounds is the window of the criteria as a condition, unless rows are found by
+// something narrower.
+func (k *compiler) bounds(alias string, t fhir.ResourceType, list []*term) string {
+	if narrow(t, list) {
+		return ""
+	}
+	return k.within(alias, windowOf(t, list))
 }

@@ -92,9 +92,22 @@ func (s *Store) Waiting() (queued, statements int) {
 	return queued, statements
 }
 
-// WithoutProbes asks each row about its chains, as if every hop led to too many.
+// WithoutProbes asks each row, as if all that is looked up beforehand were too much.
 func WithoutProbes(t testing.TB) {
-	was := probeLimit
-	probeLimit = -1
-	t.Cleanup(func() { probeLimit = was })
+	set(t, &probeLimit, -1)
+	set(t, &guardLimit, -1)
+}
+
+// WithIncludes makes a page include n resources at most.
+func WithIncludes(t testing.TB, n int) { set(t, &includeLimit, n) }
+
+func set(t testing.TB, limit *int, n int) {
+	was := *limit
+	*limit = n
+	t.Cleanup(func() { *limit = was })
+}
+
+// ReindexBatch is one batch of [Store.Reindex] by the server of that name, a UUID.
+func (s *Store) ReindexBatch(ctx context.Context, me string) (busy bool, err error) {
+	return s.reindexBatch(ctx, me)
 }
