@@ -61,7 +61,7 @@ func (s *server) statement(table []route) *element.Node {
 			s.operation(operations, r)
 			continue
 		}
-		if r.interaction == "" || served[r.interaction] {
+		if r.interaction == "" || r.async || served[r.interaction] {
 			continue
 		}
 		served[r.interaction] = true

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/smart"
@@ -46,6 +48,8 @@ var people = map[string][3]string{
 type clinic struct {
 	fixture
 	store  *postgres.Store
+	dsn    string
+	cfg    Config
 	tenant int32
 	tick   atomic.Int64
 }
@@ -67,7 +71,8 @@ func newClinic(t *testing.T, set ...func(*Config)) *clinic {
 	ctx := context.Background()
 	c := &clinic{}
 	var err error
-	if c.store, err = postgres.Open(ctx, postgres.Options{URL: cluster.NewDatabase(t, migrated), Now: c.now}); err != nil {
+	c.dsn = cluster.NewDatabase(t, migrated)
+	if c.store, err = postgres.Open(ctx, postgres.Options{URL: c.dsn, Now: c.now}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.store.Close)
@@ -92,6 +97,7 @@ func newClinic(t *testing.T, set ...func(*Config)) *clinic {
 	for _, f := range set {
 		f(&cfg)
 	}
+	c.cfg = cfg
 	if c.Handler, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +127,33 @@ func newClinic(t *testing.T, set ...func(*Config)) *clinic {
 		}
 	}
 	return c
+}
+
+// newHandler is another server on the same database.
+func newHandler(t *testing.T, c *clinic, set func(*Config)) *clinic {
+	t.Helper()
+	cfg := c.cfg
+	set(&cfg)
+	h, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &clinic{store: c.store, tenant: c.tenant, cfg: cfg}
+	other.Handler = h
+	return other
+}
+
+// exec changes the database behind the server's back.
+func (c *clinic) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), c.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func observation(patient, extra string) string {

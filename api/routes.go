@@ -33,6 +33,7 @@ type route struct {
 	handler     respond.Handler
 	typ         fhir.ResourceType // where the path names the type itself
 	operation   string            // canonical of the operation's definition
+	async       bool              // about a request that was put off
 	needs       fhir.Interaction  // what an operation is made of at least: permission for it comes first
 }
 
@@ -64,6 +65,8 @@ func (s *server) routes() ([]route, error) {
 		{method: "GET", path: "/fhir/:type/_history", interaction: fhir.HistoryType},
 		{method: "GET", path: "/fhir/:type/:id/_history", interaction: fhir.HistoryInstance},
 		{method: "GET", path: "/fhir/:type/:id/_history/:vid", interaction: fhir.VRead},
+		{method: "GET", path: "/fhir/_async/:id", interaction: fhir.Operation, async: true, handler: s.rest.Audited(s.rest.Job)},
+		{method: "DELETE", path: "/fhir/_async/:id", interaction: fhir.Operation, async: true, handler: s.rest.Audited(s.rest.CancelJob)},
 		{method: "POST", path: "/fhir", interaction: fhir.Batch, reads: bundle},
 		{method: "POST", path: "/fhir", interaction: fhir.Transaction, reads: bundle},
 	}

@@ -29,7 +29,25 @@ CREATE TABLE record.idempotency (
 CREATE INDEX idempotency_expires ON record.idempotency (expires);
 GRANT SELECT, INSERT, UPDATE, DELETE ON record.idempotency TO cloister_app, cloister_notes;
 
+-- Requests whose answers are fetched later (Prefer: respond-async).
+CREATE TABLE record.job (
+  tenant  integer NOT NULL,
+  caller  bytea NOT NULL,
+  id      text COLLATE "C" NOT NULL,
+  request bytea NOT NULL,                  -- sealed by the server
+  ready   boolean NOT NULL,
+  failed  boolean NOT NULL,
+  lease   timestamptz NOT NULL,            -- until when its worker may go on
+  worker  uuid,
+  created timestamptz NOT NULL,
+  expires timestamptz NOT NULL,
+  PRIMARY KEY (tenant, caller, id)
+);
+CREATE INDEX job_expires ON record.job (expires);
+GRANT SELECT, INSERT, UPDATE, DELETE ON record.job TO cloister_app, cloister_notes;
+
 -- +goose Down
+DROP TABLE record.job;
 DROP TABLE record.idempotency;
 DROP INDEX notes.resource_history_updated;
 DROP INDEX record.resource_history_updated;

@@ -82,8 +82,8 @@ func TestParsePrefer(t *testing.T) {
 		{[]string{`return="OperationOutcome"`}, Prefer{Return: OperationOutcome}},
 		{[]string{"handling=lenient"}, Prefer{Lenient: true}},
 		{[]string{"handling=strict"}, Prefer{}},
-		{[]string{"return=representation; handling=lenient"}, Prefer{Representation, true}},
-		{[]string{"respond-async, Return = representation", "handling=lenient"}, Prefer{Representation, true}},
+		{[]string{"return=representation; handling=lenient"}, Prefer{Return: Representation, Lenient: true}},
+		{[]string{"respond-async, Return = representation", "handling=lenient"}, Prefer{Return: Representation, Lenient: true, Async: true}},
 		{[]string{"return=everything"}, Prefer{}},
 		{[]string{"return"}, Prefer{}},
 	} {

@@ -20,6 +20,8 @@ type Prefer struct {
 	// Lenient ignores unknown search parameters; without it they are refused,
 	// because a filter that is silently dropped discloses more than was asked for.
 	Lenient bool
+	// Async asks for an answer that is fetched later.
+	Async bool
 }
 
 // ParsePrefer reads the Prefer header fields; what it does not know it ignores.
@@ -38,6 +40,8 @@ func ParsePrefer(fields []string) (p Prefer) {
 				case "OperationOutcome":
 					p.Return = OperationOutcome
 				}
+			case "respond-async":
+				p.Async = true
 			case "handling":
 				p.Lenient = value == "lenient"
 			}

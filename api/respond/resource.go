@@ -116,6 +116,20 @@ func (x deleted) build(m *message, rq *Request) error {
 	return nil
 }
 
+// Accepted answers a request that is carried out later: 202 with the place of its
+// result, or with none where it was given up.
+func Accepted(place string) Response { return later{place: place} }
+
+// Pending answers who asks for a result that is not there yet: 202.
+func Pending(progress string) Response { return later{progress: progress} }
+
+type later struct{ place, progress string }
+
+func (x later) build(m *message, _ *Request) error {
+	m.status, m.place, m.progress = http.StatusAccepted, x.place, x.progress
+	return nil
+}
+
 // done writes the OperationOutcome of a success.
 func (m *message) done(text string, advice ...outcome.Issue) {
 	m.outcome = true

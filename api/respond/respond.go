@@ -103,6 +103,8 @@ type message struct {
 	contentType  string // "": the negotiated FHIR type
 	cacheControl string // "": no-store
 	location     string
+	place        string // Content-Location
+	progress     string // X-Progress, and Retry-After with it
 	etag         string
 	modified     time.Time
 	preflight    bool
@@ -221,9 +223,10 @@ var (
 	noContent     = []string{"default-src 'none'; frame-ancestors 'none'"}
 	secureOnly    = []string{"max-age=31536000; includeSubDomains"}
 	vary          = []string{"Accept, Authorization, Origin"}
-	exposed       = []string{"Content-Location, ETag, Last-Modified, Location, X-Request-Id"}
+	exposed       = []string{"Content-Location, ETag, Last-Modified, Location, Retry-After, X-Progress, X-Request-Id"}
 	allowMethods  = []string{"GET, HEAD, POST, PUT, PATCH, DELETE"}
 	allowHeaders  = []string{"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer"}
+	retryAfter    = []string{"2"}
 	preflightLife = []string{"600"}
 )
 
@@ -264,6 +267,12 @@ func (m *message) flush(w http.ResponseWriter, head *Head) {
 	}
 	if m.location != "" {
 		h["Location"] = []string{m.location}
+	}
+	if m.place != "" {
+		h["Content-Location"] = []string{m.place}
+	}
+	if m.progress != "" {
+		h["X-Progress"], h["Retry-After"] = []string{m.progress}, retryAfter
 	}
 	if m.etag != "" {
 		h["Etag"] = []string{m.etag}

@@ -67,6 +67,7 @@ func (s *Service) sub(rq *respond.Request, e *codec.Entry) *respond.Request {
 		c.IfModifiedSince = at.UTC().Format(http.TimeFormat)
 	}
 	prefer := rq.Prefer
+	prefer.Async = false
 	if prefer.Return == respond.Unstated {
 		prefer.Return = respond.Minimal // a large transaction is not read back unless it is asked for
 	}

@@ -310,6 +310,18 @@ func FuzzParseTarget(f *testing.F) {
 	})
 }
 
+// The HAPI client sends the whole URL of the search in If-None-Exist.
+func TestCriteriaOfIfNoneExist(t *testing.T) {
+	for text, want := range map[string]string{
+		"identifier=x|y": "identifier=x|y", "Patient?identifier=x": "identifier=x", base + "/Patient?identifier=x": "identifier=x",
+		"Observation?code=x": "Observation?code=x", "https://elsewhere.example/fhir/Patient?identifier=x": "https://elsewhere.example/fhir/Patient?identifier=x",
+	} {
+		if got := criteria("Patient", text, base); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestCondition(t *testing.T) {
 	for q, ok := range map[string]bool{
 		"identifier=x|y": true, "identifier=x%7Cy&name=z": true, "": false, "_count=1": false, "identifier=x&_count=1": false,

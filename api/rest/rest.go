@@ -4,6 +4,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/cloister-health/cloister/api/respond"
@@ -35,6 +36,13 @@ type Store interface {
 	Settle(context.Context, record.Once, record.Done) error
 	// Abandon forgets an attempt that committed nothing.
 	Abandon(context.Context, record.Once) error
+	// Enqueue keeps a request that is put off; a caller has at most so many.
+	Enqueue(ctx context.Context, j record.Job, most int) error
+	Job(ctx context.Context, tenant int32, caller [32]byte, id string) (record.Job, error)
+	// LeaseJob reports whether this process may work on a job.
+	LeaseJob(context.Context, record.Job, time.Duration) (bool, error)
+	EndJob(ctx context.Context, j record.Job, failure bool) error
+	DropJob(context.Context, record.Job) error
 }
 
 // Options say how the interactions behave where the specification leaves it open.
@@ -66,13 +74,15 @@ type Service struct {
 	lease     time.Duration
 
 	terminology search.Terminology
+	slots       chan struct{} // batches in the background
+	working     sync.Map      // by the id of a job that this process works on: how to stop
 }
 
 // New wires the interactions.
 func New(e *authz.Engine, g *record.Gate, s Store, o Options) *Service {
 	return &Service{
 		engine: e, gate: g, store: s, cursors: o.Cursors, upsert: o.Upsert, several: o.Several,
-		integrity: o.Integrity, keyLife: o.KeyLife, lease: o.Lease,
+		integrity: o.Integrity, keyLife: o.KeyLife, lease: o.Lease, slots: make(chan struct{}, background),
 		terminology: o.Terminology,
 	}
 }
@@ -109,6 +119,9 @@ func (s *Service) Handler(i fhir.Interaction) (h respond.Handler, ok bool) {
 	}
 	if changes(i) {
 		h = s.once(h)
+	}
+	if asynchronous(i) {
+		h = s.putOff(h)
 	}
 	return s.Audited(h), true
 }

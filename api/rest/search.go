@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloister-health/cloister/api/respond"
@@ -176,6 +177,15 @@ func binding(c authz.Caller, path, query string) []byte {
 	add(path)
 	add(query)
 	return b
+}
+
+// criteria gives the query in If-None-Exist: what would follow the "?" of a search
+// URL (http://hl7.org/fhir/R4/http.html#ccreate). Some clients send the URL whole.
+func criteria(t fhir.ResourceType, text, base string) string {
+	if at, query, ok := strings.Cut(text, "?"); ok && strings.TrimPrefix(at, base+"/") == string(t) {
+		return query
+	}
+	return text
 }
 
 // condition reads the query of a conditional interaction. It must hold at least one

@@ -149,7 +149,7 @@ func (s *Service) admit(ctx context.Context, sub *respond.Request, st *step, con
 	default:
 		c = record.Change{Interaction: fhir.Create, Content: sub.Content}
 		if sub.IfNoneExist != "" {
-			q, malformed := condition(sub.Type, sub.IfNoneExist, sub.Base, sub.Grant.Caller().Now)
+			q, malformed := condition(sub.Type, criteria(sub.Type, sub.IfNoneExist, sub.Base), sub.Base, sub.Grant.Caller().Now)
 			c.Condition, err = &q, malformed
 		}
 	}

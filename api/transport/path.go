@@ -39,7 +39,8 @@ func normalise(next echo.HandlerFunc) echo.HandlerFunc {
 
 func plain(u *url.URL) bool {
 	p := u.Path
-	if u.RawPath != "" || u.Opaque != "" || len(p) < 2 || p[0] != '/' || p[len(p)-1] == '/' {
+	// RawPath is set to a path that has a plain star, too.
+	if u.RawPath != "" && u.RawPath != p || u.Opaque != "" || len(p) < 2 || p[0] != '/' || p[len(p)-1] == '/' {
 		return false
 	}
 	start := 1
@@ -52,7 +53,7 @@ func plain(u *url.URL) bool {
 			continue
 		}
 		switch c := p[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '.', c == '_', c == '$':
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '.', c == '_', c == '$', c == '*':
 		default:
 			return false
 		}

@@ -265,6 +265,19 @@ type Once struct {
 	Expires time.Time
 }
 
+// Job is a request whose answer is fetched later.
+type Job struct {
+	ID      string // UUID
+	Tenant  int32
+	Caller  [32]byte // digest of who sent it
+	Request []byte   // what was asked, sealed by whoever put it off
+	Ready   bool     // there is nothing more to do
+	Failed  bool     // it did not come to its end
+	Lease   time.Time
+	Created time.Time
+	Expires time.Time
+}
+
 // Done is what became of a request that its client may repeat.
 type Done struct {
 	Receipts []Receipt      // of its changes, in their order

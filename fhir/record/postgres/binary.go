@@ -34,7 +34,7 @@ func (c *copyRows) row() { c.b = binary.BigEndian.AppendUint16(c.b, uint16(c.col
 
 func (c *copyRows) end() []byte { return append(c.b, 0xff, 0xff) }
 
-func (c *copyRows) int(v int) { c.b = binary.BigEndian.AppendUint32(c.b, uint32(v)) } //nolint:gosec // two's complement is what is meant
+func (c *copyRows) int(v int) { c.b = binary.BigEndian.AppendUint32(c.b, uint32(v)) }
 
 func (c *copyRows) int4(v int32) { c.int(4); c.int(int(v)) }
 
@@ -42,7 +42,7 @@ func (c *copyRows) text(s string) { c.int(len(s)); c.b = append(c.b, s...) }
 
 func (c *copyRows) timestamptz(t time.Time) {
 	c.int(8)
-	c.b = binary.BigEndian.AppendUint64(c.b, uint64(t.Sub(epoch).Microseconds())) //nolint:gosec // two's complement
+	c.b = binary.BigEndian.AppendUint64(c.b, uint64(t.Sub(epoch).Microseconds()))
 }
 
 // uuid takes the usual form with hyphens.
@@ -79,5 +79,5 @@ func (c *copyRows) array(oid, n int, element func(i int)) {
 	for i := range n {
 		element(i)
 	}
-	binary.BigEndian.PutUint32(c.b[at:], uint32(len(c.b)-at-4)) //nolint:gosec // far below 4 GB
+	binary.BigEndian.PutUint32(c.b[at:], uint32(len(c.b)-at-4))
 }

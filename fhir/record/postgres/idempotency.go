@@ -102,8 +102,11 @@ func settle(ctx context.Context, x execer, o record.Once, d record.Done) error {
 	return err
 }
 
-// Forget removes keys that have expired and reports how many.
+// Forget removes keys and jobs that have expired and reports how many keys.
 func (s *Store) Forget(ctx context.Context) (int64, error) {
+	if _, err := s.side.Exec(ctx, "DELETE FROM record.job WHERE expires <= $1", s.now().UTC()); err != nil {
+		return 0, failed(err)
+	}
 	tag, err := s.side.Exec(ctx, `DELETE FROM record.idempotency i USING (SELECT ctid FROM record.idempotency WHERE expires <= $1 LIMIT 10000 FOR UPDATE SKIP LOCKED) AS old WHERE i.ctid = old.ctid`, s.now().UTC())
 	return tag.RowsAffected(), failed(err)
 }

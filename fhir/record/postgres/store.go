@@ -21,6 +21,7 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/migrations"
 )
 
@@ -47,7 +48,8 @@ type Store struct {
 	pkNext  int64
 	pkEnd   int64
 
-	audit *recorder
+	audit   *recorder
+	process string // names this process where several work on one database
 
 	definitions *definition.Library
 }
@@ -60,6 +62,9 @@ type Options struct {
 	URL      string           // connection string of a login that is a member of both roles
 	MaxConns int              // per pool; 0 means DefaultMaxConns
 	Now      func() time.Time // the one clock of the server; nil means time.Now
+	// Tracer is told of every statement with its arguments, which are health
+	// data: for measurements alone, and no configuration leads to it.
+	Tracer pgx.QueryTracer
 }
 
 // Open connects and reads the catalogues. The schema must be there ([Migrate]).
@@ -70,7 +75,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = DefaultMaxConns
 	}
-	s := &Store{now: o.Now}
+	s := &Store{now: o.Now, process: record.NewID()}
 	s.appReads, s.noteReads = newReader(s), newReader(s)
 	for _, p := range []struct {
 		pool  **pgxpool.Pool
@@ -84,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		{&s.noteReads.pool, RoleNotes, o.MaxConns, keptPlans},
 		{&s.side, RoleApp, sideConns, keptPlans},
 	} {
-		opened, err := pool(ctx, o.URL, p.role, p.conns, p.plans)
+		opened, err := pool(ctx, o, p.role, p.conns, p.plans)
 		if err != nil {
 			s.Close()
 			return nil, err
@@ -112,12 +117,13 @@ const (
 	keptPlans   = "force_generic_plan"
 )
 
-func pool(ctx context.Context, url, role string, conns int, plans string) (*pgxpool.Pool, error) {
-	cfg, err := pgxpool.ParseConfig(url)
+func pool(ctx context.Context, o Options, role string, conns int, plans string) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
 		return nil, errors.New("postgres: the database URL cannot be read")
 	}
 	cfg.MaxConns = int32(conns)
+	cfg.ConnConfig.Tracer = o.Tracer
 	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = plans
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	cfg.ConnConfig.RuntimeParams["search_path"] = "pg_catalog"

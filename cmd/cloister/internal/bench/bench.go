@@ -10,8 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime/pprof"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
@@ -23,22 +26,28 @@ type Options struct {
 	// DSN is a migrated or empty database to measure on. Empty: a private
 	// cluster with the settings of "cloister dev" (durable: fsync is on).
 	DSN string
-	// Dir is where the private cluster lives; what an earlier run loaded there
-	// is used again. Empty: a temporary directory that goes at the end.
+	// Dir is where private clusters live, one for each set; what an earlier run
+	// loaded there is used again. Empty: a temporary directory that goes at the end.
 	Dir string
-	// Synthea is a directory of transaction Bundles. Empty: the sample clinic.
+	// Set is one of Sets. Empty: "synthea" where Synthea is given, else "clinic".
+	Set string
+	// Synthea is the directory of the transaction Bundles that the sets of that
+	// name are loaded from.
 	Synthea  string
-	Patients int           // of the sample clinic; 0 means 400
-	Clients  []int         // numbers of concurrent connections; none means 8 and 64
-	Duration time.Duration // of one measurement; 0 means 10 s
-	Rounds   int           // each measures raw and Cloister once, medians count; 0 means 3
-	Workers  int           // of the import; 0 means 2
-	MaxConns int           // database connections of each side; 0 means the server's default
-	Markdown bool          // print the report as Markdown
-	Progress io.Writer     // told what is going on; nil is silent
-	Log      *slog.Logger  // of the private cluster; nil is silent
-	// Profile is a directory for CPU profiles (load.pprof, read.pprof,
-	// search.pprof), for those who make this faster. Empty: none.
+	Patients int            // of the set "clinic"; 0 means 400
+	Clients  []int          // numbers of concurrent connections; none means 8 and 64
+	Only     *regexp.Regexp // families to measure, by name; nil means all
+	Duration time.Duration  // of one measurement; 0 means 5 s
+	Rounds   int            // each measures every side once, medians count; 0 means 3
+	Mix      time.Duration  // how long the mix runs while memory is watched; 0 means not at all
+	Workers  int            // of the import; 0 means 2
+	MaxConns int            // database connections of each side; 0 means the server's default
+	Markdown bool           // print the report as Markdown
+	JSON     io.Writer      // gets the report as JSON; nil: nobody
+	Progress io.Writer      // told what is going on; nil is silent
+	Log      *slog.Logger   // of the private cluster; nil is silent
+	// Profile is a directory for CPU profiles (load.pprof, and one for each
+	// family), for those who make this faster. Empty: none.
 	Profile string
 }
 
@@ -50,7 +59,7 @@ func (o *Options) defaults() error {
 		o.Clients = []int{8, 64}
 	}
 	if o.Duration == 0 {
-		o.Duration = 10 * time.Second
+		o.Duration = 5 * time.Second
 	}
 	if o.Rounds == 0 {
 		o.Rounds = 3
@@ -69,10 +78,20 @@ func (o *Options) defaults() error {
 			return fmt.Errorf("bench: %d clients cannot ask anything", n)
 		}
 	}
-	if o.Patients < 0 || o.Duration < 0 || o.Rounds < 0 || o.Workers < 0 || o.MaxConns < 0 {
+	if o.Patients < 0 || o.Duration < 0 || o.Rounds < 0 || o.Workers < 0 || o.MaxConns < 0 || o.Mix < 0 {
 		return errors.New("bench: sizes and times cannot be negative")
 	}
 	return nil
+}
+
+// bench is one run.
+type bench struct {
+	Options
+	set    set
+	store  *postgres.Store
+	core   *server.Core
+	sql    *pgxpool.Pool // the raw side
+	tenant int32
 }
 
 // Run loads the data set unless it is there, measures, and writes the report to out.
@@ -80,27 +99,31 @@ func Run(ctx context.Context, o Options, out io.Writer) (err error) {
 	if err := o.defaults(); err != nil {
 		return err
 	}
+	b := &bench{Options: o}
+	if b.set, err = o.set(); err != nil {
+		return err
+	}
+	server.Tune()
 	if o.DSN == "" {
-		c, stop, err := private(ctx, o)
+		c, stop, err := private(ctx, o, b.set.name)
 		if err != nil {
 			return err
 		}
 		defer stop()
-		o.DSN = c.DSN(cluster.Database)
+		b.DSN = c.DSN(cluster.Database)
 	}
-	b := &bench{Options: o}
 	b.say("bringing the schema up to date")
-	if _, err := postgres.Migrate(ctx, o.DSN); err != nil {
+	if _, err := postgres.Migrate(ctx, b.DSN); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
-	if b.store, err = postgres.Open(ctx, postgres.Options{URL: o.DSN, MaxConns: o.MaxConns}); err != nil {
+	if b.store, err = postgres.Open(ctx, postgres.Options{URL: b.DSN, MaxConns: o.MaxConns}); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
 	defer b.store.Close()
 	if b.core, err = server.NewCore(b.store, time.Now); err != nil {
 		return err
 	}
-	if err := b.open(ctx); err != nil {
+	if b.sql, err = b.pool(ctx, "force_generic_plan"); err != nil {
 		return err
 	}
 	defer b.sql.Close()
@@ -108,13 +131,36 @@ func Run(ctx context.Context, o Options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if o.JSON != nil {
+		if err := r.json(o.JSON); err != nil {
+			return err
+		}
+	}
 	return r.write(out, o.Markdown)
 }
 
-// private starts the cluster of o.Dir, or one that goes at the end.
-func private(ctx context.Context, o Options) (*cluster.Cluster, func(), error) {
-	dir, remove := o.Dir, func() {}
-	if dir == "" {
+// pool connects the raw side, with the plans that suit its statements best:
+// kept ones where a key leads to the row, fresh ones for searches.
+func (b *bench) pool(ctx context.Context, plans string) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(b.DSN)
+	if err != nil {
+		return nil, errors.New("bench: the database URL cannot be read")
+	}
+	cfg.MaxConns = int32(b.MaxConns) //nolint:gosec // a small number
+	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = plans
+	cfg.ConnConfig.RuntimeParams["jit"] = "off"
+	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	p, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	return p, nil
+}
+
+// private starts the cluster of that set below o.Dir, or one that goes at the end.
+func private(ctx context.Context, o Options, set string) (*cluster.Cluster, func(), error) {
+	dir, remove := filepath.Join(o.Dir, set), func() {}
+	if o.Dir == "" {
 		tmp, err := os.MkdirTemp("", "cloister-bench-")
 		if err != nil {
 			return nil, nil, fmt.Errorf("bench: %w", err)

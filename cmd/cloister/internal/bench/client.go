@@ -103,57 +103,98 @@ func (c *client) chunks() error {
 }
 
 // get is a request that is ready to be written.
-func get(address, path, token string) []byte {
+func get(address, path, token string) []byte { return ask("GET", address, path, token, nil) }
+
+// ask is any request, ready to be written.
+func ask(method, address, path, token string, body []byte) []byte {
 	var b bytes.Buffer
-	_, _ = fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: application/fhir+json\r\n", path, address)
+	_, _ = fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nAccept: application/fhir+json\r\n", method, path, address)
 	if token != "" {
 		_, _ = fmt.Fprintf(&b, "Authorization: Bearer %s\r\n", token)
 	}
+	if body != nil {
+		_, _ = fmt.Fprintf(&b, "Content-Type: application/fhir+json\r\nPrefer: return=minimal\r\nContent-Length: %d\r\n", len(body))
+	}
 	b.WriteString("\r\n")
+	b.Write(body)
 	return b.Bytes()
 }
 
 // sample is one measurement.
 type sample struct {
-	rate          float64 // answers per second
-	p50, p95, p99 time.Duration
+	Rate     float64       `json:"per_second"` // answers
+	P50      time.Duration `json:"p50_ns"`
+	P95      time.Duration `json:"p95_ns"`
+	P99      time.Duration `json:"p99_ns"`
+	Own      time.Duration `json:"own_cpu_ns"`      // processor time per answer of this process: client and server
+	Database time.Duration `json:"database_cpu_ns"` // and of the private database
+}
+
+// request is one that is sent in turn; kind tells measurements of a mix apart.
+type request struct {
+	bytes []byte
+	kind  int
 }
 
 // drive lets n clients ask for d, each one request after the other, and
-// measures what comes after the first tenth of d. An answer that is not 200 fails it.
-func drive(ctx context.Context, address string, requests [][]byte, n int, d time.Duration) (sample, error) {
+// measures what comes after the first tenth of d, one sample for each kind. An
+// answer outside 200 to 299 fails it.
+func drive(ctx context.Context, address string, requests []request, n int, d time.Duration) ([]sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+d/10+time.Minute)
 	defer cancel()
+	kinds := 0
+	for _, r := range requests {
+		kinds = max(kinds, r.kind+1)
+	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	var all []time.Duration
+	all := make([][]time.Duration, kinds)
 	var failure error
+	own, children := processor()
 	start := time.Now()
 	warm, end := start.Add(d/10), start.Add(d/10+d)
 	for i := range n {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			took, err := ask(ctx, address, requests, i*len(requests)/n, warm, end)
+			took, err := repeat(ctx, address, requests, i*len(requests)/n, kinds, warm, end)
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, took...)
+			for k := range took {
+				all[k] = append(all[k], took[k]...)
+			}
 			failure = errors.Join(failure, err)
 		}()
 	}
 	wg.Wait()
 	if failure != nil {
-		return sample{}, failure
+		return nil, failure
 	}
-	if len(all) == 0 {
-		return sample{}, errors.New("bench: no answer came in time: measure longer")
+	own2, children2 := processor()
+	count := 0
+	for _, took := range all {
+		count += len(took)
 	}
-	slices.Sort(all)
-	at := func(q float64) time.Duration { return all[min(int(q*float64(len(all))), len(all)-1)] }
-	return sample{float64(len(all)) / d.Seconds(), at(.50), at(.95), at(.99)}, nil
+	if count == 0 {
+		return nil, errors.New("bench: no answer came in time: measure longer")
+	}
+	out := make([]sample, kinds)
+	answers := time.Duration(max(float64(count)*1.1, 1)) // those of the first tenth used processors, too
+	for k, took := range all {
+		slices.Sort(took)
+		at := func(q float64) time.Duration {
+			if len(took) == 0 {
+				return 0
+			}
+			return took[min(int(q*float64(len(took))), len(took)-1)]
+		}
+		out[k] = sample{float64(len(took)) / d.Seconds(), at(.50), at(.95), at(.99), (own2 - own) / answers, (children2 - children) / answers}
+	}
+	return out, nil
 }
 
-func ask(ctx context.Context, address string, requests [][]byte, first int, warm, end time.Time) ([]time.Duration, error) {
+// repeat is one client.
+func repeat(ctx context.Context, address string, requests []request, first, kinds int, warm, end time.Time) ([][]time.Duration, error) {
 	c, err := dial(ctx, address)
 	if err != nil {
 		return nil, err
@@ -161,21 +202,22 @@ func ask(ctx context.Context, address string, requests [][]byte, first int, warm
 	defer func() { _ = c.conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
 	defer stop()
-	took := make([]time.Duration, 0, 1<<12)
+	took := make([][]time.Duration, kinds)
 	for i := first; ; i++ {
 		before := time.Now()
 		if !before.Before(end) {
 			return took, nil
 		}
-		status, err := c.do(requests[i%len(requests)])
+		r := requests[i%len(requests)]
+		status, err := c.do(r.bytes)
 		if err != nil {
 			return nil, fmt.Errorf("bench: %w", err)
 		}
-		if status != 200 {
+		if status < 200 || status > 299 {
 			return nil, fmt.Errorf("bench: an answer of status %d: %.300s", status, c.body.Bytes())
 		}
 		if after := time.Now(); !before.Before(warm) && after.Before(end) {
-			took = append(took, after.Sub(before))
+			took[r.kind] = append(took[r.kind], after.Sub(before))
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// claims is what the one token of a run says of its holder, see package oidc.
+// claims is what a token says of its holder, see package oidc.
 type claims struct {
 	Subject       string   `json:"sub"`
 	Scope         string   `json:"scope"`
@@ -28,25 +28,31 @@ type claims struct {
 // lifetime is longer than any measurement.
 const lifetime = 24 * time.Hour
 
-// identity signs one token with a key that lives in memory and is never used
-// again, and publishes what is needed to check it until stop is called. It
-// gives nobody another token.
-func identity(ctx context.Context, audience string, c claims) (iss, token string, stop func(), err error) {
+// issuer signs tokens with a key that lives in memory and is never used again,
+// and publishes what is needed to check them until stop is called.
+type issuer struct {
+	url    string
+	signer jose.Signer
+	stop   func()
+}
+
+func newIssuer(ctx context.Context) (*issuer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return "", "", nil, fmt.Errorf("bench: %w", err)
+		return nil, fmt.Errorf("bench: %w", err)
 	}
 	private := jose.JSONWebKey{Key: key, KeyID: "bench", Algorithm: string(jose.ES256), Use: "sig"}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: private}, (&jose.SignerOptions{}).WithType("at+jwt"))
 	if err != nil {
-		return "", "", nil, fmt.Errorf("bench: %w", err)
+		return nil, fmt.Errorf("bench: %w", err)
 	}
-	address, stop, err := serve(ctx, func(address string) (http.Handler, error) {
-		iss = "http://" + address
+	i := &issuer{signer: signer}
+	_, i.stop, err = serve(ctx, func(address string) (http.Handler, error) {
+		i.url = "http://" + address
 		mux := http.NewServeMux()
 		for path, doc := range map[string]any{
 			"GET /.well-known/openid-configuration": map[string]any{
-				"issuer": iss, "jwks_uri": iss + "/keys", "id_token_signing_alg_values_supported": []string{string(jose.ES256)},
+				"issuer": i.url, "jwks_uri": i.url + "/keys", "id_token_signing_alg_values_supported": []string{string(jose.ES256)},
 			},
 			"GET /keys": jose.JSONWebKeySet{Keys: []jose.JSONWebKey{private.Public()}},
 		} {
@@ -62,8 +68,13 @@ func identity(ctx context.Context, audience string, c claims) (iss, token string
 		return mux, nil
 	})
 	if err != nil {
-		return "", "", nil, err
+		return nil, err
 	}
+	return i, nil
+}
+
+// token says c of its holder, to a server of that audience.
+func (i *issuer) token(audience string, c claims) (string, error) {
 	now := time.Now()
 	payload, err := json.Marshal(struct {
 		Issuer   string `json:"iss"`
@@ -71,16 +82,17 @@ func identity(ctx context.Context, audience string, c claims) (iss, token string
 		IssuedAt int64  `json:"iat"`
 		Expiry   int64  `json:"exp"`
 		claims
-	}{"http://" + address, audience, now.Unix(), now.Add(lifetime).Unix(), c})
-	if err == nil {
-		var signed *jose.JSONWebSignature
-		if signed, err = signer.Sign(payload); err == nil {
-			token, err = signed.CompactSerialize()
-		}
-	}
+	}{i.url, audience, now.Unix(), now.Add(lifetime).Unix(), c})
 	if err != nil {
-		stop()
-		return "", "", nil, fmt.Errorf("bench: %w", err)
+		return "", fmt.Errorf("bench: %w", err)
 	}
-	return iss, token, stop, nil
+	signed, err := i.signer.Sign(payload)
+	if err != nil {
+		return "", fmt.Errorf("bench: %w", err)
+	}
+	text, err := signed.CompactSerialize()
+	if err != nil {
+		return "", fmt.Errorf("bench: %w", err)
+	}
+	return text, nil
 }

@@ -3,212 +3,218 @@ package bench
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
-	"github.com/cloister-health/cloister/authz/oidc"
-	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
-	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
 	"github.com/cloister-health/cloister/fhir"
 )
 
-// caller is who asks: the name for the report, and what the token says.
-func (b *bench) caller() (name string, c claims, err error) {
-	if b.Synthea != "" {
-		return "a health information exchange (role hie)", claims{
-			Subject: "bench", Client: "bench", Practice: practice, Roles: []string{"hie"}, Purpose: "TREAT", Scope: "system/*.rs",
-		}, nil
-	}
-	for _, p := range clinic.Personas(b.clinic()) {
-		if p.Name == "therapist" {
-			return "a therapist, by her treating relations", claims{
-				Subject: p.Claims.Subject, Client: p.Claims.Client, Practice: p.Claims.Practice, Roles: p.Claims.Roles, User: p.Claims.FHIRUser,
-				Organizations: p.Claims.Organizations, Purpose: p.Claims.Purpose, Scope: p.Claims.Scope,
-			}, nil
-		}
-	}
-	return "", claims{}, errors.New("bench: the sample clinic has no therapist")
+// Sides of a measurement.
+const (
+	sideRaw       = "raw"
+	sideCloister  = "Cloister"
+	sideUnaudited = "Cloister without audit"
+)
+
+// side is one server that is asked.
+type side struct {
+	name     string
+	address  string
+	requests []request
 }
 
-// serve answers on the loopback interface until stop is called.
-func serve(ctx context.Context, handler func(address string) (http.Handler, error)) (address string, stop func(), err error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, fmt.Errorf("bench: %w", err)
-	}
-	h, err := handler(l.Addr().String())
-	if err != nil {
-		_ = l.Close()
-		return "", nil, err
-	}
-	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: time.Minute, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-	}
-	go func() { _ = s.Serve(l) }()
-	return l.Addr().String(), func() { _ = s.Close() }, nil
+// stage is what a run measures on.
+type stage struct {
+	*bench
+	who         people
+	raw         *raw
+	rawAddress  string
+	house, bare *house // bare keeps no audit
+	spy         *spy
+	ours        *client // of house
+	theirs      *client // of the raw side
 }
 
-// house starts Cloister with all that a request passes in production, and
-// returns its address and a token.
-func (b *bench) house(ctx context.Context, c claims) (address, token string, stop func(), err error) {
-	var ended []func()
-	stop = func() {
-		for _, f := range ended {
-			f()
-		}
-	}
-	address, end, err := serve(ctx, func(address string) (http.Handler, error) {
-		base := "http://" + address + "/fhir"
-		iss, t, end, err := identity(ctx, base, c)
-		if err != nil {
-			return nil, err
-		}
-		ended = append(ended, end)
-		token = t
-		a, err := oidc.New([]oidc.Issuer{{URL: iss, Audience: base}}, b.store, time.Now)
-		if err != nil {
-			return nil, err
-		}
-		return b.core.Handler(server.Config{
-			Base: base, Authenticator: a, Version: "bench", Released: time.Now(), Deadline: time.Minute, MaxBody: 1 << 20,
-			Cursors: [32]byte{1}, Log: slog.New(slog.DiscardHandler), Now: time.Now,
-		})
-	})
-	if err != nil {
-		stop()
-		return "", "", nil, err
-	}
-	ended = append(ended, end)
-	return address, token, stop, nil
-}
-
-// workload is one kind of request, in the same order for both sides.
-type workload struct {
-	name, file    string
-	raw, cloister [][]byte
-}
-
-// run loads, starts both sides, and measures them in turns.
-func (b *bench) run(ctx context.Context) (*report, error) {
-	r := &report{rounds: b.Rounds, duration: b.Duration, maxConns: b.MaxConns, workers: b.Workers}
-	var who claims
+// run loads, starts all sides, and measures them in turns.
+func (b *bench) run(ctx context.Context) (*Report, error) {
+	r := &Report{Set: b.set.name, Rounds: b.Rounds, Duration: b.Duration, MaxConns: b.MaxConns}
 	var err error
-	if r.caller, who, err = b.caller(); err != nil {
+	if r.Load, err = b.load(ctx); err != nil {
 		return nil, err
 	}
-	if r.load, err = b.load(ctx); err != nil {
+	if r.Machine, err = b.machine(ctx); err != nil {
 		return nil, err
 	}
-	if r.machine, err = b.machine(ctx); err != nil {
+	st := &stage{bench: b}
+	defer func() {
+		for _, h := range []*house{st.house, st.bare} {
+			if h != nil {
+				h.stop()
+			}
+		}
+	}()
+	if st.who, err = b.people(ctx); err != nil {
 		return nil, err
 	}
-	ours, token, stop, err := b.house(ctx, who)
-	if err != nil {
+	r.Caller = st.who.name
+	if st.house, err = b.open(ctx, b.core, st.who, false); err != nil {
+		return nil, err
+	}
+	if st.bare, err = b.open(ctx, b.unrecorded(), st.who, false); err != nil {
+		return nil, err
+	}
+	var stop func()
+	if st.spy, stop, err = b.spied(ctx, st.who); err != nil {
 		return nil, err
 	}
 	defer stop()
-	codes := map[string]int64{}
-	theirs, end, err := serve(ctx, func(string) (http.Handler, error) { return b.rawHandler(codes), nil })
-	if err != nil {
+	st.raw = &raw{b: b}
+	if st.raw.searches, err = b.pool(ctx, "force_custom_plan"); err != nil {
 		return nil, err
 	}
-	defer end()
-	reads, err := b.reads(ctx, who, theirs, ours, token)
-	if err != nil {
+	defer st.raw.searches.Close()
+	if st.rawAddress, stop, err = serve(ctx, func(string) (http.Handler, error) { return st.raw.handler(), nil }); err != nil {
 		return nil, err
 	}
-	searches, err := b.searches(ctx, who, codes, theirs, ours, token)
-	if err != nil {
+	defer stop()
+	if st.ours, err = dial(ctx, st.house.address); err != nil {
 		return nil, err
 	}
-	for _, w := range []workload{reads, searches} {
-		for _, n := range b.Clients {
-			m, err := b.measure(ctx, w, n, theirs, ours)
-			if err != nil {
-				return nil, err
-			}
-			r.measures = append(r.measures, m)
-		}
+	defer func() { _ = st.ours.conn.Close() }()
+	if st.theirs, err = dial(ctx, st.rawAddress); err != nil {
+		return nil, err
 	}
+	defer func() { _ = st.theirs.conn.Close() }()
+	if err := st.measureAll(ctx, r); err != nil {
+		return nil, err
+	}
+	r.judge()
 	return r, nil
 }
 
-// measured is what a workload came to at a number of clients.
-type measured struct {
-	name          string
-	clients       int
-	raw, cloister sample
-	ratio         float64 // median over the rounds of Cloister's rate by the raw rate of the same round
+func (st *stage) measureAll(ctx context.Context, r *Report) error {
+	if st.wanted(readFamily) {
+		if err := st.reads(ctx, r); err != nil {
+			return err
+		}
+	}
+	for _, f := range families {
+		if st.wanted(f.name) {
+			if err := st.search(ctx, r, f); err != nil {
+				return err
+			}
+		}
+	}
+	if st.wanted(segmentationName) {
+		if err := st.segmentation(ctx, r); err != nil {
+			return err
+		}
+	}
+	for _, w := range []struct {
+		name string
+		run  func(context.Context, *Report) error
+	}{{mixName, st.mix}, {transactionName, st.transactions}} {
+		if st.wanted(w.name) {
+			if err := w.run(ctx, r); err != nil {
+				return err
+			}
+		}
+	}
+	if st.Mix > 0 {
+		return st.watch(ctx, r)
+	}
+	return nil
 }
 
-func (b *bench) measure(ctx context.Context, w workload, n int, theirs, ours string) (measured, error) {
-	m := measured{name: w.name, clients: n}
-	var raw, cloister []sample
-	var ratios []float64
-	for round := range b.Rounds {
-		x, err := drive(ctx, theirs, w.raw, n, b.Duration)
-		if err != nil {
-			return m, err
+func (st *stage) wanted(name string) bool { return st.Only == nil || st.Only.MatchString(name) }
+
+// member limits what is sampled to the patients of a caller who sees only hers.
+func (st *stage) member() string { return st.who.reader.User }
+
+// measure asks all sides in turns, round by round, and appends the medians.
+func (st *stage) measure(ctx context.Context, r *Report, name string, n int, entries float64, sides []side) error {
+	all := make([][]sample, len(sides))
+	for round := range st.Rounds {
+		var said []string
+		for i, s := range sides {
+			var got []sample
+			measure := func() (err error) { got, err = drive(ctx, s.address, s.requests, n, st.Duration); return err }
+			var err error
+			if s.name == sideCloister {
+				err = st.profile(fmt.Sprintf("%s-%d", strings.Map(plainName, name), n), measure)
+			} else {
+				err = measure()
+			}
+			if err != nil {
+				return fmt.Errorf("bench: %s, %s: %w", name, s.name, err)
+			}
+			all[i] = append(all[i], got[0])
+			said = append(said, fmt.Sprintf("%s %.0f/s (%v + %v)", s.name, got[0].Rate, got[0].Own.Round(time.Microsecond), got[0].Database.Round(time.Microsecond)))
 		}
-		var y sample
-		if err := b.profile(fmt.Sprintf("%s-%d", w.file, n), func() error { y, err = drive(ctx, ours, w.cloister, n, b.Duration); return err }); err != nil {
-			return m, err
-		}
-		b.say("%s, %d clients, round %d of %d: raw %.0f/s, Cloister %.0f/s", w.name, n, round+1, b.Rounds, x.rate, y.rate)
-		raw, cloister, ratios = append(raw, x), append(cloister, y), append(ratios, y.rate/x.rate)
+		st.say("%s, %d clients, round %d of %d: %s", name, n, round+1, st.Rounds, strings.Join(said, ", "))
 	}
-	m.raw, m.cloister, m.ratio = middle(raw), middle(cloister), median(ratios)
-	return m, nil
+	m := Measured{Name: name, Clients: n, Entries: entries}
+	for i, s := range sides {
+		x := Side{Name: s.name, sample: middle(all[i])}
+		if sides[0].name == sideRaw && i > 0 {
+			var ratios, costs []float64
+			for k := range all[i] {
+				ratios = append(ratios, all[i][k].Rate/all[0][k].Rate)
+				if cost := all[i][k].Own + all[i][k].Database; cost > 0 {
+					costs = append(costs, float64(all[0][k].Own+all[0][k].Database)/float64(cost))
+				}
+			}
+			x.Ratio = median(ratios)
+			if len(costs) > 0 {
+				x.CPURatio = median(costs)
+			}
+		}
+		m.Sides = append(m.Sides, x)
+	}
+	r.Measures = append(r.Measures, m)
+	return nil
+}
+
+func plainName(c rune) rune {
+	if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' {
+		return c
+	}
+	return '-'
 }
 
 func middle(in []sample) sample {
 	of := func(f func(sample) time.Duration) time.Duration {
-		var all []time.Duration
-		for _, s := range in {
-			all = append(all, f(s))
+		all := make([]time.Duration, len(in))
+		for i, s := range in {
+			all[i] = f(s)
 		}
 		return median(all)
 	}
-	var rates []float64
-	for _, s := range in {
-		rates = append(rates, s.rate)
+	rates := make([]float64, len(in))
+	for i, s := range in {
+		rates[i] = s.Rate
 	}
 	return sample{
-		median(rates), of(func(s sample) time.Duration { return s.p50 }),
-		of(func(s sample) time.Duration { return s.p95 }), of(func(s sample) time.Duration { return s.p99 }),
+		median(rates), of(func(s sample) time.Duration { return s.P50 }), of(func(s sample) time.Duration { return s.P95 }),
+		of(func(s sample) time.Duration { return s.P99 }), of(func(s sample) time.Duration { return s.Own }), of(func(s sample) time.Duration { return s.Database }),
 	}
 }
 
 func median[T time.Duration | float64](in []T) T {
 	in = slices.Clone(in)
 	slices.Sort(in)
-	return in[len(in)/2]
+	return in[(len(in)-1)/2]
 }
 
-const (
-	maxReads    = 3000 // resources that are read in turns
-	maxSearches = 1000
-	leastAsked  = 5
-)
-
-// within limits a selection to the patients of a caller who sees only hers.
-const within = ` AND ($2 = '' OR r.patient IN (SELECT rel.patient FROM record.relation rel WHERE rel.tenant = r.tenant AND rel.member = $2 AND rel.kind = 1))`
-
-// reads picks resources that the caller may see, and proves that both sides answer each.
-func (b *bench) reads(ctx context.Context, who claims, theirs, ours, token string) (workload, error) {
-	w := workload{name: "read by id", file: "read"}
-	b.say("choosing resources to read")
-	rows, err := b.sql.Query(ctx, `SELECT r.type, r.id FROM record.resource r WHERE r.tenant = $1 AND NOT r.deleted AND r.patient IS NOT NULL`+within+` ORDER BY md5(r.id) LIMIT $3`, b.tenant, who.User, maxReads)
+// reads measures reads by id of resources that both sides give, with and without audit.
+func (st *stage) reads(ctx context.Context, r *Report) error {
+	rows, err := st.sql.Query(ctx, "SELECT r.type, r.id FROM record.resource r WHERE r.tenant = $1 AND NOT r.deleted AND r.patient IS NOT NULL"+mine+" ORDER BY md5(r.id) LIMIT $3", st.tenant, st.member(), maxReads)
 	if err != nil {
-		return w, fmt.Errorf("bench: %w", err)
+		return fmt.Errorf("bench: %w", err)
 	}
 	defer rows.Close()
 	var paths []string
@@ -216,89 +222,71 @@ func (b *bench) reads(ctx context.Context, who claims, theirs, ours, token strin
 		var t int16
 		var id string
 		if err := rows.Scan(&t, &id); err != nil {
-			return w, fmt.Errorf("bench: %w", err)
+			return fmt.Errorf("bench: %w", err)
 		}
 		paths = append(paths, "/fhir/"+string(fhir.TypeOf(t))+"/"+id)
 	}
 	if err := rows.Err(); err != nil {
-		return w, fmt.Errorf("bench: %w", err)
+		return fmt.Errorf("bench: %w", err)
 	}
-	err = b.choose(ctx, &w, paths, theirs, ours, token)
-	return w, err
-}
-
-// searches picks pairs of patient and code, likewise.
-func (b *bench) searches(ctx context.Context, who claims, codes map[string]int64, theirs, ours, token string) (workload, error) {
-	w := workload{name: "search by patient and code", file: "search"}
-	b.say("choosing searches")
-	rows, err := b.sql.Query(ctx, `SELECT r.patient, c->>'system', c->>'code' FROM record.resource r, jsonb_array_elements(r.body->'code'->'coding') c
-WHERE r.tenant = $1 AND NOT r.deleted AND r.type = $4 AND r.patient IS NOT NULL AND r.co_patients IS NULL AND c->>'code' IS NOT NULL AND c->>'system' IS NOT NULL`+within+`
-GROUP BY 1, 2, 3 HAVING count(*) > 1 ORDER BY md5(r.patient || (c->>'code')) LIMIT $3`, b.tenant, who.User, maxSearches, fhir.ResourceType("Observation").Code())
-	if err != nil {
-		return w, fmt.Errorf("bench: %w", err)
-	}
-	defer rows.Close()
-	var paths []string
-	for rows.Next() {
-		var patient, system, code string
-		if err := rows.Scan(&patient, &system, &code); err != nil {
-			return w, fmt.Errorf("bench: %w", err)
-		}
-		text := system + "|" + code
-		if codes[text], err = b.codeIndex(text); err != nil {
-			return w, err
-		}
-		paths = append(paths, "/fhir/Observation?patient="+url.QueryEscape(patient)+"&code="+url.QueryEscape(text)+"&_count=20")
-	}
-	if err := rows.Err(); err != nil {
-		return w, fmt.Errorf("bench: %w", err)
-	}
-	err = b.choose(ctx, &w, paths, theirs, ours, token)
-	return w, err
-}
-
-// choose keeps the paths under which both sides give the same resources. The
-// caller may see less than all, and then the raw side would do more work.
-func (b *bench) choose(ctx context.Context, w *workload, paths []string, theirs, ours, token string) error {
-	x, err := dial(ctx, theirs)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = x.conn.Close() }()
-	y, err := dial(ctx, ours)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = y.conn.Close() }()
+	var same []string
 	for _, path := range paths {
-		raw, cloister := get(theirs, path, ""), get(ours, path, token)
-		xs, err := x.do(raw)
-		if err != nil {
-			return fmt.Errorf("bench: %s: %w", path, err)
-		}
-		ys, err := y.do(cloister)
-		if err != nil {
-			return fmt.Errorf("bench: %s: %w", path, err)
-		}
-		if xs != http.StatusOK {
-			return fmt.Errorf("bench: the raw side answers %d", xs)
-		}
-		if ys != http.StatusOK {
-			continue
-		}
-		want, got := ids(x.body.Bytes()), ids(y.body.Bytes())
-		if len(want) > 0 && slices.Equal(want, got) {
-			w.raw, w.cloister = append(w.raw, raw), append(w.cloister, cloister)
+		if ok, _, err := st.alike(path, path); err != nil {
+			return err
+		} else if ok {
+			same = append(same, path)
 		}
 	}
-	b.say("%s: %d of %d candidates have the same answer on both sides", w.name, len(w.raw), len(paths))
-	if len(w.raw) < leastAsked {
-		return fmt.Errorf("bench: %s: only %d of %d requests have the same answer on both sides", w.name, len(w.raw), len(paths))
+	if len(same) < leastRaw {
+		return fmt.Errorf("bench: %s: only %d of %d requests have the same answer on both sides", readFamily, len(same), len(paths))
+	}
+	st.say("%s: %d of %d candidates have the same answer on both sides", readFamily, len(same), len(paths))
+	for _, n := range st.Clients {
+		if err := st.measure(ctx, r, readFamily, n, 1, st.sides(same, same)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// ids lists the resources of an answer, in order.
+// sides makes the servers of a comparison with and without audit.
+func (st *stage) sides(raw, ours []string) []side {
+	var rawAsked, audited, bare []request
+	for _, p := range raw {
+		rawAsked = append(rawAsked, request{get(st.rawAddress, p, ""), 0})
+	}
+	for _, p := range ours {
+		audited = append(audited, request{get(st.house.address, p, st.house.reader), 0})
+		bare = append(bare, request{get(st.bare.address, p, st.bare.reader), 0})
+	}
+	return []side{{sideRaw, st.rawAddress, rawAsked}, {sideCloister, st.house.address, audited}, {sideUnaudited, st.bare.address, bare}}
+}
+
+// alike tells whether the raw side and Cloister give the same resources, and
+// how many; -1 where Cloister gives none.
+func (st *stage) alike(rawPath, path string) (same bool, entries int, err error) {
+	status, err := st.ours.do(get(st.house.address, path, st.house.reader))
+	if err != nil {
+		return false, 0, fmt.Errorf("bench: %s: %w", path, err)
+	}
+	if status != http.StatusOK {
+		return false, -1, nil
+	}
+	got := ids(st.ours.body.Bytes())
+	if rawPath == "" {
+		return false, len(got), nil
+	}
+	if status, err = st.theirs.do(get(st.rawAddress, rawPath, "")); err != nil {
+		return false, 0, fmt.Errorf("bench: %s: %w", rawPath, err)
+	}
+	if status != http.StatusOK {
+		return false, 0, fmt.Errorf("bench: %s: the raw side answers %d", path, status)
+	}
+	want := ids(st.theirs.body.Bytes())
+	return len(want) > 0 && slices.Equal(want, got), len(got), nil
+}
+
+// ids lists the resources of an answer, sorted.
 func ids(body []byte) []string {
 	var r struct {
 		ResourceType, ID string
@@ -314,7 +302,92 @@ func ids(body []byte) []string {
 	}
 	var out []string
 	for _, e := range r.Entry {
-		out = append(out, e.Resource.ResourceType+"/"+e.Resource.ID)
+		if e.Resource.ResourceType != "OperationOutcome" {
+			out = append(out, e.Resource.ResourceType+"/"+e.Resource.ID)
+		}
 	}
+	slices.Sort(out)
 	return out
+}
+
+// search measures a family: with few clients, and the patient-and-code search
+// with all numbers and without audit, too.
+func (st *stage) search(ctx context.Context, r *Report, f family) error {
+	w, err := st.prepare(ctx, f)
+	if err != nil {
+		return err
+	}
+	if len(w.cloister) == 0 {
+		status := "not supported"
+		if w.status == 0 {
+			status = "no data"
+		} else if w.status != http.StatusOK {
+			status += " (" + strconv.Itoa(w.status) + ")"
+		}
+		st.say("%s: %s", f.name, status)
+		r.Measures = append(r.Measures, Measured{Name: f.name, Note: status})
+		return nil
+	}
+	sides := st.sides(w.raw, w.cloister)
+	counts := st.Clients[:1]
+	if f.name == searchFamily {
+		counts = st.Clients
+	} else {
+		sides = sides[:2]
+	}
+	if len(w.raw) == 0 {
+		sides = sides[1:]
+	}
+	for _, n := range counts {
+		if err := st.measure(ctx, r, f.name, n, w.entries, sides); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare samples a family, and keeps the requests that the server answers and,
+// where it can be compared, those to which the operator's SQL by hand gives the same.
+func (st *stage) prepare(ctx context.Context, f family) (*workload, error) {
+	w := &workload{family: f}
+	paths, err := st.paths(ctx, f, st.member())
+	if err != nil || len(paths) == 0 {
+		return w, err
+	}
+	status, ok, err := supported(st.ours, get(st.house.address, paths[0], st.house.reader), paths[0])
+	if w.status = status; err != nil || !ok {
+		return w, err
+	}
+	var same, rawPaths []string
+	total := 0
+	for _, path := range paths {
+		rawPath := ""
+		if f.page {
+			plan, err := st.spy.watch(path, operatorToken)
+			if err != nil {
+				return w, fmt.Errorf("bench: %s: %w", path, err)
+			}
+			if len(plan) > 0 {
+				st.raw.plans = append(st.raw.plans, plan)
+				rawPath = "/search/" + strconv.Itoa(len(st.raw.plans)-1)
+			}
+		}
+		ok, entries, err := st.alike(rawPath, path)
+		if err != nil {
+			return w, err
+		}
+		if ok {
+			same, rawPaths = append(same, path), append(rawPaths, rawPath)
+		}
+		if entries >= 0 {
+			total += entries
+			w.cloister = append(w.cloister, path)
+		}
+	}
+	w.entries = float64(total) / float64(max(len(w.cloister), 1))
+	if len(same) >= leastRaw || len(same) == len(paths) && len(same) > 0 {
+		w.cloister, w.raw = same, rawPaths
+	}
+	st.say("%s: %d requests, %d with the same answer on both sides, %.1f entries each", f.name, len(paths), len(same), w.entries)
+	return w, nil
 }

@@ -1,71 +1,128 @@
 package bench
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"net/http"
-	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/record/postgres"
-	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // What somebody would write by hand who asks nobody: one statement, no
-// identity, no policy, no audit. It reads the same tables by the same indexes.
-const (
-	rawReadSQL   = `SELECT body FROM record.resource WHERE tenant = $1 AND type = $2 AND id = $3 AND shadow = 0`
-	rawSearchSQL = `SELECT body FROM record.resource WHERE tenant = $1 AND type = $2 AND patient = $3 AND tokens @> ARRAY[$4::bigint] AND NOT deleted
-ORDER BY updated DESC, id DESC LIMIT 20`
-)
+// identity, no policy, no audit. It reads the same table by the same key.
+const rawReadSQL = `SELECT body FROM record.resource WHERE tenant = $1 AND type = $2 AND id = $3 AND shadow = 0`
 
 const mediaType = "application/fhir+json"
 
-// rawHandler is the ceiling. codes are the index values of the codes that are searched.
-func (b *bench) rawHandler(codes map[string]int64) http.Handler {
+// asked is a statement of the server with its arguments.
+type asked struct {
+	sql  string
+	args []any
+}
+
+// spy sees the statements that a house of its own runs, for one request after
+// the other. For the operator, whom the policy restricts in nothing, they are
+// the SQL of that search and no more: the raw side runs them by hand.
+type spy struct {
+	house  *house
+	client *client
+
+	mu   sync.Mutex
+	seen []asked
+}
+
+// TraceQueryStart implements [pgx.QueryTracer].
+func (s *spy) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	if strings.HasPrefix(d.SQL, "SELECT") || strings.HasPrefix(d.SQL, "WITH") {
+		s.mu.Lock()
+		s.seen = append(s.seen, asked{d.SQL, d.Args})
+		s.mu.Unlock()
+	}
+	return ctx
+}
+
+// TraceQueryEnd implements [pgx.QueryTracer].
+func (s *spy) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// watch sends a request and gives the statements that answered it; none where it was not answered.
+func (s *spy) watch(path, token string) ([]asked, error) {
+	s.mu.Lock()
+	s.seen = nil
+	s.mu.Unlock()
+	status, err := s.client.do(get(s.house.address, path, token))
+	if err != nil || status != http.StatusOK {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen, nil
+}
+
+// raw is the ceiling: an Echo server that runs statements, and nothing else.
+type raw struct {
+	b        *bench
+	searches *pgxpool.Pool
+	plans    [][]asked // by the number in the path
+}
+
+func (x *raw) handler() http.Handler {
 	e := echo.New()
 	e.GET("/fhir/:type/:id", func(c echo.Context) error {
 		var body []byte
 		t := fhir.ResourceType(c.Param("type")).Code()
-		if err := b.sql.QueryRow(c.Request().Context(), rawReadSQL, b.tenant, t, c.Param("id")).Scan(&body); err != nil {
+		if err := x.b.sql.QueryRow(c.Request().Context(), rawReadSQL, x.b.tenant, t, c.Param("id")).Scan(&body); err != nil {
 			return fmt.Errorf("bench: %w", err)
 		}
 		return c.Blob(http.StatusOK, mediaType, body)
 	})
-	e.GET("/fhir/:type", func(c echo.Context) error {
-		t := fhir.ResourceType(c.Param("type")).Code()
-		rows, err := b.sql.Query(c.Request().Context(), rawSearchSQL, b.tenant, t, c.QueryParam("patient"), codes[c.QueryParam("code")])
-		if err != nil {
-			return fmt.Errorf("bench: %w", err)
+	e.GET("/search/:plan", func(c echo.Context) error {
+		n, err := strconv.Atoi(c.Param("plan"))
+		if err != nil || n < 0 || n >= len(x.plans) {
+			return echo.ErrNotFound
 		}
-		defer rows.Close()
 		out := append(make([]byte, 0, 16<<10), `{"resourceType":"Bundle","type":"searchset","entry":[`...)
-		for n := 0; rows.Next(); n++ {
-			if n > 0 {
-				out = append(out, ',')
+		first := true
+		for _, q := range x.plans[n] {
+			if out, err = splice(c.Request().Context(), x.searches, q, out, &first); err != nil {
+				return fmt.Errorf("bench: %w", err)
 			}
-			out = append(append(append(out, `{"resource":`...), rows.RawValues()[0]...), '}') // pgx asks for jsonb as text
-		}
-		if err := rows.Err(); err != nil {
-			return fmt.Errorf("bench: %w", err)
 		}
 		return c.Blob(http.StatusOK, mediaType, append(out, `]}`...))
 	})
 	return e
 }
 
-// codeIndex is what the token index holds for a code of Observation.
-func (b *bench) codeIndex(text string) (int64, error) {
-	const t = fhir.ResourceType("Observation")
-	q, _, err := search.Parse(t, url.Values{"code": {text}}, search.Options{})
+const unknown = -2
+
+// splice appends the bodies that a statement finds.
+func splice(ctx context.Context, p *pgxpool.Pool, q asked, out []byte, first *bool) ([]byte, error) {
+	rows, err := p.Query(ctx, q.sql, q.args...)
 	if err != nil {
-		return 0, fmt.Errorf("bench: %w", err)
+		return out, err
 	}
-	where := q.Legs[0].Where
-	if len(where) != 1 || len(where[0].Any) != 1 {
-		return 0, errors.New("bench: a code is not one value")
+	defer rows.Close()
+	at := unknown
+	for rows.Next() {
+		if at == unknown {
+			at = slices.IndexFunc(rows.FieldDescriptions(), func(f pgconn.FieldDescription) bool { return f.Name == "body" })
+		}
+		if at < 0 || len(rows.RawValues()[at]) == 0 {
+			continue
+		}
+		if !*first {
+			out = append(out, ',')
+		}
+		*first = false
+		out = append(append(append(out, `{"resource":`...), rows.RawValues()[at]...), '}') // pgx asks for jsonb as text
 	}
-	return postgres.TokenIndex(b.tenant, t, where[0].Any[0].Hash), nil
+	return out, rows.Err()
 }

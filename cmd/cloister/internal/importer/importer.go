@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"sort"
@@ -106,9 +107,28 @@ func (m *Importer) Run(ctx context.Context, paths ...string) error {
 	if len(files) == 0 {
 		return errors.New("there is no .json or .ndjson file (also .bz2, .gz, .zst) below the given paths")
 	}
+	return m.run(ctx, func(submit func(item) error) error { return each(files, submit) })
+}
+
+// Stream imports documents as they come, each a Bundle or a single resource
+// with a name for the report. Its memory is that of the documents under way.
+func (m *Importer) Stream(ctx context.Context, documents iter.Seq2[string, []byte]) error {
+	return m.run(ctx, func(submit func(item) error) error {
+		for name, body := range documents {
+			if err := submit(item{name: name, body: body, disk: int64(len(body))}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// run imports what source submits.
+func (m *Importer) run(ctx context.Context, source func(submit func(item) error) error) error {
 	m.refs = map[string]fhir.Ref{}
 	var late []item
 	last := false
+	var err error
 	for round := 0; ; round++ {
 		var again []item
 		var mu sync.Mutex
@@ -128,7 +148,7 @@ func (m *Importer) Run(ctx context.Context, paths ...string) error {
 			return gctx.Err()
 		}
 		if round == 0 {
-			err = each(files, submit)
+			err = source(submit)
 		} else {
 			for _, it := range late {
 				if err = submit(it); err != nil {

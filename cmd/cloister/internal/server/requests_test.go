@@ -55,7 +55,7 @@ func gather(practice string) *material {
 					q := search.Coding{System: n.Get("system").String(), Code: n.Get("code").String()}
 					add("unit", q.Code, func() { m.Units = append(m.Units, q) })
 					add("number", n.Get("value").String(), func() { m.Numbers = append(m.Numbers, n.Get("value").String()) })
-				case n.Kind == element.Object && n.Get("code").Text != "":
+				case n.Kind == element.Object && n.Get("code").String() != "":
 					c := search.Coding{System: n.Get("system").String(), Code: n.Get("code").String()}
 					add("code", c.System+"|"+c.Code, func() { m.Codings = append(m.Codings, c) })
 				case n.Kind == element.String && slices.Contains([]string{"family", "given", "city", "display"}, name):

@@ -198,7 +198,7 @@ func rounds(t *testing.T, name string, short int) int {
 // same as on a database without what she may not see. CLOISTER_TWIN_QUERIES sets
 // the number of generated requests per persona.
 func TestTwin(t *testing.T) {
-	queries := rounds(t, "CLOISTER_TWIN_QUERIES", 150)
+	queries := rounds(t, "CLOISTER_TWIN_QUERIES", 50)
 	for _, p := range clinic.Personas(sample) {
 		t.Run(p.Name, func(t *testing.T) {
 			t.Parallel()
