@@ -100,7 +100,7 @@ func TestTiming(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of requests")
 	}
-	n := rounds(t, "CLOISTER_TIMING_SAMPLES", 700)
+	n := rounds(t, "CLOISTER_TIMING_SAMPLES", 300)
 	h := newHouse(t, cluster.NewDatabase(t, seeded), nil)
 	r := rand.New(rand.NewPCG(39, 39))
 	for _, c := range []struct {

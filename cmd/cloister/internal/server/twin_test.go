@@ -146,7 +146,7 @@ var nextLink = regexp.MustCompile(`"relation":\s*"next",\s*"url":\s*"([^"]+)"`)
 // follow compares all further pages of an answer.
 func (w *twins) follow(t *testing.T, a answer) {
 	t.Helper()
-	for range 50 {
+	for range rounds(t, "CLOISTER_TWIN_PAGES", 6) {
 		m := nextLink.FindStringSubmatch(a.body)
 		if m == nil || t.Failed() {
 			return
@@ -195,18 +195,21 @@ func rounds(t *testing.T, name string, short int) int {
 }
 
 // TestTwin is the promise of the whole server: for any caller the answer is the
-// same as on a database without what she may not see. CLOISTER_TWIN_QUERIES sets
-// the number of generated requests per persona.
+// same as on a database without what she may not see. For a long run
+// CLOISTER_TWIN_QUERIES sets the number of generated requests per persona,
+// CLOISTER_TWIN_EACH the records of each type that are read in every way,
+// CLOISTER_TWIN_PAGES how many pages of an answer are followed, and
+// CLOISTER_TWIN_SEED other requests than the last time.
 func TestTwin(t *testing.T) {
-	queries := rounds(t, "CLOISTER_TWIN_QUERIES", 50)
-	for _, p := range clinic.Personas(sample) {
+	queries, each, seed := rounds(t, "CLOISTER_TWIN_QUERIES", 40), rounds(t, "CLOISTER_TWIN_EACH", 1), rounds(t, "CLOISTER_TWIN_SEED", 1)
+	for i, p := range clinic.Personas(sample) {
 		t.Run(p.Name, func(t *testing.T) {
 			t.Parallel()
 			w := newTwins(t, p, nil)
 			m := gather(p.Practice)
-			r := rand.New(rand.NewPCG(1, uint64(len(p.Name))))
+			r := rand.New(rand.NewPCG(uint64(seed), uint64(i))) //nolint:gosec // a seed is any number
 			n := 0
-			for _, c := range m.fixed(r, 3) {
+			for _, c := range m.fixed(r, each) {
 				w.follow(t, w.check(t, c))
 				n++
 			}
