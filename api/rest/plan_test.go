@@ -18,6 +18,7 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 const base = "https://h.example/fhir"
@@ -340,7 +341,7 @@ func TestCondition(t *testing.T) {
 		"identifier=x|y": true, "identifier=x%7Cy&name=z": true, "": false, "_count=1": false, "identifier=x&_count=1": false,
 		"identifier=x&_page=a": false, "identifier=x&_total=accurate": false, "colour=red": false, "identifier=x&colour=red": false, "%zz": false,
 	} {
-		got, err := condition("Patient", q, base, time.Time{})
+		got, err := condition("Patient", q, search.Options{Base: base})
 		if ok != (err == nil) {
 			t.Errorf("%q: %v", q, err)
 		}

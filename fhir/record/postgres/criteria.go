@@ -70,12 +70,12 @@ func (k *compiler) value(v *search.Value, part string, of any) string {
 }
 
 // of is an argument that a criterion gives.
-func (k *compiler) of(c *term, part string, make func() any) string {
+func (k *compiler) of(c *term, part string, v func() any) string {
 	type name struct {
 		c    *term
 		part string
 	}
-	return k.q.named(name{c, part}, make)
+	return k.q.named(name{c, part}, v)
 }
 
 // where is what the criteria ask of a row of alias in schema, each as a

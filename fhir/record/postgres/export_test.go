@@ -94,14 +94,19 @@ func (s *Store) Waiting() (queued, statements int) {
 
 // WithoutProbes asks each row, as if all that is looked up beforehand were too much.
 func WithoutProbes(t testing.TB) {
+	t.Helper()
 	set(t, &probeLimit, -1)
 	set(t, &guardLimit, -1)
 }
 
 // WithIncludes makes a page include n resources at most.
-func WithIncludes(t testing.TB, n int) { set(t, &includeLimit, n) }
+func WithIncludes(t testing.TB, n int) {
+	t.Helper()
+	set(t, &includeLimit, n)
+}
 
 func set(t testing.TB, limit *int, n int) {
+	t.Helper()
 	was := *limit
 	*limit = n
 	t.Cleanup(func() { *limit = was })

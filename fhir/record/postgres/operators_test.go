@@ -273,11 +273,19 @@ func TestOperators(t *testing.T) {
 		}
 	}
 	run("all there")
-	for _, a := range asked {
-		if _, found := h.find(all, query(t, a.query)); found != a.all {
-			t.Errorf("operator, %s: found %q, want %q", a.query, found, a.all)
+	everything := func(stage string) {
+		for _, a := range asked {
+			if _, found := h.find(all, query(t, a.query)); found != a.all {
+				t.Errorf("operator, %s, %s: found %q, want %q", stage, a.query, found, a.all)
+			}
 		}
 	}
+	everything("all there")
+	t.Run("each row asked", func(t *testing.T) {
+		postgres.WithoutProbes(t)
+		run("each row asked")
+		everything("each row asked")
+	})
 	h.excise(dora)
 	run("hidden gone")
 }

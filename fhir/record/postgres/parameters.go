@@ -19,7 +19,7 @@ import (
 type edition struct{ pk, generation int64 }
 
 func (e edition) key() string {
-	return "#" + strconv.FormatInt(e.pk, 36) + "." + strconv.FormatUint(uint64(e.generation), 36) //nolint:gosec // the same bits
+	return "#" + strconv.FormatInt(e.pk, 36) + "." + strconv.FormatUint(uint64(e.generation), 36)
 }
 
 // custom are the SearchParameters of one practice at one revision.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -335,4 +337,49 @@ func TestWritesDuringDefinition(t *testing.T) {
 	if n := len(strings.Fields(h.ask(op, "Patient?color=red&_count=1000"))); n != writers*each {
 		t.Errorf("%d of %d are found", n, writers*each)
 	}
+}
+
+// A definition waits for the changes that do not know it yet, or what indexes
+// the older resources could pass one of theirs by.
+func TestDefinitionWaitsForChangesUnderWay(t *testing.T) {
+	h := newHouse(t)
+	op := h.operator()
+	ctx := context.Background()
+	c, err := pgx.Connect(ctx, h.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(ctx) })
+	tx, err := c.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var revision int64
+	if err := tx.QueryRow(ctx, "SELECT record.search_definitions($1, false)", h.tenant).Scan(&revision); err != nil {
+		t.Fatal(err)
+	}
+	h.load(patient("p", "red")) // other changes need not wait
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.create(op, searchParameter("x", "color", "Patient", "token", color))
+		done <- err
+	}()
+	for waiting := 0; waiting == 0; {
+		select {
+		case err := <-done:
+			t.Fatalf("it does not wait: %v", err)
+		default:
+		}
+		if err := tx.QueryRow(ctx, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = $1", h.tenant).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	h.reindexed()
+	h.wantAsk(op, "Patient?color=red", "p")
 }

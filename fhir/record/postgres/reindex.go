@@ -154,6 +154,9 @@ WHERE j.tenant = n.tenant AND j.pk = n.pk RETURNING j.tenant, j.pk`, me, now.Add
 		w.tx = tx
 		return w.reindex(ctx, pk, me)
 	})
+	if err == nil {
+		s.learn(w.practice)
+	}
 	switch sqlState(err) {
 	case "40P01", "40001": // a change of the same resources came first
 		return true, nil

@@ -3,11 +3,11 @@ package postgres_test
 import (
 	"context"
 	"fmt"
-	"github.com/cloister-health/cloister/authz"
 	"sort"
 	"strings"
 	"testing"
 
+	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/search"
 )

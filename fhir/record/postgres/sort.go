@@ -29,10 +29,10 @@ func orderOf(q search.Query) order {
 
 // keyColumn says that a key is a column of the resource of type t, or "".
 func keyColumn(t fhir.ResourceType, s search.Sort) string {
-	switch {
-	case s.Param == "_lastUpdated":
+	switch s.Param {
+	case "_lastUpdated":
 		return "updated"
-	case s.Param == "_id":
+	case "_id":
 		return "id"
 	default:
 		if at, ok := search.ClinicalDate(t); ok && at == s.Param {

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloister-health/cloister/api/rest"
+	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
@@ -33,7 +33,7 @@ type twins struct {
 	fresh      map[string]string // ids that writes made, by the order in which they came up
 }
 
-func newTwins(t *testing.T, p clinic.Persona, wrap func(*server.Core) rest.Store) *twins {
+func newTwins(t *testing.T, p clinic.Persona, wrap func(*server.Core) api.Store) *twins {
 	t.Helper()
 	w := &twins{
 		full: newHouse(t, cluster.NewDatabase(t, seeded), wrap), twin: newHouse(t, cluster.NewDatabase(t, seeded), wrap),
@@ -236,7 +236,7 @@ func TestTwin(t *testing.T) {
 
 // leaky is a store with one leg broken on purpose.
 type leaky struct {
-	rest.Store
+	api.Store
 	core *server.Core
 	leg  string
 }
@@ -309,7 +309,7 @@ func TestTwinFindsABrokenLeg(t *testing.T) {
 	for _, leg := range []string{"total", "paging", "condition", "read"} {
 		t.Run(leg, func(t *testing.T) {
 			t.Parallel()
-			w := newTwins(t, p, func(c *server.Core) rest.Store {
+			w := newTwins(t, p, func(c *server.Core) api.Store {
 				if leg == "condition" {
 					c.Gate = record.NewGate(wide{c.Engine}, c.Store, time.Now)
 				}
