@@ -207,7 +207,7 @@ func TestTwin(t *testing.T) {
 			t.Parallel()
 			w := newTwins(t, p, nil)
 			m := gather(p.Practice)
-			r := rand.New(rand.NewPCG(uint64(seed), uint64(i))) //nolint:gosec // a seed is any number
+			r := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
 			n := 0
 			for _, c := range m.fixed(r, each) {
 				w.follow(t, w.check(t, c))
