@@ -168,6 +168,7 @@ func (s *Service) work(ctx context.Context, j record.Job, d deferred, rq *respon
 		cancel()
 		return
 	}
+	j.Worker = s.worker
 	run := *rq
 	run.Prefer, run.Key = d.Prefer, &d.Key
 	go func() {

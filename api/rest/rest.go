@@ -78,13 +78,14 @@ type Service struct {
 	terminology search.Terminology
 	slots       chan struct{} // batches in the background
 	working     sync.Map      // by the id of a job that this process works on: how to stop
+	worker      string        // names this server among those of one database
 }
 
 // New wires the interactions.
 func New(e *authz.Engine, g *record.Gate, s Store, o Options) *Service {
 	return &Service{
 		engine: e, gate: g, store: s, cursors: o.Cursors, upsert: o.Upsert, several: o.Several,
-		integrity: o.Integrity, keyLife: o.KeyLife, lease: o.Lease, slots: make(chan struct{}, background),
+		integrity: o.Integrity, keyLife: o.KeyLife, lease: o.Lease, slots: make(chan struct{}, background), worker: record.NewID(),
 		terminology: o.Terminology,
 	}
 }

@@ -274,6 +274,7 @@ type Job struct {
 	Ready   bool     // there is nothing more to do
 	Failed  bool     // it did not come to its end
 	Lease   time.Time
+	Worker  string // who asks for the lease: one name per running server
 	Created time.Time
 	Expires time.Time
 }

@@ -38,12 +38,12 @@ func (s *Store) Job(ctx context.Context, tenant int32, caller [32]byte, id strin
 	return j, failed(err)
 }
 
-// LeaseJob lets one process work on a job, or go on with it, until the lease
+// LeaseJob lets one worker work on a job, or go on with it, until the lease
 // ends; mine is false while another one does, or where there is nothing to do.
 func (s *Store) LeaseJob(ctx context.Context, j record.Job, lease time.Duration) (mine bool, err error) {
 	now := s.now().UTC()
 	tag, err := s.side.Exec(ctx, "UPDATE record.job SET lease = $5, worker = $6 WHERE tenant = $1 AND caller = $2 AND id = $3 AND NOT ready AND (lease <= $4 OR worker = $6)",
-		j.Tenant, j.Caller[:], j.ID, now, now.Add(lease), s.process)
+		j.Tenant, j.Caller[:], j.ID, now, now.Add(lease), j.Worker)
 	return err == nil && tag.RowsAffected() == 1, failed(err)
 }
 

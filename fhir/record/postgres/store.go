@@ -21,7 +21,6 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
-	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/migrations"
 )
 
@@ -51,8 +50,7 @@ type Store struct {
 	pkNext   int64
 	pkEnd    int64
 
-	audit   *recorder
-	process string // names this process where several work on one database
+	audit *recorder
 
 	definitions *definition.Library
 }
@@ -78,7 +76,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = DefaultMaxConns
 	}
-	s := &Store{now: o.Now, process: record.NewID()}
+	s := &Store{now: o.Now}
 	s.appReads, s.noteReads = newReader(s), newReader(s)
 	for _, p := range []struct {
 		pool  **pgxpool.Pool
