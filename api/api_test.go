@@ -22,11 +22,16 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // The tests here stop at the door of the store: noStore panics when it is
 // asked for anything. What lies behind is tested with the real one.
-type noStore struct{ rest.Store }
+type noStore struct{ Store }
+
+func (noStore) Parameters(context.Context, authz.Restriction) (*search.Registry, error) {
+	return nil, nil
+}
 
 // onePolicy lets therapists do everything with Patients and nothing with anything else.
 type onePolicy struct{}

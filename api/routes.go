@@ -79,7 +79,7 @@ func (s *server) routes() ([]route, error) {
 	}
 	for _, o := range slices.Concat(s.operations.Operations(), s.validation.Operations(), s.terms.Operations()) {
 		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition, needs: o.Needs}
-		if o.Level == operation.Instance {
+		if o.Level == operation.Instance && o.Needs == "" {
 			r.needs = fhir.Read
 		}
 		if o.Candidate {
@@ -88,6 +88,9 @@ func (s *server) routes() ([]route, error) {
 		table = append(table, r)
 		if o.Safe {
 			r.method, r.reads = "GET", nothing
+			if o.Progress != nil {
+				r.handler = s.rest.Audited(o.Progress)
+			}
 			table = append(table, r)
 		}
 	}

@@ -31,7 +31,7 @@ type Config struct {
 	Base   string
 	Engine *authz.Engine
 	Gate   *record.Gate
-	Store  rest.Store
+	Store  Store
 	// Terminology answers for the installed packages; nil leaves its operations out.
 	Terminology   *terminology.Service
 	Authenticator transport.Authenticator
@@ -53,6 +53,12 @@ type Config struct {
 	Validator operation.Validator
 	Log       *slog.Logger
 	Now       func() time.Time // the one clock
+}
+
+// Store is where resources are kept.
+type Store interface {
+	rest.Store
+	operation.Store
 }
 
 // New builds the handler of the whole service. The error names the field of

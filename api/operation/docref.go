@@ -55,7 +55,11 @@ func (s *Service) docref(ctx context.Context, rq *respond.Request) (respond.Resp
 		asked.Add("_count", v)
 		self.Add("_count", v)
 	}
-	q, _, err := search.Parse("DocumentReference", asked, s.pages.Searching(ctx, rq))
+	opt, err := s.pages.Searching(ctx, rq)
+	if err != nil {
+		return nil, err
+	}
+	q, _, err := search.Parse("DocumentReference", asked, opt)
 	if err != nil {
 		return nil, err
 	}

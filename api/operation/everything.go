@@ -53,7 +53,10 @@ func (s *Service) everything(ctx context.Context, rq *respond.Request) (respond.
 			asked.Set(name, v)
 		}
 	}
-	opt := s.pages.Searching(ctx, rq)
+	opt, err := s.pages.Searching(ctx, rq)
+	if err != nil {
+		return nil, err
+	}
 	q, _, err := search.ParseCompartment(fhir.Ref{Type: rq.Type, ID: rq.ID}, search.Every, asked, opt)
 	if err != nil {
 		return nil, err

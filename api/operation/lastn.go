@@ -46,7 +46,11 @@ func (s *Service) lastn(ctx context.Context, rq *respond.Request) (respond.Respo
 			asked[name] = v
 		}
 	}
-	q, _, err := search.Parse("Observation", asked, s.pages.Searching(ctx, rq))
+	opt, err := s.pages.Searching(ctx, rq)
+	if err != nil {
+		return nil, err
+	}
+	q, _, err := search.Parse("Observation", asked, opt)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,10 @@ import (
 type Store interface {
 	Read(context.Context, authz.Restriction, fhir.ID) (record.Sealed, error)
 	Search(context.Context, authz.Reach, search.Query) (record.Page, error)
+	// BeginReindex computes the index anew, in the background, of all that the
+	// practice has, or of what the SearchParameter is for.
+	BeginReindex(context.Context, authz.Restriction, fhir.ID) (record.Reindexing, error)
+	Reindexing(context.Context, authz.Restriction, fhir.ID) (record.Reindexing, error)
 }
 
 // Service answers the operations.
@@ -32,7 +36,7 @@ type Service struct {
 
 // Pager answers with one page of what a query finds; package rest has it.
 type Pager interface {
-	Searching(context.Context, *respond.Request) search.Options
+	Searching(context.Context, *respond.Request) (search.Options, error)
 	Page(context.Context, *respond.Request, rest.Listing) (respond.Response, error)
 }
 
@@ -60,10 +64,12 @@ type Operation struct {
 	// Candidate says that the operation is about the body itself: what is wrong with it is the answer, not a refusal.
 	Candidate bool
 	// Needs is the interaction on the type that a caller must be permitted at
-	// least; "" on the levels above an instance is none. On an instance it is read.
+	// least; "" is read on an instance, and none on the levels above.
 	Needs      fhir.Interaction
 	Definition string // canonical URL of its OperationDefinition
 	Handler    respond.Handler
+	// Progress answers GET where POST only begins something; Handler does without it.
+	Progress respond.Handler
 }
 
 // Path is the route of the operation.
@@ -90,6 +96,8 @@ func (s *Service) Operations() []Operation {
 		{Code: "lastn", Type: "Observation", Level: Type, Safe: true, Needs: fhir.SearchType, Definition: hl7 + "Observation-lastn", Handler: s.lastn},
 		{Code: "docref", Type: "DocumentReference", Level: Type, Safe: true, Needs: fhir.SearchType, Definition: "http://hl7.org/fhir/us/core/OperationDefinition/docref", Handler: s.docref},
 		{Code: "document", Type: "Composition", Level: Instance, Safe: true, Definition: hl7 + "Composition-document", Handler: s.document},
+		{Code: "reindex", Level: System, Safe: true, Definition: fhir.Canonical + "/OperationDefinition/reindex", Handler: s.reindex, Progress: s.reindexing},
+		{Code: "reindex", Type: "SearchParameter", Level: Instance, Safe: true, Needs: fhir.Update, Definition: fhir.Canonical + "/OperationDefinition/reindex", Handler: s.reindex, Progress: s.reindexing},
 		{Code: "meta", Level: Instance, Safe: true, Definition: hl7 + "Resource-meta", Handler: s.meta},
 	}
 }

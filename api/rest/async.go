@@ -250,5 +250,6 @@ func (s *Service) openJob(j record.Job) (d deferred, err error) {
 	if err != nil {
 		return d, err
 	}
-	return d, json.Unmarshal(plain, &d)
+	err = json.Unmarshal(plain, &d)
+	return d, err
 }

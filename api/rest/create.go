@@ -20,7 +20,7 @@ func (s *Service) create(ctx context.Context, rq *respond.Request) (respond.Resp
 	}
 	c := record.Change{Interaction: fhir.Create, Ref: fhir.Ref{Type: rq.Type, ID: fhir.ID(record.NewID())}, Content: rq.Content}
 	if rq.IfNoneExist != "" {
-		q, err := condition(rq.Type, criteria(rq.Type, rq.IfNoneExist, rq.Base), rq.Base, rq.Grant.Caller().Now)
+		q, err := s.condition(ctx, rq, rq.Type, criteria(rq.Type, rq.IfNoneExist, rq.Base))
 		if err != nil {
 			return nil, err
 		}

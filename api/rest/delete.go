@@ -16,7 +16,7 @@ import (
 // resource that the caller may find with the query, or by configuration all of
 // them. Where there is none it has nothing to do, which is no fault.
 func (s *Service) delete(ctx context.Context, rq *respond.Request) (respond.Response, error) {
-	c, err := s.deletion(rq)
+	c, err := s.deletion(ctx, rq)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (s *Service) delete(ctx context.Context, rq *respond.Request) (respond.Resp
 }
 
 // deletion is the change that a delete asks for.
-func (s *Service) deletion(rq *respond.Request) (c record.Change, err error) {
+func (s *Service) deletion(ctx context.Context, rq *respond.Request) (c record.Change, err error) {
 	c = record.Change{Interaction: fhir.Delete, Ref: fhir.Ref{Type: rq.Type, ID: rq.ID}, Integrity: s.integrity}
 	if c.IfMatch, err = ifMatch(rq.IfMatch); err != nil {
 		return c, err
@@ -36,7 +36,7 @@ func (s *Service) deletion(rq *respond.Request) (c record.Change, err error) {
 	if rq.ID != "" {
 		return c, nil
 	}
-	q, err := condition(rq.Type, rq.Query, rq.Base, rq.Grant.Caller().Now)
+	q, err := s.condition(ctx, rq, rq.Type, rq.Query)
 	if s.several {
 		q.Count = search.MaxCount + 1
 	}

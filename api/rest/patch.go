@@ -57,7 +57,7 @@ func (s *Service) patching(ctx context.Context, rq *respond.Request, p patch.Pat
 		return none, err
 	}
 	if rq.ID == "" {
-		q, err := condition(rq.Type, rq.Query, rq.Base, rq.Grant.Caller().Now)
+		q, err := s.condition(ctx, rq, rq.Type, rq.Query)
 		if err != nil {
 			return none, err
 		}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 const base = "https://h.example/fhir"
@@ -310,6 +313,17 @@ func FuzzParseTarget(f *testing.F) {
 	})
 }
 
+func TestLinksShowLists(t *testing.T) {
+	q := url.Values{"_type": {"Patient,Observation"}, "name": {`a\,b&c`, "d"}}
+	text := encoded(q)
+	if want := `_type=Patient,Observation&name=a%5C,b%26c&name=d`; text != want {
+		t.Errorf("%s, want %s", text, want)
+	}
+	if back, err := url.ParseQuery(text); err != nil || !reflect.DeepEqual(back, q) {
+		t.Errorf("%v, %v", back, err)
+	}
+}
+
 // The HAPI client sends the whole URL of the search in If-None-Exist.
 func TestCriteriaOfIfNoneExist(t *testing.T) {
 	for text, want := range map[string]string{
@@ -327,7 +341,7 @@ func TestCondition(t *testing.T) {
 		"identifier=x|y": true, "identifier=x%7Cy&name=z": true, "": false, "_count=1": false, "identifier=x&_count=1": false,
 		"identifier=x&_page=a": false, "identifier=x&_total=accurate": false, "colour=red": false, "identifier=x&colour=red": false, "%zz": false,
 	} {
-		got, err := condition("Patient", q, base, time.Time{})
+		got, err := condition("Patient", q, search.Options{Base: base})
 		if ok != (err == nil) {
 			t.Errorf("%q: %v", q, err)
 		}

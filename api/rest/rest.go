@@ -24,6 +24,8 @@ type Store interface {
 	VRead(context.Context, authz.Restriction, fhir.ID, fhir.VersionID) (record.Sealed, error)
 	History(context.Context, authz.Reach, record.History) (record.Page, error)
 	Search(context.Context, authz.Reach, search.Query) (record.Page, error)
+	// Parameters are the search parameters of a caller who may read SearchParameter under the Restriction; nil is those of R4.
+	Parameters(context.Context, authz.Restriction) (*search.Registry, error)
 	// Match gives the ids of at most Query.Count matches.
 	Match(context.Context, authz.Reach, search.Query) ([]fhir.ID, error)
 	// Commit writes all changes or none; a *record.ChangeError names the one that failed.

@@ -37,7 +37,10 @@ func (s *Service) search(ctx context.Context, rq *respond.Request) (respond.Resp
 		}
 	}
 	l := Listing{Token: values.Get(search.PageParam)}
-	opt := s.Searching(ctx, rq)
+	opt, err := s.Searching(ctx, rq)
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case rq.Compartment.Type != "":
 		t := rq.Type
@@ -59,12 +62,23 @@ func (s *Service) search(ctx context.Context, rq *respond.Request) (respond.Resp
 	return s.Page(ctx, rq, l)
 }
 
-// Searching is how the searches of a request are read.
-func (s *Service) Searching(ctx context.Context, rq *respond.Request) search.Options {
-	return search.Options{
-		Base: rq.Base, Lenient: rq.Prefer.Lenient, Now: rq.Grant.Caller().Now, Context: ctx,
-		Membership: compartment.Membership, Terminology: s.terminology,
+// Searching is how the searches of a request are read: with the parameters of
+// the practice whose SearchParameter the caller may read, and no other.
+func (s *Service) Searching(ctx context.Context, rq *respond.Request) (search.Options, error) {
+	opt, err := s.conditions(ctx, rq)
+	opt.Lenient, opt.Context, opt.Membership, opt.Terminology = rq.Prefer.Lenient, ctx, compartment.Membership, s.terminology
+	return opt, err
+}
+
+// conditions is how the conditions of a request are read.
+func (s *Service) conditions(ctx context.Context, rq *respond.Request) (search.Options, error) {
+	opt := search.Options{Base: rq.Base, Now: rq.Grant.Caller().Now}
+	r, err := s.engine.Plan(ctx, rq.Grant, fhir.Read, "SearchParameter")
+	if err != nil {
+		return opt, err
 	}
+	opt.Registry, err = s.store.Parameters(ctx, r)
+	return opt, err
 }
 
 // Listing is a query whose matches are answered page by page.
@@ -76,11 +90,15 @@ type Listing struct {
 	Warnings []outcome.Issue
 }
 
+// encoded is the query of a link. The comma of a list stands in it as it is, which
+// RFC 3986 (3.4) permits: who reads the link sees the list.
+func encoded(q url.Values) string { return strings.ReplaceAll(q.Encode(), "%2C", ",") }
+
 // Page answers with one page of a listing. Its links are bound to the caller,
 // the policy and the query, and outlive none of them.
 func (s *Service) Page(ctx context.Context, rq *respond.Request, l Listing) (respond.Response, error) {
 	caller, q := rq.Grant.Caller(), l.Query
-	self := l.Self.Encode()
+	self := encoded(l.Self)
 	bound := binding(caller, l.Path, self)
 	if l.Token != "" {
 		c, err := search.DecodeCursor(s.cursors, bound, l.Token, caller.Now)
@@ -188,9 +206,18 @@ func criteria(t fhir.ResourceType, text, base string) string {
 	return text
 }
 
+// condition reads the query of a conditional interaction on type t.
+func (s *Service) condition(ctx context.Context, rq *respond.Request, t fhir.ResourceType, query string) (search.Query, error) {
+	opt, err := s.conditions(ctx, rq)
+	if err != nil {
+		return search.Query{}, err
+	}
+	return condition(t, query, opt)
+}
+
 // condition reads the query of a conditional interaction. It must hold at least one
 // criterion and nothing that governs a page: an empty one would mean any resource.
-func condition(t fhir.ResourceType, query, base string, now time.Time) (search.Query, error) {
+func condition(t fhir.ResourceType, query string, opt search.Options) (search.Query, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return search.Query{}, errCondition
@@ -202,7 +229,7 @@ func condition(t fhir.ResourceType, query, base string, now time.Time) (search.Q
 	}
 	values.Del("_format")
 	values.Del("_pretty")
-	q, _, err := search.Parse(t, values, search.Options{Base: base, Now: now})
+	q, _, err := search.Parse(t, values, opt)
 	if err != nil {
 		return search.Query{}, err
 	}

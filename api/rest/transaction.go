@@ -55,7 +55,7 @@ func (s *Service) transaction(ctx context.Context, rq *respond.Request) (respond
 
 // rewrite makes the references of an entry literal and local, and reads its
 // conditional references, which the store resolves in the transaction.
-func (s *Service) rewrite(rq *respond.Request, e *codec.Entry, path string, p *plan) (map[string]search.Query, []outcome.Issue) {
+func (s *Service) rewrite(ctx context.Context, rq *respond.Request, e *codec.Entry, path string, p *plan) (map[string]search.Query, []outcome.Issue) {
 	var faults []outcome.Issue
 	var conditions map[string]search.Query
 	for _, l := range p.link(e.Resource, e.FullURL) {
@@ -64,7 +64,7 @@ func (s *Service) rewrite(rq *respond.Request, e *codec.Entry, path string, p *p
 			faults = append(faults, outcome.Issue{Category: outcome.Unprocessable, Path: path + ".resource" + l.below(), Text: "the reference names no entry of this Bundle"})
 			continue
 		}
-		q, err := condition(t, query, rq.Base, rq.Grant.Caller().Now)
+		q, err := s.condition(ctx, rq, t, query)
 		if err != nil {
 			faults = append(faults, outcome.Of(within(path+".resource"+l.below(), err)).Issues...)
 			continue
@@ -90,7 +90,7 @@ func (s *Service) commitAll(ctx context.Context, rq *respond.Request, entries []
 		at = append(at, st.at)
 		if st.interaction != fhir.Delete {
 			var f []outcome.Issue
-			conditions[st.at], f = s.rewrite(rq, &entries[st.at], entryPath(st.at), p)
+			conditions[st.at], f = s.rewrite(ctx, rq, &entries[st.at], entryPath(st.at), p)
 			faults = append(faults, f...)
 		}
 	}
@@ -143,13 +143,13 @@ func (s *Service) admit(ctx context.Context, sub *respond.Request, st *step, con
 		}
 		return s.patching(ctx, sub, p, conditions)
 	case fhir.Delete:
-		c, err = s.deletion(sub)
+		c, err = s.deletion(ctx, sub)
 	case fhir.Update:
-		c, err = s.updating(sub)
+		c, err = s.updating(ctx, sub)
 	default:
 		c = record.Change{Interaction: fhir.Create, Content: sub.Content}
 		if sub.IfNoneExist != "" {
-			q, malformed := condition(sub.Type, criteria(sub.Type, sub.IfNoneExist, sub.Base), sub.Base, sub.Grant.Caller().Now)
+			q, malformed := s.condition(ctx, sub, sub.Type, criteria(sub.Type, sub.IfNoneExist, sub.Base))
 			c.Condition, err = &q, malformed
 		}
 	}

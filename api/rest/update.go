@@ -20,7 +20,7 @@ func (s *Service) update(ctx context.Context, rq *respond.Request) (respond.Resp
 	if err := prepare(rq); err != nil {
 		return nil, err
 	}
-	c, err := s.updating(rq)
+	c, err := s.updating(ctx, rq)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (s *Service) update(ctx context.Context, rq *respond.Request) (respond.Resp
 }
 
 // updating is the change that an update asks for.
-func (s *Service) updating(rq *respond.Request) (c record.Change, err error) {
+func (s *Service) updating(ctx context.Context, rq *respond.Request) (c record.Change, err error) {
 	c = record.Change{
 		Interaction: fhir.Update, Ref: fhir.Ref{Type: rq.Type, ID: rq.ID}, Content: rq.Content,
 		Upsert: s.upsert && rq.IfMatch == "", Only: strings.TrimSpace(rq.IfNoneMatch) == "*",
@@ -41,7 +41,7 @@ func (s *Service) updating(rq *respond.Request) (c record.Change, err error) {
 		return c, err
 	}
 	if rq.ID == "" {
-		q, err := condition(rq.Type, rq.Query, rq.Base, rq.Grant.Caller().Now)
+		q, err := s.condition(ctx, rq, rq.Type, rq.Query)
 		c.Condition = &q
 		return c, err
 	}

@@ -123,6 +123,7 @@ func progress(total int64, what string, bytes bool) *progressbar.ProgressBar {
 }
 
 func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir string, db *database, store *postgres.Store, sample clinic.Config) error {
+	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
 	front, err := issuer.Listen(ctx, c.Listen)
 	if err != nil {
 		return fmt.Errorf("dev: CLOISTER_LISTEN (--listen): %w", err)

@@ -29,8 +29,8 @@ func TestScripts(t *testing.T) {
 // TestServeHasNoOtherSwitches fails where a flag is added to serve, so that somebody asks what it can switch off.
 func TestServeHasNoOtherSwitches(t *testing.T) {
 	want := []string{
-		"allow-upsert", "base-url", "cors-origins", "database-url", "help", "issuers", "listen", "log-format", "log-level",
-		"max-body", "page-key", "request-timeout", "shutdown-grace",
+		"allow-upsert", "base-url", "conditional-delete", "cors-origins", "dangling-references", "database-url", "help", "idempotency-life",
+		"issuers", "listen", "log-format", "log-level", "max-body", "page-key", "request-timeout", "shutdown-grace", "validation",
 	}
 	var c cli
 	var got []string

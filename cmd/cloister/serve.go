@@ -39,6 +39,9 @@ func (c *serveCmd) Validate() error { return c.Check() }
 // class that another process added.
 const catalogueInterval = time.Second
 
+// reindexInterval is how late this process begins what is to be indexed anew.
+const reindexInterval = time.Second
+
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	server.Tune()
@@ -48,6 +51,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	defer store.Close()
 	go store.Watch(ctx, catalogueInterval, func(err error) { log.Warn("the catalogues could not be read again", "error", err) })
+	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
 	tokens, err := oidc.New(c.OIDC(), store, time.Now)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)

@@ -50,11 +50,11 @@ func (p *parser) posed(t fhir.ResourceType, def *Param, m modifier, literal stri
 	not := m.not
 	m.not = false
 	var ways []Criterion
-	for _, code := range def.members() {
-		member, f := p.searchable(t, code)
-		if f != nil {
-			return Criterion{}, f
-		}
+	members, f := p.united(t, def)
+	if f != nil {
+		return Criterion{}, f
+	}
+	for _, member := range members {
 		c, f := p.match(t, member, m, literal)
 		if f != nil {
 			return Criterion{}, f
@@ -66,9 +66,24 @@ func (p *parser) posed(t fhir.ResourceType, def *Param, m modifier, literal stri
 	return c, nil
 }
 
+// united are the parameters whose values def stands for: itself, if it is no union.
+func (p *parser) united(t fhir.ResourceType, def *Param) ([]*Param, *fault) {
+	if len(def.UnionOf) == 0 {
+		return []*Param{def}, nil
+	}
+	members := make([]*Param, len(def.UnionOf))
+	for i, code := range def.UnionOf {
+		var f *fault
+		if members[i], f = p.searchable(t, code); f != nil {
+			return nil, f
+		}
+	}
+	return members, nil
+}
+
 // match reads the comma-separated values of one parameter.
 func (p *parser) match(t fhir.ResourceType, def *Param, m modifier, literal string) (Criterion, *fault) {
-	c := Criterion{Param: def.Code, Type: def.Type}
+	c := Criterion{Param: def.name(), Type: def.Type}
 	switch {
 	case def.Code == "_text" || def.Code == "_content":
 		c.Op = Words
@@ -77,7 +92,7 @@ func (p *parser) match(t fhir.ResourceType, def *Param, m modifier, literal stri
 	case def.Type == URI && (m.match == Below || m.match == Above):
 		c.Op, c.Paths = Like, def.Paths()
 	case m.identifier:
-		c.Param, c.Type = identifierParam(def.Code), Token
+		c.Param, c.Type = identifierParam(def.name()), Token
 	case def.Under != "":
 		c.Param = def.Under
 	}
@@ -150,12 +165,12 @@ func (p *parser) missing(t fhir.ResourceType, def *Param, literal string) (Crite
 
 // present is the condition that the resource has a value of the parameter.
 func (p *parser) present(t fhir.ResourceType, def *Param) (Criterion, *fault) {
+	members, f := p.united(t, def)
+	if f != nil {
+		return Criterion{}, f
+	}
 	var paths []string
-	for _, code := range def.members() {
-		member, f := p.searchable(t, code)
-		if f != nil {
-			return Criterion{}, f
-		}
+	for _, member := range members {
 		own := member.Paths()
 		if len(own) == 0 {
 			return Criterion{}, faultf("has a modifier that is not supported here")
@@ -163,5 +178,5 @@ func (p *parser) present(t fhir.ResourceType, def *Param) (Criterion, *fault) {
 		paths = append(paths, own...)
 	}
 	slices.Sort(paths)
-	return Criterion{Op: Present, Param: def.Code, Type: def.Type, Paths: slices.Compact(paths)}, nil
+	return Criterion{Op: Present, Param: def.name(), Type: def.Type, Paths: slices.Compact(paths)}, nil
 }

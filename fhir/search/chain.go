@@ -99,7 +99,7 @@ func (p *Param) members() []string {
 	if len(p.UnionOf) > 0 {
 		return p.UnionOf
 	}
-	return []string{p.Code}
+	return []string{p.name()}
 }
 
 // maxChainTypes is up to how many types a link may mean that names none.

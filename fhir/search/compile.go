@@ -3,6 +3,7 @@ package search
 import (
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cloister-health/cloister/fhir"
@@ -60,6 +61,19 @@ func Compile(def *element.Node) (*Param, error) {
 		return nil, &outcome.Error{Issues: c.faults}
 	}
 	return p, nil
+}
+
+// Generation tells p from what its definition selected before or after a
+// change: an equal one selects the same values of the same types.
+func (p *Param) Generation() int64 {
+	parts := []string{p.Code, p.FHIRType, p.expression.String(), strconv.Itoa(len(p.Bases))}
+	for _, t := range p.Bases {
+		parts = append(parts, string(t))
+	}
+	for _, t := range p.Targets {
+		parts = append(parts, string(t))
+	}
+	return hash(kindGeneration, parts...)
 }
 
 type compiler struct {
@@ -139,7 +153,7 @@ func (x *extraction) evaluated(p *Param) {
 	if err != nil {
 		return
 	}
-	x.code = p.Code
+	x.code = p.name()
 	for i := 0; i < len(out); i++ {
 		v := out[i]
 		if v.Type() == "Extension" {

@@ -118,26 +118,29 @@ func (p *parser) sort(v string) bool {
 	var out []Sort
 	for _, key := range keys {
 		code, descending := strings.CutPrefix(key, "-")
-		t, ok := p.sortable(code)
+		t, own, ok := p.sortable(code)
 		if !ok || slices.ContainsFunc(out, func(s Sort) bool { return s.Param == code }) {
 			return false
 		}
-		out = append(out, Sort{Param: code, Type: t, Descending: descending})
+		out = append(out, Sort{Param: code, Type: t, Descending: descending, Own: own})
 	}
 	p.query.Sort = out
 	return true
 }
 
-// sortable finds the type of a parameter that all legs have.
-func (p *parser) sortable(code string) (t ParamType, ok bool) {
+// sortable finds the type of a parameter that all legs have, and the parameter
+// itself where it is the practice's own, which one leg alone can be sorted by.
+func (p *parser) sortable(code string) (t ParamType, own *Param, ok bool) {
 	for _, l := range p.query.Legs {
 		def, f := p.searchable(l.Type, code)
-		if f != nil || !def.ordered() || t != 0 && t != def.Type {
-			return 0, false
+		if f != nil || !def.ordered() || t != 0 && t != def.Type || def.expression != nil && len(p.query.Legs) > 1 {
+			return 0, nil, false
 		}
-		t = def.Type
+		if t = def.Type; def.expression != nil {
+			own = def
+		}
 	}
-	return t, t != 0
+	return t, own, t != 0
 }
 
 // ordered reports that a store can put resources in the order of the parameter.

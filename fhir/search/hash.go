@@ -21,6 +21,7 @@ const (
 	kindUnit       = 'q' // unit as written; UCUM and canonical unit; system, code and ""
 	kindOfType     = 'o' // parameter, system and code of Identifier.type, value
 	kindPair       = 'x' // composite, both parts
+	kindGeneration = 'g' // what a definition of a practice selects
 )
 
 // hash is xxhash64 of the parts. Equal keys may in theory come from different

@@ -67,5 +67,6 @@ func (p *parser) include(name, literal string) (Include, *fault) {
 	case in.Target != "" && !def.canTarget(in.Target):
 		return in, faultf("names a reference of %s that never refers to %s", in.Source, in.Target)
 	}
+	in.Param = def.name()
 	return in, nil
 }

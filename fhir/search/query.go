@@ -97,6 +97,8 @@ type Sort struct {
 	Param      string
 	Type       ParamType
 	Descending bool
+	// Own is the parameter where the practice has defined it; then there is one leg.
+	Own *Param
 }
 
 // Include asks for the resources that matches refer to (_include), or that
@@ -105,7 +107,7 @@ type Include struct {
 	Reverse bool
 	Iterate bool              // also from what was included
 	Source  fhir.ResourceType // the type that refers; "" is any (*)
-	Param   string            // its reference parameter; "*" is any
+	Param   string            // its reference parameter as [Criterion] names it; "*" is any
 	Target  fhir.ResourceType // the type that is referred to; "" is any
 	// Name and Literal are what the client wrote on either side of "=".
 	Name, Literal string
@@ -161,7 +163,7 @@ const (
 type Criterion struct {
 	Op     Op
 	Not    bool   // the condition must not hold: no value matches, not even an absent one
-	Param  string // code of the search parameter, "_id", "_lastUpdated" ...
+	Param  string // code of the search parameter (its Key if it has one), "_id", "_lastUpdated" ...
 	Type   ParamType
 	Any    []Value
 	Paths  []string // SQL/JSON path expressions, lax, from the resource's root

@@ -44,6 +44,10 @@ type Param struct {
 
 	// Bases are the types that a SearchParameter of [Compile] is for; nil for those of R4.
 	Bases []fhir.ResourceType
+	// Key is what the values of a SearchParameter of [Compile] stand under in the
+	// index; "" is the Code. Two definitions of one code, of which a caller may
+	// know one, have two keys.
+	Key string
 
 	paths      []path
 	components []Component
@@ -57,6 +61,14 @@ type Component struct {
 	Type ParamType
 
 	paths []path // from the element of the composite
+}
+
+// name is what the values of p stand under in the index.
+func (p *Param) name() string {
+	if p.Key != "" {
+		return p.Key
+	}
+	return p.Code
 }
 
 // Components are the parts of a composite, in the order of the searched value:

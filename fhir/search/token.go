@@ -61,7 +61,7 @@ func tokenValue(param, item string) ([]Value, string) {
 // contactValue reads a token of a ContactPoint, which the index holds as written
 // and in a plain form: it is asked for in both, so that 555-0100 finds (555) 0100.
 func contactValue(def *Param, item string) ([]Value, string) {
-	out, reason := tokenValue(def.Code, item)
+	out, reason := tokenValue(def.name(), item)
 	if reason != "" {
 		return nil, reason
 	}
@@ -70,7 +70,7 @@ func contactValue(def *Param, item string) ([]Value, string) {
 	switch {
 	case len(parts) == 2 && parts[0] != "" && parts[1] != "":
 		if plain = plainContact(parts[0], parts[1]); plain != "" && plain != parts[1] {
-			out = append(out, Value{Hash: hash(kindSystemCode, def.Code, parts[0], plain)})
+			out = append(out, Value{Hash: hash(kindSystemCode, def.name(), parts[0], plain)})
 		}
 		return out, ""
 	case len(parts) == 2:
@@ -81,7 +81,7 @@ func contactValue(def *Param, item string) ([]Value, string) {
 		plain = plainContact("phone", parts[0])
 	}
 	if plain != "" && plain != parts[0] {
-		out = append(out, Value{Hash: hash(kindCode, def.Code, plain)})
+		out = append(out, Value{Hash: hash(kindCode, def.name(), plain)})
 	}
 	return out, ""
 }
@@ -104,7 +104,7 @@ func booleanValue(def *Param, item string) ([]Value, string) {
 	if item != "true" && item != "false" {
 		return nil, "takes true or false"
 	}
-	return []Value{{Hash: hash(kindCode, def.Code, item)}}, ""
+	return []Value{{Hash: hash(kindCode, def.name(), item)}}, ""
 }
 
 // boolean reports that every element of the parameter is true or false.
@@ -135,7 +135,7 @@ func ofTypeValue(def *Param, item string) ([]Value, string) {
 	case len(parts) != 3 || parts[0] == "" || parts[1] == "" || parts[2] == "":
 		return nil, "takes system|code|value, of the type and of the identifier"
 	}
-	return []Value{{Hash: ofTypeHash(def.Code, parts[0], parts[1], parts[2])}}, ""
+	return []Value{{Hash: ofTypeHash(def.name(), parts[0], parts[1], parts[2])}}, ""
 }
 
 // setValue reads a value that stands for many codes.
@@ -185,7 +185,7 @@ func (p *parser) setValue(def *Param, s set, item string) ([]Value, string) {
 	}
 	out := make([]Value, 0, len(codings))
 	for _, c := range codings {
-		out = append(out, Value{Hash: hash(kindSystemCode, def.Code, c.System, c.Code)})
+		out = append(out, Value{Hash: hash(kindSystemCode, def.name(), c.System, c.Code)})
 	}
 	return out, ""
 }

@@ -97,7 +97,7 @@ func (p *parser) value(t fhir.ResourceType, def *Param, m modifier, item string)
 	case m.text:
 		return textValue(StartsWith, item)
 	case m.identifier:
-		return tokenValue(identifierParam(def.Code), item)
+		return tokenValue(identifierParam(def.name()), item)
 	case m.ofType:
 		return ofTypeValue(def, item)
 	case m.set != 0:
@@ -111,7 +111,7 @@ func (p *parser) value(t fhir.ResourceType, def *Param, m modifier, item string)
 		case def.contact():
 			return contactValue(def, item)
 		}
-		return tokenValue(def.Code, item)
+		return tokenValue(def.name(), item)
 	case Date:
 		now := p.opt.Now
 		if m.overlap {
@@ -145,7 +145,7 @@ func uriValue(def *Param, match StringMatch, text string) ([]Value, string) {
 	case !uriLike(text):
 		return nil, "has a value that is no uri"
 	case match != Below && match != Above:
-		return []Value{{Hash: hash(kindURI, def.Code, text)}}, ""
+		return []Value{{Hash: hash(kindURI, def.name(), text)}}, ""
 	case len(text) >= 4 && strings.EqualFold(text[:4], "urn:"):
 		return nil, "has a value that is below or above no other: a urn has no path"
 	default:

@@ -66,6 +66,10 @@ type write struct {
 	also
 	total    []int    // by change: how many rows a condition made of it; -1 without one
 	original []before // what conditions have rewritten in the content
+	practice int32
+	registry *search.Registry // by which the rows are indexed
+	// redefined says that the transaction changes what the practice searches by.
+	redefined bool
 }
 
 // also is what a commit stores beside the resources.
@@ -103,6 +107,7 @@ func (s *Store) commit(ctx context.Context, cleared []record.Cleared, more also)
 		return nil, nil
 	}
 	w := &write{s: s, grant: vault.Clearing(cleared[0]).Grant, also: more}
+	w.practice = w.grant.Caller().Tenant
 	for _, c := range cleared {
 		x := vault.Clearing(c)
 		if !x.Grant.Same(w.grant) || !x.Grant.Valid() {
@@ -114,7 +119,7 @@ func (s *Store) commit(ctx context.Context, cleared []record.Cleared, more also)
 	}
 	const tries = 4
 	for try := 1; ; try++ {
-		w.rows, w.total = w.rows[:0], w.total[:0]
+		w.rows, w.total, w.redefined = w.rows[:0], w.total[:0], false
 		w.restore()
 		for i, c := range cleared {
 			r := &row{at: i, c: vault.Clearing(c), schema: "record"}
@@ -131,6 +136,9 @@ func (s *Store) commit(ctx context.Context, cleared []record.Cleared, more also)
 		err := w.run(ctx)
 		switch {
 		case err == nil:
+			if w.redefined {
+				s.learn(w.practice)
+			}
 			return w.receipts(), nil
 		case errors.Is(err, errNeedsNotes) && !w.notes:
 			w.notes = true
@@ -171,7 +179,7 @@ func (w *write) run(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		w.tx = tx
 		for _, step := range []func(context.Context) error{
-			w.meet, w.load, w.flow, w.render, w.store, w.referred, w.check, w.derive, w.relabel, w.settle, w.record,
+			w.parameters, w.meet, w.load, w.flow, w.render, w.store, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.record,
 		} {
 			if err := step(ctx); err != nil {
 				return err
@@ -185,7 +193,7 @@ func (w *write) run(ctx context.Context) error {
 	})
 }
 
-func (w *write) tenant() int32 { return w.grant.Caller().Tenant }
+func (w *write) tenant() int32 { return w.practice }
 
 func (w *write) fail(r *row, err error) error { return &record.ChangeError{Index: r.at, Err: err} }
 
@@ -327,7 +335,7 @@ func (w *write) render(ctx context.Context) error {
 		r.c.Content.SetID(r.c.Ref.ID)
 		r.c.Content.SetMeta(r.version, r.updated)
 		r.body = r.c.Content.Root.AppendJSON(make([]byte, 0, 2048))
-		r.index = search.Extract(r.c.Ref.Type, r.c.Content.Root)
+		r.index = search.Options{Registry: w.registry, Context: ctx}.Extract(r.c.Ref.Type, r.c.Content.Root)
 		r.patients = compartment.Patients(r.c.Ref.Type, r.c.Content.Root)
 	}
 	return nil

@@ -111,3 +111,8 @@ func set(t testing.TB, limit *int, n int) {
 	*limit = n
 	t.Cleanup(func() { *limit = was })
 }
+
+// ReindexBatch is one batch of [Store.Reindex] by the server of that name, a UUID.
+func (s *Store) ReindexBatch(ctx context.Context, me string) (busy bool, err error) {
+	return s.reindexBatch(ctx, me)
+}

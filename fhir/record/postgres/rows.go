@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -146,7 +147,7 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 			if at := r.index; !at.AtHi.IsZero() {
 				from[i], to[i] = &at.AtLo, &at.AtHi
 			}
-			canonicals[i] = w.canonical(r)
+			canonicals[i] = w.canonical(r.c.Ref.Type, r.c.Content.Root)
 		}
 	}
 	_, err := w.tx.Exec(ctx, sql, w.tenant(), types, ids, shadows, pks, versions, updated, classes, patients, coPatients, programs, originators, tokens, refs, body, selves, canonicals, from, to, posted)
@@ -181,10 +182,10 @@ func byURL(t fhir.ResourceType) bool {
 	return ok && p.Type == search.URI
 }
 
-// canonical is what refers to r by url, or nil.
-func (w *write) canonical(r *row) *int64 {
-	url := r.c.Content.Root.Get("url").String()
-	if url == "" || !byURL(r.c.Ref.Type) {
+// canonical is what refers to a resource by url, or nil.
+func (w *write) canonical(t fhir.ResourceType, root *element.Node) *int64 {
+	url := root.Get("url").String()
+	if url == "" || !byURL(t) {
 		return nil
 	}
 	h := mix(w.tenant(), 0, search.URLHash(url))

@@ -75,12 +75,18 @@ func (k *compiler) key(alias, schema string, t fhir.ResourceType, s search.Sort)
 	if s.Descending {
 		least = "max"
 	}
+	name := s.Param
+	if s.Own != nil && s.Own.Key != "" {
+		name = s.Own.Key
+	}
 	of := map[search.ParamType]string{search.Date: "lo", search.String: "text", search.Number: "unit_lo", search.Quantity: "unit_lo"}[s.Type]
 	if of != "" {
-		return "(SELECT " + least + "(i." + of + ") " + k.indexed(schema, indexTable(s.Type, 0), t, s.Param) + " AND i.pk = " + alias + ".pk)"
+		return "(SELECT " + least + "(i." + of + ") " + k.indexed(schema, indexTable(s.Type, 0), t, name) + " AND i.pk = " + alias + ".pk)"
 	}
 	var all, paths []string
-	if p, ok := search.Lookup(t, s.Param); ok {
+	if s.Own != nil {
+		paths = s.Own.SortPaths()
+	} else if p, ok := search.Lookup(t, s.Param); ok {
 		paths = p.SortPaths()
 	}
 	for _, path := range paths {

@@ -45,8 +45,11 @@ type Store struct {
 	mu      sync.Mutex // guards refills of classes, tenants and pks
 	classes atomic.Pointer[catalogue]
 	tenants atomic.Pointer[map[string]int32]
-	pkNext  int64
-	pkEnd   int64
+	// defining are the practices that have, or had, SearchParameters of their own.
+	defining atomic.Pointer[map[int32]bool]
+	customs  customs
+	pkNext   int64
+	pkEnd    int64
 
 	audit   *recorder
 	process string // names this process where several work on one database
@@ -341,14 +344,38 @@ func (s *Store) Watch(ctx context.Context, every time.Duration, failure func(err
 }
 
 func (s *Store) refreshTenants(ctx context.Context) error {
-	m := map[string]int32{}
+	m, defining := map[string]int32{}, map[int32]bool{}
 	var slug string
 	var id int32
-	if err := forEach(ctx, s.side, "SELECT slug, id FROM record.tenant", nil, []any{&slug, &id}, func() error { m[slug] = id; return nil }); err != nil {
+	var defines bool
+	if err := forEach(ctx, s.side, "SELECT t.slug, t.id, v.tenant IS NOT NULL FROM record.tenant t LEFT JOIN record.search_revision v ON v.tenant = t.id", nil,
+		[]any{&slug, &id, &defines}, func() error {
+			m[slug] = id
+			if defines {
+				defining[id] = true
+			}
+			return nil
+		}); err != nil {
 		return failed(err)
 	}
 	s.tenants.Store(&m)
+	s.defining.Store(&defining)
 	return nil
+}
+
+// learn is how this process knows at once what it has stored itself.
+func (s *Store) learn(defining int32) {
+	for {
+		old := s.defining.Load()
+		if (*old)[defining] {
+			return
+		}
+		m := maps.Clone(*old)
+		m[defining] = true
+		if s.defining.CompareAndSwap(old, &m) {
+			return
+		}
+	}
 }
 
 // Tenant finds a practice by its slug.

@@ -50,6 +50,11 @@ func Excise(ctx context.Context, owner *pgx.Conn, restrictions map[fhir.Resource
 				}
 			}
 		}
+		for _, table := range []string{"search_parameter", "reindex"} {
+			if _, err := tx.Exec(ctx, "DELETE FROM record."+table+" d WHERE d.pk <> 0 AND NOT EXISTS (SELECT FROM record.resource r WHERE r.pk = d.pk)"); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
 }

@@ -76,7 +76,7 @@ func (g *generator) parameter() (name, literal string, ok bool) {
 	switch {
 	case len(g.legs) > 1:
 		return g.common()
-	case g.chance(8):
+	case g.chance(7):
 		return "_filter", g.filter(t, 3), true
 	case g.chance(8):
 		if g.chance(50) {

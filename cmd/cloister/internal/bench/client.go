@@ -136,6 +136,8 @@ type request struct {
 	kind  int
 }
 
+var errNoAnswer = errors.New("bench: no answer came in time: measure longer")
+
 // drive lets n clients ask for d, each one request after the other, and
 // measures what comes after the first tenth of d, one sample for each kind. An
 // answer outside 200 to 299 fails it.
@@ -176,7 +178,7 @@ func drive(ctx context.Context, address string, requests []request, n int, d tim
 		count += len(took)
 	}
 	if count == 0 {
-		return nil, errors.New("bench: no answer came in time: measure longer")
+		return nil, errNoAnswer
 	}
 	out := make([]sample, kinds)
 	answers := time.Duration(max(float64(count)*1.1, 1)) // those of the first tenth used processors, too

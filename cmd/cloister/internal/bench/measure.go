@@ -3,8 +3,10 @@ package bench
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -339,11 +341,28 @@ func (st *stage) search(ctx context.Context, r *Report, f family) error {
 		sides = sides[1:]
 	}
 	for _, n := range counts {
-		if err := st.measure(ctx, r, f.name, n, w.entries, sides); err != nil {
+		err := st.measure(ctx, r, f.name, n, w.entries, sides)
+		if errors.Is(err, errNoAnswer) {
+			r.Measures = append(r.Measures, Measured{Name: f.name, Clients: n, Note: fmt.Sprintf("no answer within %v", st.Duration)})
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pageSize is _count of a path.
+func pageSize(path string) int {
+	u, err := url.Parse(path)
+	if err != nil {
+		return 0
+	}
+	if n, err := strconv.Atoi(u.Query().Get("_count")); err == nil {
+		return n
+	}
+	return 20
 }
 
 // prepare samples a family, and keeps the requests that the server answers and,
@@ -363,12 +382,12 @@ func (st *stage) prepare(ctx context.Context, f family) (*workload, error) {
 	for _, path := range paths {
 		rawPath := ""
 		if f.page {
-			plan, err := st.spy.watch(path, operatorToken)
+			statements, err := st.spy.watch(path, operatorToken)
 			if err != nil {
 				return w, fmt.Errorf("bench: %s: %w", path, err)
 			}
-			if len(plan) > 0 {
-				st.raw.plans = append(st.raw.plans, plan)
+			if len(statements) > 0 {
+				st.raw.plans = append(st.raw.plans, plan{statements, pageSize(path)})
 				rawPath = "/search/" + strconv.Itoa(len(st.raw.plans)-1)
 			}
 		}

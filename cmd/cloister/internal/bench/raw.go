@@ -42,7 +42,7 @@ type spy struct {
 
 // TraceQueryStart implements [pgx.QueryTracer].
 func (s *spy) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
-	if strings.HasPrefix(d.SQL, "SELECT") || strings.HasPrefix(d.SQL, "WITH") {
+	if text := strings.TrimLeft(d.SQL, "( \n"); strings.HasPrefix(text, "SELECT") || strings.HasPrefix(text, "WITH") {
 		s.mu.Lock()
 		s.seen = append(s.seen, asked{d.SQL, d.Args})
 		s.mu.Unlock()
@@ -71,7 +71,13 @@ func (s *spy) watch(path, token string) ([]asked, error) {
 type raw struct {
 	b        *bench
 	searches *pgxpool.Pool
-	plans    [][]asked // by the number in the path
+	plans    []plan // by the number in the path
+}
+
+// plan is what the raw side runs for one path.
+type plan struct {
+	asked []asked
+	most  int // resources of a page: the SQL finds one more, to know whether there is a next one
 }
 
 func (x *raw) handler() http.Handler {
@@ -90,9 +96,9 @@ func (x *raw) handler() http.Handler {
 			return echo.ErrNotFound
 		}
 		out := append(make([]byte, 0, 16<<10), `{"resourceType":"Bundle","type":"searchset","entry":[`...)
-		first := true
-		for _, q := range x.plans[n] {
-			if out, err = splice(c.Request().Context(), x.searches, q, out, &first); err != nil {
+		left := x.plans[n].most
+		for _, q := range x.plans[n].asked {
+			if out, err = splice(c.Request().Context(), x.searches, q, out, &left); err != nil {
 				return fmt.Errorf("bench: %w", err)
 			}
 		}
@@ -103,8 +109,8 @@ func (x *raw) handler() http.Handler {
 
 const unknown = -2
 
-// splice appends the bodies that a statement finds.
-func splice(ctx context.Context, p *pgxpool.Pool, q asked, out []byte, first *bool) ([]byte, error) {
+// splice appends the bodies that a statement finds, as many as are left of a page.
+func splice(ctx context.Context, p *pgxpool.Pool, q asked, out []byte, left *int) ([]byte, error) {
 	rows, err := p.Query(ctx, q.sql, q.args...)
 	if err != nil {
 		return out, err
@@ -115,13 +121,13 @@ func splice(ctx context.Context, p *pgxpool.Pool, q asked, out []byte, first *bo
 		if at == unknown {
 			at = slices.IndexFunc(rows.FieldDescriptions(), func(f pgconn.FieldDescription) bool { return f.Name == "body" })
 		}
-		if at < 0 || len(rows.RawValues()[at]) == 0 {
+		if at < 0 || len(rows.RawValues()[at]) == 0 || *left == 0 {
 			continue
 		}
-		if !*first {
+		if out[len(out)-1] == '}' {
 			out = append(out, ',')
 		}
-		*first = false
+		*left--
 		out = append(append(append(out, `{"resource":`...), rows.RawValues()[at]...), '}') // pgx asks for jsonb as text
 	}
 	return out, rows.Err()

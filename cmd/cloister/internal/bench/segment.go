@@ -58,8 +58,8 @@ func (st *stage) segmentation(ctx context.Context, r *Report) error {
 					q = p.free
 				}
 				start := time.Now()
-				first := true
-				if _, err := splice(ctx, st.raw.searches, q[0], nil, &first); err != nil {
+				left := 100
+				if _, err := splice(ctx, st.raw.searches, q[0], []byte{'['}, &left); err != nil {
 					return fmt.Errorf("bench: %s: %w", segmentationName, err)
 				}
 				took[side] += time.Since(start)

@@ -1,5 +1,5 @@
-// Command rendered writes what no client can read as a whole, the sample clinic and the access records of a
-// database, as NDJSON for a validator that is not ours.
+// Command rendered writes what no client can read as a whole, the sample clinic, the definitions of our own and the
+// access records of a database, as NDJSON for a validator that is not ours.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 func main() {
 	sample := flag.String("clinic", "", "the clinic.json in the data directory of cloister dev")
 	database := flag.String("database", "", "address of the database of cloister dev")
-	dir := flag.String("out", ".", "folder for clinic.ndjson and audit.ndjson")
+	dir := flag.String("out", ".", "folder for clinic.ndjson, definitions.ndjson and audit.ndjson")
 	flag.Parse()
 	if err := run(context.Background(), *sample, *database, *dir); err != nil {
 		fmt.Fprintln(os.Stderr, "rendered:", err)
@@ -34,6 +34,13 @@ func run(ctx context.Context, sample, database, dir string) error {
 		return fmt.Errorf("%s: %w", sample, err)
 	}
 	if err := write(filepath.Join(dir, "clinic.ndjson"), resources(c)); err != nil {
+		return err
+	}
+	own, err := definitions()
+	if err != nil {
+		return err
+	}
+	if err := write(filepath.Join(dir, "definitions.ndjson"), own); err != nil {
 		return err
 	}
 	found, err := events(ctx, database)

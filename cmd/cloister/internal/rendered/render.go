@@ -7,14 +7,14 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/element"
 )
 
@@ -40,6 +40,23 @@ func resources(c clinic.Config) iter.Seq[*element.Node] {
 	}
 }
 
+// definitions are the code systems, value sets and concept maps that Cloister defines.
+func definitions() (iter.Seq[*element.Node], error) {
+	p, err := vocabulary.Package()
+	if err != nil {
+		return nil, err
+	}
+	var out []*element.Node
+	for _, a := range p.Artifacts {
+		r, err := codec.Parse(a.Body)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", a.URL, err)
+		}
+		out = append(out, r.Root)
+	}
+	return slices.Values(out), nil
+}
+
 // kinds are the newest events of each kind of access, few of each: what differs between the others is who and when.
 const kinds = `
 SELECT at, id::text, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, entities, patients
@@ -61,36 +78,30 @@ func events(ctx context.Context, database string) (iter.Seq[*element.Node], erro
 	if err != nil {
 		return nil, err
 	}
-	return func(yield func(*element.Node) bool) {
-		for _, e := range found {
-			if !yield(audit.Render(e)) {
-				return
-			}
-		}
-	}, nil
+	out := make([]*element.Node, len(found))
+	for i, e := range found {
+		out[i] = audit.Render(e)
+	}
+	return slices.Values(out), nil
 }
 
 func event(row pgx.CollectableRow) (audit.Event, error) {
 	var (
-		e                                       audit.Event
-		c                                       authz.Caller
-		at                                      time.Time
-		id, outcome, interaction, kind, subject string
-		user                                    string
-		entities, patients                      []string
+		e                  audit.Event
+		user               string
+		entities, patients []string
 	)
-	if err := row.Scan(&at, &id, &outcome, &interaction, &kind, &subject, &c.Client, &user, &c.Roles, &c.Purpose, &c.PolicyVersion, &entities, &patients); err != nil {
+	c := &e.Caller
+	if err := row.Scan(&e.At, &e.ID, &e.Outcome, &e.Interaction, &e.Type, &c.Subject, &c.Client, &user, &c.Roles, &c.Purpose, &c.PolicyVersion, &entities, &patients); err != nil {
 		return e, err
 	}
-	c.Subject = subject
 	c.User, _ = fhir.ParseRef(user)
-	e = audit.Event{ID: id, At: at, Caller: c, Interaction: fhir.Interaction(interaction), Type: fhir.ResourceType(kind), Outcome: audit.Outcome(outcome)}
-	for i, text := range slices.All(entities) {
+	for i, text := range entities {
 		name, version, _ := strings.Cut(text, "/_history/")
 		ref, ok := fhir.ParseRef(name)
 		v, valid := fhir.ParseVersionID(version)
 		if !ok || !valid {
-			return e, fmt.Errorf("the event %s has the entity %q", id, text)
+			return e, fmt.Errorf("the event %s has the entity %q", e.ID, text)
 		}
 		e.Entities = append(e.Entities, audit.Entity{Ref: ref, Version: v, Patient: fhir.ID(patients[i])})
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloister-health/cloister/api"
-	"github.com/cloister-health/cloister/api/rest"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
@@ -79,7 +78,7 @@ func (h *house) now() time.Time { return noon.Add(time.Duration(h.clock.Load()) 
 // newHouse starts a server on a copy of the sample clinic. wrap may replace the
 // store that the API sees, to show that a broken one is found out; set changes
 // the configuration.
-func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store, set ...func(*api.Config)) *house {
+func newHouse(t *testing.T, dsn string, wrap func(*server.Core) api.Store, set ...func(*api.Config)) *house {
 	t.Helper()
 	h := &house{t: t, dsn: dsn, log: &strings.Builder{}, callers: map[string]clinic.Persona{}}
 	store, err := postgres.Open(context.Background(), postgres.Options{URL: dsn, Now: h.now, MaxConns: 2})
@@ -92,7 +91,7 @@ func newHouse(t *testing.T, dsn string, wrap func(*server.Core) rest.Store, set 
 		t.Fatal(err)
 	}
 	h.core = core
-	var seen rest.Store = store
+	var seen api.Store = store
 	if wrap != nil {
 		seen = wrap(core)
 	}

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/cloister-health/cloister/api/rest"
+	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
@@ -134,7 +134,7 @@ func TestPathsAgree(t *testing.T) {
 
 // divergent is a store in which one path sees more, or less, than the others.
 type divergent struct {
-	rest.Store
+	api.Store
 	core *server.Core
 	path string
 }
@@ -166,7 +166,7 @@ func (d divergent) Search(ctx context.Context, r authz.Reach, q search.Query) (r
 func TestPathsFindADivergence(t *testing.T) {
 	for _, path := range []string{"vread", "history", "search", "count"} {
 		t.Run(path, func(t *testing.T) {
-			h := newHouse(t, cluster.NewDatabase(t, seeded), func(c *server.Core) rest.Store { return divergent{c.Store, c, path} })
+			h := newHouse(t, cluster.NewDatabase(t, seeded), func(c *server.Core) api.Store { return divergent{c.Store, c, path} })
 			found := ""
 			pairs(rand.New(rand.NewPCG(4, 4)), 120, func(p clinic.Persona, k known) {
 				if found == "" {

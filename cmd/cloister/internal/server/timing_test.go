@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloister-health/cloister/api/rest"
+	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
 	"github.com/cloister-health/cloister/fhir"
@@ -100,7 +100,7 @@ func TestTiming(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of requests")
 	}
-	n := rounds(t, "CLOISTER_TIMING_SAMPLES", 700)
+	n := rounds(t, "CLOISTER_TIMING_SAMPLES", 300)
 	h := newHouse(t, cluster.NewDatabase(t, seeded), nil)
 	r := rand.New(rand.NewPCG(39, 39))
 	for _, c := range []struct {
@@ -131,7 +131,7 @@ func TestTiming(t *testing.T) {
 
 // slow is a store that takes a moment longer where there is something to hide.
 type slow struct {
-	rest.Store
+	api.Store
 	core *server.Core
 }
 
@@ -150,7 +150,7 @@ func TestTimingFindsASlowStore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of requests")
 	}
-	h := newHouse(t, cluster.NewDatabase(t, seeded), func(c *server.Core) rest.Store { return slow{c.Store, c} })
+	h := newHouse(t, cluster.NewDatabase(t, seeded), func(c *server.Core) api.Store { return slow{c.Store, c} })
 	ids := h.hiddenFrom(t, "therapist", "Observation")
 	x := h.race(rand.New(rand.NewPCG(40, 40)), "therapist", 1000,
 		func(i int) call { return get("/Observation/" + ids[i%len(ids)]) },

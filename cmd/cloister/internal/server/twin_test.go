@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloister-health/cloister/api/rest"
+	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
@@ -33,7 +33,7 @@ type twins struct {
 	fresh      map[string]string // ids that writes made, by the order in which they came up
 }
 
-func newTwins(t *testing.T, p clinic.Persona, wrap func(*server.Core) rest.Store) *twins {
+func newTwins(t *testing.T, p clinic.Persona, wrap func(*server.Core) api.Store) *twins {
 	t.Helper()
 	w := &twins{
 		full: newHouse(t, cluster.NewDatabase(t, seeded), wrap), twin: newHouse(t, cluster.NewDatabase(t, seeded), wrap),
@@ -146,7 +146,7 @@ var nextLink = regexp.MustCompile(`"relation":\s*"next",\s*"url":\s*"([^"]+)"`)
 // follow compares all further pages of an answer.
 func (w *twins) follow(t *testing.T, a answer) {
 	t.Helper()
-	for range 50 {
+	for range rounds(t, "CLOISTER_TWIN_PAGES", 6) {
 		m := nextLink.FindStringSubmatch(a.body)
 		if m == nil || t.Failed() {
 			return
@@ -195,18 +195,21 @@ func rounds(t *testing.T, name string, short int) int {
 }
 
 // TestTwin is the promise of the whole server: for any caller the answer is the
-// same as on a database without what she may not see. CLOISTER_TWIN_QUERIES sets
-// the number of generated requests per persona.
+// same as on a database without what she may not see. For a long run
+// CLOISTER_TWIN_QUERIES sets the number of generated requests per persona,
+// CLOISTER_TWIN_EACH the records of each type that are read in every way,
+// CLOISTER_TWIN_PAGES how many pages of an answer are followed, and
+// CLOISTER_TWIN_SEED other requests than the last time.
 func TestTwin(t *testing.T) {
-	queries := rounds(t, "CLOISTER_TWIN_QUERIES", 50)
-	for _, p := range clinic.Personas(sample) {
+	queries, each, seed := rounds(t, "CLOISTER_TWIN_QUERIES", 40), rounds(t, "CLOISTER_TWIN_EACH", 1), rounds(t, "CLOISTER_TWIN_SEED", 1)
+	for i, p := range clinic.Personas(sample) {
 		t.Run(p.Name, func(t *testing.T) {
 			t.Parallel()
 			w := newTwins(t, p, nil)
 			m := gather(p.Practice)
-			r := rand.New(rand.NewPCG(1, uint64(len(p.Name))))
+			r := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
 			n := 0
-			for _, c := range m.fixed(r, 3) {
+			for _, c := range m.fixed(r, each) {
 				w.follow(t, w.check(t, c))
 				n++
 			}
@@ -236,7 +239,7 @@ func TestTwin(t *testing.T) {
 
 // leaky is a store with one leg broken on purpose.
 type leaky struct {
-	rest.Store
+	api.Store
 	core *server.Core
 	leg  string
 }
@@ -309,7 +312,7 @@ func TestTwinFindsABrokenLeg(t *testing.T) {
 	for _, leg := range []string{"total", "paging", "condition", "read"} {
 		t.Run(leg, func(t *testing.T) {
 			t.Parallel()
-			w := newTwins(t, p, func(c *server.Core) rest.Store {
+			w := newTwins(t, p, func(c *server.Core) api.Store {
 				if leg == "condition" {
 					c.Gate = record.NewGate(wide{c.Engine}, c.Store, time.Now)
 				}

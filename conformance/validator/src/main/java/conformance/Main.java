@@ -30,15 +30,16 @@ public final class Main {
     this.server = server;
   }
 
-  /** Arguments: base URL, file of tokens, folder of NDJSON files, and the US Core package or nothing. */
+  /** Arguments: base URL, file of tokens, folder of NDJSON files, folder of the pages, and the US Core package or nothing. */
   public static void main(String[] args) throws Exception {
     Main m = new Main(new Exchange(args[0], Path.of(args[1])));
-    Path usCore = args.length > 3 && !args[3].isEmpty() ? Path.of(args[3]) : null;
+    Path usCore = args[4].isEmpty() ? null : Path.of(args[4]);
     m.answers();
     m.refusals();
+    m.examples(Path.of(args[3]));
     m.lines(Path.of(args[2]));
     m.documents.replaceAll(d -> new Document(d.name(), undeclared(d.json(), usCore == null)));
-    m.check(new Validator(usCore, m.named("clinic: Questionnaire")));
+    m.check(new Validator(usCore, m.named("clinic: Questionnaire"), m.named("definitions: CodeSystem")));
     System.exit(m.failed == 0 ? 0 : 1);
   }
 
@@ -88,6 +89,13 @@ public final class Main {
     ask(200, "therapist", "GET", "/Patient/" + patient + "/$everything?_count=50", null);
     ask(200, "therapist", "GET", "/Patient/" + patient + "/$meta", null);
     ask(200, "therapist", "GET", "/Patient/" + patient + "/Observation?_count=5", null);
+    ask(200, "therapist", "GET", "/Patient/" + patient + "/*?_count=20", null);
+    ask(200, "therapist", "GET", "/Encounter/" + first("therapist", "/Encounter?_count=1") + "/$everything", null);
+    ask(200, "therapist", "GET", "?_type=Patient,Observation&_count=5", null);
+    ask(200, "therapist", "GET", "/Encounter?_count=5&_include=*&_revinclude=*", null);
+    ask(200, "therapist", "POST", "/Patient/$validate", "{\"resourceType\":\"Patient\",\"meta\":{\"profile\":[\"http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient\"]}}");
+    ask(200, "therapist", "GET", "/ValueSet/$expand?url=https://cloister.health/fhir/ValueSet/note-kind", null);
+    ask(200, "therapist", "GET", "/CodeSystem/$lookup?system=https://cloister.health/fhir/CodeSystem/note-kind&code=psychotherapy-note", null);
     ask(200, "therapist", "POST", "/Patient/$validate", "{\"resourceType\":\"Patient\"}");
     ask(200, "therapist", "GET", "/DocumentReference/" + note, null);
     ask(200, "therapist", "POST", "", "{\"resourceType\":\"Bundle\",\"type\":\"batch\",\"entry\":["
@@ -158,6 +166,40 @@ public final class Main {
 
   private static String post(String url, String resource) {
     return "{\"resource\":" + resource + ",\"request\":{\"method\":\"POST\",\"url\":\"" + url + "\"}}";
+  }
+
+  /** The requests in the pages, which their tests hold to the statuses that stand there. */
+  private void examples(Path docs) throws Exception {
+    Map<String, String> visible = new TreeMap<>();
+    List<Path> pages;
+    try (var all = Files.walk(docs)) {
+      pages = all.filter(f -> f.toString().endsWith(".md")).sorted().toList();
+    }
+    for (Path page : pages) {
+      String[] blocks = Files.readString(page).split("```http\n");
+      for (int i = 1; i < blocks.length; i++) {
+        String[] parts = blocks[i].split("\n```", 2)[0].split("\n\n", 2);
+        String[] lines = parts[0].split("\n");
+        String[] first = lines[0].split(" "); // METHOD path as persona → status
+        String who = first[3].equals("nobody") ? null : first[3];
+        if (lines[0].contains("{Patient}") || parts.length > 1 && parts[1].contains("{Patient}")) {
+          visible.put(who, visible.containsKey(who) ? visible.get(who) : first(who, "/Patient?_count=1"));
+        }
+        String patient = who == null ? "" : visible.getOrDefault(who, "");
+        List<String> headers = new ArrayList<>();
+        for (int n = 1; n < lines.length; n++) {
+          headers.addAll(List.of(lines[n].split(": ", 2)));
+        }
+        String path = first[1].replace("{Patient}", patient).replace("|", "%7C");
+        if (!path.startsWith("/fhir")) {
+          continue; // no FHIR
+        }
+        HttpResponse<byte[]> a = server.send(who, first[0], path.substring("/fhir".length()), parts.length > 1 ? parts[1].replace("{Patient}", patient) : null, headers.toArray(new String[0]));
+        if (text(a).contains("\"resourceType\"")) {
+          documents.add(new Document("docs/" + docs.relativize(page) + ": " + lines[0].replaceAll(" →.*", ""), a.body()));
+        }
+      }
+    }
   }
 
   /** The resources of NDJSON files, named by file and type. */

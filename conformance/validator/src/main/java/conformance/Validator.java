@@ -30,8 +30,8 @@ final class Validator {
   private static final Set<String> DEFINITIONS = Set.of("StructureDefinition", "ValueSet", "CodeSystem");
   private final FhirValidator validator;
 
-  /** usCore is the package's file, or null. Answers are checked against questionnaires. */
-  Validator(Path usCore, List<byte[]> questionnaires) throws IOException {
+  /** usCore is the package's file, or null. Answers are checked against questionnaires, codes against code systems. */
+  Validator(Path usCore, List<byte[]> questionnaires, List<byte[]> codeSystems) throws IOException {
     FhirContext r4 = FhirContext.forR4Cached();
     PrePopulatedValidationSupport loaded = new PrePopulatedValidationSupport(r4);
     if (usCore != null) {
@@ -43,6 +43,9 @@ final class Validator {
           }
         }
       }
+    }
+    for (byte[] json : codeSystems) {
+      loaded.addResource(r4.newJsonParser().parseResource(new String(json, StandardCharsets.UTF_8)));
     }
     Map<String, Questionnaire> asked = new HashMap<>();
     for (byte[] json : questionnaires) {
