@@ -73,8 +73,10 @@ BEGIN
       CREATE INDEX resource_patient_at ON %1$I.resource (tenant, type, patient, at_lo DESC, id DESC) WHERE NOT deleted;
       -- Most dates span a minute at most, so that their beginning says when they
       -- end. A search for what ends after a moment looks at the others apart.
-      CREATE INDEX resource_at_span ON %1$I.resource (tenant, type, at_hi) WHERE NOT deleted AND at_hi - at_lo > interval '00:01:00';
-      CREATE STATISTICS %1$I.resource_span ON (at_hi - at_lo) FROM %1$I.resource;
+      CREATE INDEX resource_at_day ON %1$I.resource (tenant, type, at_lo DESC, id DESC)
+        WHERE NOT deleted AND at_hi - at_lo > interval '00:01:00' AND at_hi - at_lo <= interval '24:00:00';
+      CREATE INDEX resource_at_long ON %1$I.resource (tenant, type, at_hi) WHERE NOT deleted AND at_hi - at_lo > interval '24:00:00';
+      CREATE STATISTICS %1$I.resource_span (mcv) ON type, (at_hi - at_lo) FROM %1$I.resource;
 
       CREATE INDEX resource_quantity_row ON %1$I.resource_quantity (tenant, pk);
       CREATE INDEX resource_quantity_lo ON %1$I.resource_quantity (tenant, type, param, lo);

@@ -179,6 +179,6 @@ func (k *compiler) exists(h *hop, linked func(far string) string) string {
 	in := schemas(k.reach.Of(h.Type))
 	return either(len(in), func(i int) string {
 		far := k.alias()
-		return "EXISTS (SELECT FROM " + in[i] + ".resource " + far + " WHERE " + k.live(far, h.Type) + " AND " + linked(far) + k.where(far, in[i], h.Type, h.where) + " OFFSET 0)"
+		return "EXISTS (SELECT FROM " + in[i] + ".resource " + far + " WHERE " + k.beside(far, h.Type) + " AND " + linked(far) + k.where(far, in[i], h.Type, h.where) + " OFFSET 0)"
 	})
 }

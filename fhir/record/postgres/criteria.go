@@ -38,6 +38,13 @@ func (k *compiler) live(alias string, t fhir.ResourceType) string {
 	return "NOT " + alias + ".deleted AND " + restrict(k.q, k.reach.Of(t)).where(alias)
 }
 
+// beside is live for rows that something else finds.
+func (k *compiler) beside(alias string, t fhir.ResourceType) string {
+	x := restrict(k.q, k.reach.Of(t))
+	x.beside = true
+	return "NOT " + alias + ".deleted AND " + x.where(alias)
+}
+
 // term is a criterion on its way into SQL.
 type term struct {
 	search.Criterion
@@ -86,14 +93,20 @@ func (k *compiler) where(alias, schema string, t fhir.ResourceType, list []*term
 
 func (k *compiler) criteria(alias, schema string, t fhir.ResourceType, list []*term) string {
 	defer func(was bool) { k.rechecked = was }(k.rechecked)
-	k.rechecked = k.rechecked || narrow(t, list)
+	all := k.rechecked
+	k.rechecked = all || narrow(t, list)
 	var b strings.Builder
-	var tokens, refs []int64
+	var rare, tokens, refs []int64
 	for _, c := range list {
 		keys := refKeys(t, c.Param)
 		switch hash, one := c.hash(); {
 		case one && (c.Type == search.Token || c.Type == search.URI || c.Type == search.Composite):
-			tokens = append(tokens, mix(k.tenant(), t.Code(), hash))
+			h := mix(k.tenant(), t.Code(), hash)
+			if all || !k.rechecked || !c.selective() {
+				tokens = append(tokens, h)
+			} else {
+				rare = append(rare, h)
+			}
 		case one && c.Type == search.Reference && len(keys) == 1:
 			refs = append(refs, mix(k.tenant(), 0, hash)^keys[0])
 		default:
@@ -101,14 +114,17 @@ func (k *compiler) criteria(alias, schema string, t fhir.ResourceType, list []*t
 		}
 	}
 	// One condition for all hashes is one scan of the index, which begins with the rarest of them.
-	var all string
+	var found string
+	if len(rare) > 0 {
+		found += " AND " + alias + ".tokens @> " + k.hashes(rare)
+	}
 	if len(tokens) > 0 {
-		all += " AND " + k.tokens(alias, "@>", k.hashes(tokens))
+		found += " AND " + k.tokens(alias, "@>", k.hashes(tokens))
 	}
 	if len(refs) > 0 {
-		all += " AND " + alias + ".refs @> " + k.hashes(refs)
+		found += " AND " + alias + ".refs @> " + k.hashes(refs)
 	}
-	return all + b.String()
+	return found + b.String()
 }
 
 // tokens compares the column with an array. Where rows are found by something
@@ -124,6 +140,9 @@ func (k *compiler) tokens(alias, op, array string) string {
 func narrow(t fhir.ResourceType, list []*term) bool {
 	return slices.ContainsFunc(list, func(c *term) bool { return c.narrow(t) })
 }
+
+// selective says that hardly two resources share a value of c's parameter.
+func (c *term) selective() bool { return c.Param == "identifier" }
 
 // narrow says that c leaves a few thousand rows at most, whatever the size of
 // the practice: those of a patient, or of an encounter.

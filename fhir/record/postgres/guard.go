@@ -63,7 +63,12 @@ func (k *compiler) source(alias, schema string, t fhir.ResourceType, list []*ter
 			rest = slices.Delete(slices.Clone(list), n, n+1)
 		}
 	}
-	return from + " WHERE " + k.live(alias, t) + k.where(alias, schema, t, rest)
+	w := windowOf(t, list)
+	live := k.live
+	if w.from.IsZero() && w.to.IsZero() && slices.ContainsFunc(list, func(c *term) bool { return c.byHash(t) }) {
+		live = k.beside
+	}
+	return from + " WHERE " + live(alias, t) + k.where(alias, schema, t, rest)
 }
 
 // guarded says that a search of l, in an order that a column gives, needs a guard.

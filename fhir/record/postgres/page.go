@@ -215,7 +215,14 @@ func (w *pageWriter) parts(run *segment, also string) []string {
 
 func (w *pageWriter) part(run *segment, also string, l leg, schema string) []string {
 	k, p, r := w.k, w.p, w.f.reach.Of(l.t)
-	from, keys := besides(schema+".resource r", k.keys("r", schema, l.t, p.by))
+	table, asked := schema+".resource r", also+k.criteria("r", schema, l.t, l.where)
+	where := " WHERE " + k.live("r", l.t) + asked
+	if narrow(l.t, l.where) {
+		// The few rows are found and then sorted: OFFSET 0 keeps the planner from
+		// reading all rows of the type in order and waiting for them to turn up.
+		table, where = "(SELECT r.* FROM "+table+" WHERE "+k.beside("r", l.t)+asked+" OFFSET 0) AS r", " WHERE true"
+	}
+	from, keys := besides(table, k.keys("r", schema, l.t, p.by))
 	selected := columns(k.q, "r", r)
 	if w.links {
 		selected += linkColumns("r")
@@ -223,7 +230,6 @@ func (w *pageWriter) part(run *segment, also string, l leg, schema string) []str
 	for i, key := range keys {
 		selected += ", " + key + " AS k" + strconv.Itoa(i)
 	}
-	where := " WHERE " + k.live("r", l.t) + also + k.criteria("r", schema, l.t, l.where)
 	arms := []string{k.bounds("r", l.t, l.where)}
 	first, present := 0, !nullable(p.by.keys[0])
 	switch {

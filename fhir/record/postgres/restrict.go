@@ -49,6 +49,10 @@ type restriction struct {
 	q      *statement
 	tenant string
 	typed  string // the SQL of the type, where types take turns; "" is the Restriction's own
+	// beside says that rows are found by something else: tenant and type are
+	// written as what no index answers, or the planner reads the index of a whole
+	// type beside the few rows that it has.
+	beside bool
 }
 
 // restrict prepares r. All Restrictions of one statement belong to one grant,
@@ -101,7 +105,11 @@ func (x *restriction) scope(alias string) string {
 	if !x.r.Grant().Valid() {
 		return "false"
 	}
-	return alias + ".tenant = " + x.tenant + " AND " + alias + ".type = " + x.ofType() + x.launch(alias)
+	zero := ""
+	if x.beside {
+		zero = " + 0"
+	}
+	return alias + ".tenant" + zero + " = " + x.tenant + " AND " + alias + ".type" + zero + " = " + x.ofType() + x.launch(alias)
 }
 
 func (x *restriction) ofType() string {
@@ -125,7 +133,7 @@ func (x *restriction) launch(alias string) string {
 }
 
 // visible is the predicate that makes rows of alias visible which are of one of
-// several types, where Restrictions that differ in the type alone are written once.
+// several types and found by something else, where Restrictions that differ in the type alone are written once.
 func visible(q *statement, alias string, rs []authz.Restriction) string {
 	var order []string
 	groups := map[string][]authz.Restriction{}
@@ -148,6 +156,7 @@ func visible(q *statement, alias string, rs []authz.Restriction) string {
 	terms := make([]string, len(order))
 	for i, like := range order {
 		x := restrict(q, groups[like][0])
+		x.beside = true
 		if len(groups[like]) == 1 {
 			terms[i] = "(" + x.where(alias) + ")"
 			continue
@@ -156,8 +165,8 @@ func visible(q *statement, alias string, rs []authz.Restriction) string {
 		for j, r := range groups[like] {
 			codes[j] = r.Type().Code()
 		}
-		terms[i] = "(" + alias + ".tenant = " + x.tenant + " AND " + alias + ".type = ANY (" +
-			x.arg("types "+intArray(codes), func() any { return codes }) + "::smallint[])" + x.launch(alias) + " AND " + x.arms(alias) + ")"
+		terms[i] = "(" + alias + ".tenant + 0 = " + x.tenant + " AND " + alias + ".type + 0 = ANY (" +
+			x.arg("types "+intArray(codes), func() any { return codes }) + "::smallint[]::integer[])" + x.launch(alias) + " AND " + x.arms(alias) + ")"
 	}
 	return "(" + strings.Join(terms, " OR ") + ")"
 }

@@ -70,7 +70,7 @@ func boundsOf(values []search.Value) (w window) {
 }
 
 // spans are the longest that dates of a kind are: instants, days, and the rest.
-// An index holds those that are longer than the first.
+// There is an index of the second kind, and one of the third.
 var spans = []struct {
 	sql    string
 	length time.Duration
