@@ -45,6 +45,7 @@ func Project(body []byte, v View) ([]byte, error) {
 	if contained != nil && root.Get("contained") == nil && refersInside(root) {
 		root.Set("contained", contained) // else what stays would not be valid (R4 dom-3, ref-1)
 	}
+	unreferenced(root)
 	subsetted(root)
 	return root.AppendJSON(make([]byte, 0, len(body)+128)), nil
 }
@@ -107,6 +108,53 @@ func shorten(d *typeDef, n *element.Node) {
 	}
 	n.Fields = kept
 	summarise(d, n)
+}
+
+// unreferenced drops the contained resources to which nothing refers any more:
+// they would have no meaning (R4 dom-3).
+func unreferenced(root *element.Node) {
+	contained := root.Get("contained").List()
+	if len(contained) == 0 {
+		return
+	}
+	used := make([]bool, len(contained))
+	rest := element.NewObject()
+	for _, f := range root.Fields {
+		if f.Name != "contained" {
+			rest.Fields = append(rest.Fields, f)
+		}
+	}
+	var from func(n *element.Node)
+	from = func(n *element.Node) {
+		n.Walk(func(_ string, x *element.Node) bool {
+			id, inside := strings.CutPrefix(x.String(), "#")
+			for i, c := range contained {
+				if inside && !used[i] && c.Get("id").String() == id {
+					used[i] = true
+					from(c)
+				}
+			}
+			return true
+		})
+	}
+	from(rest)
+	for i, c := range contained {
+		c.Walk(func(_ string, x *element.Node) bool {
+			used[i] = used[i] || x.Kind == element.String && x.Text == "#"
+			return true
+		})
+	}
+	var kept []*element.Node
+	for i, c := range contained {
+		if used[i] {
+			kept = append(kept, c)
+		}
+	}
+	if kept == nil {
+		root.Delete("contained")
+		return
+	}
+	root.Set("contained", &element.Node{Kind: element.Array, Items: kept})
 }
 
 func refersInside(n *element.Node) (found bool) {

@@ -69,7 +69,8 @@ func generate(table string, w io.Writer) error {
 				}
 				types = append(types, t)
 			}
-			fmt.Fprintf(&b, "\t%s:%s", f[0], strings.Join(types, "|"))
+			// The marks of summary and modifier elements say nothing of types.
+			fmt.Fprintf(&b, "\t%s:%s", strings.TrimLeft(f[0], "~!"), strings.Join(types, "|"))
 			if strings.HasSuffix(f[1], "..*") {
 				b.WriteByte('*')
 			}
