@@ -393,7 +393,7 @@ func (w *write) facts(ctx context.Context, rows []*row) (map[int64]authz.Fact, e
 	var q statement
 	x := restrict(&q, rows[0].restriction())
 	var all authz.Fact
-	for _, f := range authz.Facts() {
+	for _, f := range facts {
 		all |= f.Bit
 	}
 	pks := make([]int64, len(rows))

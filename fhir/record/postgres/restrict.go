@@ -40,6 +40,9 @@ func (q *statement) named(name any, v func() any) string {
 	return p
 }
 
+// facts are all of them; the decision point hands out a copy each time.
+var facts = authz.Facts()
+
 // restriction is a Restriction ready to be written into a statement: it is
 // written once for every table reference of the statement, and its arguments
 // are shared between them.
@@ -88,7 +91,7 @@ func (x *restriction) arms(alias string) string {
 			b.WriteString(" OR ")
 		}
 		b.WriteString("(" + alias + ".label_class = ANY (" + x.arg("classes "+intArray(a.Classes), func() any { return a.Classes }) + "::smallint[])")
-		for _, f := range authz.Facts() {
+		for _, f := range facts {
 			if a.Needs.Has(f.Bit) {
 				b.WriteString(" AND " + x.fact(alias, f.Bit))
 			}
@@ -182,7 +185,7 @@ func needed(r authz.Restriction) (all authz.Fact) {
 // facts is the expression of the set of facts that hold for a row, of those asked for.
 func (x *restriction) facts(alias string, ask authz.Fact) string {
 	var terms []string
-	for _, f := range authz.Facts() {
+	for _, f := range facts {
 		if ask.Has(f.Bit) {
 			terms = append(terms, "CASE WHEN "+x.fact(alias, f.Bit)+" THEN "+strconv.Itoa(int(f.Bit))+" ELSE 0 END")
 		}
