@@ -38,7 +38,7 @@ func serve(ctx context.Context, handler func(address string) (http.Handler, erro
 		return "", nil, err
 	}
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Hour, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		Handler: h, ReadHeaderTimeout: time.Hour, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	go func() { _ = s.Serve(l) }()
