@@ -72,12 +72,30 @@ func (p *provider) verify(ctx context.Context, bearer string) (*oidc.IDToken, er
 	if err != nil {
 		return nil, err
 	}
-	before := p.fetch.failures()
-	token, err := v.Verify(ctx, bearer)
-	if err != nil && (p.fetch.failures() != before || ctx.Err() != nil) {
+	var unreachable error
+	token, err := v.Verify(context.WithValue(ctx, unreachableKey{}, &unreachable), bearer)
+	switch {
+	case err != nil && unreachable != nil:
+		return nil, unreachable
+	case err != nil && ctx.Err() != nil:
 		return nil, fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	return token, err //nolint:wrapcheck // the caller wraps it into the one refusal
+}
+
+// keys tell a bad signature from keys that could not be had: the verifier gives
+// both as the same text, so the second kind goes past it.
+type keys struct{ remote *oidc.RemoteKeySet }
+
+type unreachableKey struct{}
+
+// VerifySignature implements oidc.KeySet.
+func (k keys) VerifySignature(ctx context.Context, bearer string) ([]byte, error) {
+	payload, err := k.remote.VerifySignature(ctx, bearer)
+	if at, ok := ctx.Value(unreachableKey{}).(*error); ok && errors.Is(err, errUnreachable) {
+		*at = err
+	}
+	return payload, err //nolint:wrapcheck // see verify
 }
 
 // discover reads the issuer's configuration once (OpenID Connect Discovery 1.0).
@@ -115,7 +133,8 @@ func (p *provider) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) 
 }
 
 func (p *provider) ask(ctx context.Context) (*oidc.IDTokenVerifier, error) {
-	found, err := oidc.NewProvider(oidc.ClientContext(ctx, p.client), p.issuer.URL)
+	ctx = oidc.ClientContext(ctx, p.client)
+	found, err := oidc.NewProvider(ctx, p.issuer.URL)
 	if err != nil {
 		return nil, fmt.Errorf("oidc: discovery: %w", err)
 	}
@@ -132,18 +151,18 @@ func (p *provider) ask(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	if len(algorithms) == 0 {
 		algorithms = Algorithms()
 	}
-	return found.Verifier(&oidc.Config{ClientID: p.issuer.Audience, SupportedSigningAlgs: algorithms, Now: p.now}), nil
+	set := keys{oidc.NewRemoteKeySet(context.WithoutCancel(ctx), doc.Keys)}
+	return oidc.NewVerifier(p.issuer.URL, set, &oidc.Config{ClientID: p.issuer.Audience, SupportedSigningAlgs: algorithms, Now: p.now}), nil
 }
 
 // throttle is the transport to one issuer. It repeats an answer that is fresh
-// instead of asking again, and counts what failed.
+// instead of asking again. Its errors are errUnreachable.
 type throttle struct {
 	next http.RoundTripper
 	now  func() time.Time
 
 	mu      sync.Mutex
 	answers map[string]*answer
-	failed  uint64
 }
 
 type answer struct {
@@ -151,12 +170,6 @@ type answer struct {
 	body []byte
 	head http.Header
 	err  error
-}
-
-func (t *throttle) failures() uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.failed
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -179,10 +192,7 @@ func (t *throttle) RoundTrip(r *http.Request) (*http.Response, error) {
 		t.mu.Unlock()
 	}
 	if a.err != nil {
-		t.mu.Lock()
-		t.failed++
-		t.mu.Unlock()
-		return nil, a.err
+		return nil, fmt.Errorf("%w: %w", errUnreachable, a.err)
 	}
 	return &http.Response{
 		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
