@@ -331,6 +331,12 @@ func TestRefusals(t *testing.T) {
 		{"If-None-Exist empty", call{method: "POST", path: "/fhir/Patient", token: "therapist", body: patient, header: with(fhirJSON, "If-None-Exist", "_count=2")}, 400, "invalid"},
 		{"conditional reference", call{method: "POST", path: "/fhir/Patient", token: "therapist", header: fhirJSON,
 			body: `{"resourceType":"Patient","generalPractitioner":[{"reference":"Practitioner?identifier=x"}]}`}, 422, "processing"},
+		{"create by a search", call{method: "POST", path: "/fhir/Patient?identifier=x", token: "therapist", body: patient, header: fhirJSON}, 400, "invalid"},
+		{"update of one by a search", call{method: "PUT", path: "/fhir/Patient/1?identifier=x", token: "therapist", body: `{"resourceType":"Patient","id":"1"}`, header: fhirJSON}, 400, "invalid"},
+		{"patch of one by a search", call{method: "PATCH", path: "/fhir/Patient/1?identifier=x", token: "therapist", body: `[{"op":"remove","path":"/active"}]`, header: http.Header{"Content-Type": {"application/json-patch+json"}}}, 400, "invalid"},
+		{"delete of one by a search", call{method: "DELETE", path: "/fhir/Patient/1?identifier=x", token: "therapist"}, 400, "invalid"},
+		{"what a summary left", call{method: "PUT", path: "/fhir/Patient/1", token: "therapist", header: fhirJSON,
+			body: `{"resourceType":"Patient","id":"1","meta":{"tag":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}]}}`}, 422, "processing"},
 		{"base without Bundle", call{method: "POST", path: "/fhir", token: "therapist", body: patient, header: fhirJSON}, 400, "invalid"},
 		{"collection", call{method: "POST", path: "/fhir", token: "therapist", body: `{"resourceType":"Bundle","type":"collection"}`, header: fhirJSON}, 400, "invalid"},
 	} {

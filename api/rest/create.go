@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"net/url"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/fhir"
@@ -42,8 +43,34 @@ func prepare(rq *respond.Request) error {
 	if rq.Content.Type != rq.Type {
 		return outcome.New(outcome.Invalid, "the resource in the body is not of the type in the path")
 	}
+	if err := plain(rq); err != nil {
+		return err
+	}
 	rq.Content.Localise(rq.Base)
 	return noConditional(rq.Content)
+}
+
+// plain refuses search parameters of a change that is not conditional: to pass
+// over them would be to change something else than was meant.
+func plain(rq *respond.Request) error {
+	if rq.Query == "" || rq.ID == "" && rq.Interaction != fhir.Create {
+		return nil
+	}
+	q, err := url.ParseQuery(rq.Query)
+	if err != nil {
+		return errQuery
+	}
+	for name := range q {
+		switch name {
+		case "_format", "_pretty":
+		default:
+			if rq.Interaction == fhir.Create {
+				return outcome.New(outcome.Invalid, "a create takes no search parameters: to create only what is not there yet, send them as the header If-None-Exist")
+			}
+			return outcome.New(outcome.Invalid, "a change of one resource takes no search parameters")
+		}
+	}
+	return nil
 }
 
 var errContent = outcome.New(outcome.Invalid, "a resource is required as the body")

@@ -16,6 +16,9 @@ import (
 // resource that the caller may find with the query, or by configuration all of
 // them. Where there is none it has nothing to do, which is no fault.
 func (s *Service) delete(ctx context.Context, rq *respond.Request) (respond.Response, error) {
+	if err := plain(rq); err != nil {
+		return nil, err
+	}
 	c, err := s.deletion(ctx, rq)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,9 @@ func (s *Service) patch(ctx context.Context, rq *respond.Request) (respond.Respo
 	if len(rq.Done) == 1 {
 		return s.written(ctx, rq, rq.Done[0]), nil
 	}
+	if err := plain(rq); err != nil {
+		return nil, err
+	}
 	for again := false; ; again = true {
 		rc, err := s.patchOnce(ctx, rq)
 		switch {

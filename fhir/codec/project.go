@@ -46,7 +46,7 @@ func Project(body []byte, v View) ([]byte, error) {
 		root.Set("contained", contained) // else what stays would not be valid (R4 dom-3, ref-1)
 	}
 	unreferenced(root)
-	subsetted(root)
+	tagSubsetted(root)
 	return root.AppendJSON(make([]byte, 0, len(body)+128)), nil
 }
 
@@ -165,9 +165,20 @@ func refersInside(n *element.Node) (found bool) {
 	return found
 }
 
-// subsetted tags a resource that is not whole, so that nobody takes it for the whole one.
-func subsetted(root *element.Node) {
-	const system = "http://terminology.hl7.org/CodeSystem/v3-ObservationValue"
+const observationValue = "http://terminology.hl7.org/CodeSystem/v3-ObservationValue"
+
+func subsetted(root *element.Node) bool {
+	return slices.ContainsFunc(root.Get("meta").Get("tag").List(), func(t *element.Node) bool {
+		return t.Get("system").String() == observationValue && t.Get("code").String() == "SUBSETTED"
+	})
+}
+
+// Subsetted reports the tag of a resource that a server did not give whole (R4
+// search, 3.1.1.5.9): who stores it would lose the rest.
+func (r *Resource) Subsetted() bool { return subsetted(r.Root) }
+
+// tagSubsetted tags a resource that is not whole, so that nobody takes it for the whole one.
+func tagSubsetted(root *element.Node) {
 	meta := root.Get("meta")
 	if meta == nil {
 		meta = element.NewObject()
@@ -177,13 +188,10 @@ func subsetted(root *element.Node) {
 		}
 		setAfter(root, after, "meta", meta)
 	}
-	tags := meta.Get("tag")
-	for _, t := range tags.List() {
-		if t.Get("system").String() == system && t.Get("code").String() == "SUBSETTED" {
-			return
-		}
+	if subsetted(root) {
+		return
 	}
-	meta.Set("tag", &element.Node{Kind: element.Array, Items: append(slices.Clone(tags.List()), element.NewObject(
-		element.Field{Name: "system", Value: element.NewString(system)}, element.Field{Name: "code", Value: element.NewString("SUBSETTED")},
+	meta.Set("tag", &element.Node{Kind: element.Array, Items: append(slices.Clone(meta.Get("tag").List()), element.NewObject(
+		element.Field{Name: "system", Value: element.NewString(observationValue)}, element.Field{Name: "code", Value: element.NewString("SUBSETTED")},
 	))})
 }

@@ -73,6 +73,9 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	if c.Content == nil || c.Content.Type != c.Ref.Type || !x.Ref.ID.Valid() && c.Condition == nil {
 		return Cleared{}, outcome.New(outcome.Invalid, "the body is not a resource of the type that the URL names")
 	}
+	if c.Content.Subsetted() {
+		return Cleared{}, outcome.At(outcome.Unprocessable, string(c.Ref.Type)+".meta.tag", "the resource is tagged SUBSETTED: it is what a summary left, and storing it would lose the rest; read it whole, change that, and send that")
+	}
 	x.Chosen = c.Content.ID()
 	c.Content.StripSecurity()
 	content := label.Content{Type: c.Ref.Type, Codings: c.Content.Codings()}
