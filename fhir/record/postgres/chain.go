@@ -120,7 +120,7 @@ func hopStatement(f *finder, op search.Op, h *hop) *statement {
 // chain is the condition that the row of alias refers by c's parameter to a
 // resource for which the hop holds.
 func (k *compiler) chain(alias string, t fhir.ResourceType, c *term, h *hop) string {
-	keys := refKeys(t, c.Param)
+	keys := c.keys(t)
 	if h.known {
 		if len(h.found) == 0 {
 			return "false"

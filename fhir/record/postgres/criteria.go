@@ -50,6 +50,9 @@ type term struct {
 	search.Criterion
 	hops   []*hop
 	groups [][]*term
+	// links are the parameters by any of which a reference leads to what is
+	// searched for; nil is Param.
+	links []string
 }
 
 func terms(where []search.Criterion) []*term {
@@ -62,9 +65,53 @@ func terms(where []search.Criterion) []*term {
 		for _, g := range c.Groups {
 			x.groups = append(x.groups, terms(g))
 		}
+		x.merge()
 		out[i] = x
 	}
 	return out
+}
+
+// merge makes one reference, by any of several parameters, of several
+// references to the same resource: so a compartment is asked of the index at once.
+func (c *term) merge() {
+	if c.Op != search.Either {
+		return
+	}
+	var links []string
+	for _, g := range c.Groups {
+		if len(g) != 1 || g[0].Op != search.Match || g[0].Type != search.Reference || g[0].Not || len(g[0].Any) != 1 || g[0].Any[0] != c.Groups[0][0].Any[0] {
+			return
+		}
+		links = append(links, g[0].Param)
+	}
+	if links != nil {
+		c.Op, c.Type, c.Any = search.Match, search.Reference, c.Groups[0][0].Any
+		c.groups, c.links = nil, links
+	}
+}
+
+// keys tell the references that c is about from others.
+func (c *term) keys(t fhir.ResourceType) []int64 {
+	if c.links == nil {
+		return refKeys(t, c.Param)
+	}
+	var keys []int64
+	for _, name := range c.links {
+		keys = append(keys, refKeys(t, name)...)
+	}
+	return sorted(keys)
+}
+
+// references are what the column refs of a row of type t has if it refers to one of c's values.
+func (k *compiler) references(t fhir.ResourceType, c *term) []int64 {
+	keys := c.keys(t)
+	hs := make([]int64, 0, len(c.Any)*len(keys))
+	for _, v := range c.Any {
+		for _, key := range keys {
+			hs = append(hs, mix(k.tenant(), 0, v.Hash)^key)
+		}
+	}
+	return hs
 }
 
 // value is an argument that a searched value gives.
@@ -94,11 +141,10 @@ func (k *compiler) where(alias, schema string, t fhir.ResourceType, list []*term
 func (k *compiler) criteria(alias, schema string, t fhir.ResourceType, list []*term) string {
 	defer func(was bool) { k.rechecked = was }(k.rechecked)
 	all := k.rechecked
-	k.rechecked = all || narrow(t, list)
+	k.rechecked = all || narrow(list)
 	var b strings.Builder
 	var rare, tokens, refs []int64
 	for _, c := range list {
-		keys := refKeys(t, c.Param)
 		switch hash, one := c.hash(); {
 		case one && (c.Type == search.Token || c.Type == search.URI || c.Type == search.Composite):
 			h := mix(k.tenant(), t.Code(), hash)
@@ -107,8 +153,8 @@ func (k *compiler) criteria(alias, schema string, t fhir.ResourceType, list []*t
 			} else {
 				rare = append(rare, h)
 			}
-		case one && c.Type == search.Reference && len(keys) == 1:
-			refs = append(refs, mix(k.tenant(), 0, hash)^keys[0])
+		case one && c.Type == search.Reference && len(c.keys(t)) == 1:
+			refs = append(refs, k.references(t, c)...)
 		default:
 			b.WriteString(" AND " + k.term(alias, schema, t, c))
 		}
@@ -137,29 +183,25 @@ func (k *compiler) tokens(alias, op, array string) string {
 	return map[string]string{"@>": "arraycontains", "&&": "arrayoverlap"}[op] + "(" + alias + ".tokens, " + array + ")"
 }
 
-func narrow(t fhir.ResourceType, list []*term) bool {
-	return slices.ContainsFunc(list, func(c *term) bool { return c.narrow(t) })
-}
+func narrow(list []*term) bool { return slices.ContainsFunc(list, (*term).narrow) }
 
 // selective says that hardly two resources share a value of c's parameter.
 func (c *term) selective() bool { return c.Param == "identifier" }
 
 // narrow says that c leaves a few thousand rows at most, whatever the size of
 // the practice: those of a patient, or of an encounter.
-func (c *term) narrow(t fhir.ResourceType) bool {
-	if c.Not || c.Type != search.Reference {
+func (c *term) narrow() bool {
+	few := func(t fhir.ResourceType) bool { return t == "Patient" || t == "Encounter" }
+	switch {
+	case c.Not:
+		return false
+	case c.Op == search.Match && c.Type == search.Reference:
+		return len(c.Any) > 0 && len(c.Any) <= maxFew && !slices.ContainsFunc(c.Any, func(v search.Value) bool { return !few(v.Target) })
+	case c.Op == search.Chain:
+		return len(c.hops) == 1 && c.hops[0].known && len(c.hops[0].found) <= maxFew && few(c.hops[0].Type)
+	default:
 		return false
 	}
-	few := c.Op == search.Match && len(c.Any) == 1
-	if c.Op == search.Chain {
-		few = len(c.hops) == 1 && c.hops[0].known && len(c.hops[0].found) <= maxFew
-	}
-	p, ok := search.Lookup(t, c.Param)
-	if !few || !ok {
-		return false
-	}
-	has := func(t fhir.ResourceType) bool { return slices.Contains(p.Targets, t) }
-	return (has("Patient") || has("Encounter")) && !has("Practitioner") && !has("PractitionerRole") && !has("Organization")
 }
 
 // maxFew is how many patients are still few.
@@ -251,16 +293,7 @@ func (k *compiler) match(alias, schema string, t fhir.ResourceType, c *term) str
 	case c.Param == "_lastUpdated":
 		return either(len(c.Any), func(i int) string { return k.date(&c.Any[i], alias+".updated", "") })
 	case c.Type == search.Reference:
-		keys := refKeys(t, c.Param)
-		return alias + ".refs && " + k.of(c, "refs", func() any {
-			hs := make([]int64, 0, len(c.Any)*len(keys))
-			for _, v := range c.Any {
-				for _, key := range keys {
-					hs = append(hs, mix(k.tenant(), 0, v.Hash)^key)
-				}
-			}
-			return hs
-		}) + "::bigint[]"
+		return alias + ".refs && " + k.hashes(k.references(t, c))
 	case c.clinical(t):
 		return either(len(c.Any), func(i int) string { return k.date(&c.Any[i], alias+".at_lo", alias+".at_hi") })
 	}

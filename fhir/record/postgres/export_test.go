@@ -116,3 +116,9 @@ func set(t testing.TB, limit *int, n int) {
 func (s *Store) ReindexBatch(ctx context.Context, me string) (busy bool, err error) {
 	return s.reindexBatch(ctx, me)
 }
+
+// WithoutJointLegs gives each type of a search a SELECT of its own.
+func WithoutJointLegs(t testing.TB) {
+	t.Helper()
+	set(t, &jointLeast, 1000)
+}

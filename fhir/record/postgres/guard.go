@@ -74,7 +74,7 @@ func (k *compiler) source(alias, schema string, t fhir.ResourceType, list []*ter
 // guarded says that a search of l, in an order that a column gives, needs a guard.
 func (l leg) guarded(window bool) bool {
 	w := windowOf(l.t, l.where)
-	if narrow(l.t, l.where) {
+	if narrow(l.where) {
 		return false
 	}
 	return window && (!w.from.IsZero() || !w.to.IsZero()) || slices.ContainsFunc(l.where, func(c *term) bool { return c.table(l.t) != "" })

@@ -45,11 +45,15 @@ func query(t testing.TB, text string) search.Query {
 func (h *house) reach(p authz.Principal, q search.Query) authz.Reach {
 	h.t.Helper()
 	ctx := context.Background()
-	g, err := h.engine.Authorize(ctx, p, fhir.SearchType, q.Legs[0].Type)
-	if err != nil {
-		h.t.Fatalf("search of %s: %v", q.Legs[0].Type, err)
+	i := fhir.SearchType
+	if q.Type() == "" {
+		i = fhir.SearchSystem
 	}
-	reach, err := h.engine.Reach(ctx, g, fhir.SearchType, q.Types()...)
+	g, err := h.engine.Authorize(ctx, p, i, q.Type())
+	if err != nil {
+		h.t.Fatalf("search of %s: %v", q.Type(), err)
+	}
+	reach, err := h.engine.Reach(ctx, g, i, q.Types()...)
 	if err != nil {
 		h.t.Fatal(err)
 	}

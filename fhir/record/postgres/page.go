@@ -114,6 +114,7 @@ func (f *finder) segments(p place) []segment {
 func (f *finder) pageStatement(p place, limit int, links bool) *statement {
 	k := compile(f.reach)
 	w := &pageWriter{f: f, k: k, p: p, links: links, limit: k.q.named("limit", func() any { return limit })}
+	w.groups, w.legs = p.joint(f.legs)
 	names := make([]string, len(p.by.keys))
 	for i := range names {
 		names[i] = "k" + strconv.Itoa(i)
@@ -150,13 +151,15 @@ func (f *finder) pageStatement(p place, limit int, links bool) *statement {
 
 // pageWriter writes the statement of a page.
 type pageWriter struct {
-	f     *finder
-	k     *compiler
-	p     place
-	links bool
-	limit string
-	with  []string       // common table expressions
-	guard map[int]string // leg and schema -> the name of its guard
+	f      *finder
+	k      *compiler
+	p      place
+	links  bool
+	groups [][]leg // legs that are one SELECT
+	legs   []leg   // the others
+	limit  string
+	with   []string       // common table expressions
+	guard  map[int]string // leg and schema -> the name of its guard
 }
 
 // union is all parts in one order.
@@ -171,11 +174,11 @@ func (w *pageWriter) union(parts []string, order string) string {
 const maxGuards = 4
 
 func (w *pageWriter) guards(runs []segment) {
-	if w.p.computed(w.f.legs) || len(w.f.legs) > maxGuards {
+	if w.p.computed(w.legs) || len(w.legs) > maxGuards {
 		return
 	}
 	w.guard = map[int]string{}
-	for n, l := range w.f.legs {
+	for n, l := range w.legs {
 		if !l.guarded(runs == nil) {
 			continue
 		}
@@ -192,11 +195,18 @@ func (p place) computed(legs []leg) bool {
 	return slices.ContainsFunc(legs, func(l leg) bool { return keyColumn(l.t, p.by.keys[0]) == "" })
 }
 
-// parts are the SELECTs of a run: one per type, schema, arm of a window of
-// dates, and way of a guard.
+// parts are the SELECTs of a run: one per type or group of types, schema, arm of
+// a window of dates, and way of a guard.
 func (w *pageWriter) parts(run *segment, also string) []string {
 	var out []string
-	for n, l := range w.f.legs {
+	for _, g := range w.groups {
+		for _, schema := range []string{"record", "notes"} {
+			if s := w.together(g, schema); s != "" {
+				out = append(out, s)
+			}
+		}
+	}
+	for n, l := range w.legs {
 		for i, schema := range schemas(w.f.reach.Of(l.t)) {
 			name, guarded := w.guard[n*2+i]
 			if !guarded {
@@ -217,7 +227,7 @@ func (w *pageWriter) part(run *segment, also string, l leg, schema string) []str
 	k, p, r := w.k, w.p, w.f.reach.Of(l.t)
 	table, asked := schema+".resource r", also+k.criteria("r", schema, l.t, l.where)
 	where := " WHERE " + k.live("r", l.t) + asked
-	if narrow(l.t, l.where) {
+	if narrow(l.where) {
 		// The few rows are found and then sorted: OFFSET 0 keeps the planner from
 		// reading all rows of the type in order and waiting for them to turn up.
 		table, where = "(SELECT r.* FROM "+table+" WHERE "+k.beside("r", l.t)+asked+" OFFSET 0) AS r", " WHERE true"
@@ -239,7 +249,7 @@ func (w *pageWriter) part(run *segment, also string, l leg, schema string) []str
 		where += " AND " + keys[0] + " IS NULL"
 	default:
 		present = true
-		if !narrow(l.t, l.where) {
+		if !narrow(l.where) {
 			arms = k.arms("r", windowOf(l.t, l.where))
 		}
 		where += " AND " + keys[0] + " IS NOT NULL"

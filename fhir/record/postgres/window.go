@@ -124,7 +124,7 @@ func (k *compiler) within(alias string, w window) string {
 // bounds is the window of the criteria as a condition, unless rows are found by
 // something narrower.
 func (k *compiler) bounds(alias string, t fhir.ResourceType, list []*term) string {
-	if narrow(t, list) {
+	if narrow(list) {
 		return ""
 	}
 	return k.within(alias, windowOf(t, list))
