@@ -31,6 +31,7 @@ type benchCmd struct {
 	JSON     string        `name:"json" type:"path" placeholder:"FILE" help:"Write the report as JSON to this file."`
 	Compare  []string      `name:"compare" type:"existingfile" placeholder:"A.json,B.json" help:"Measure nothing: compare two reports, family by family, and fail where the second is slower than the bar allows."`
 	Profile  string        `name:"profile" type:"existingdir" placeholder:"DIR" help:"Directory for CPU profiles of the load and of each family."`
+	Plans    string        `name:"plans" type:"existingdir" placeholder:"DIR" help:"Directory for the database's plans of some requests of each family, and of the segmentation."`
 }
 
 // Help is shown below the summary.
@@ -82,7 +83,7 @@ func (c *benchCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (er
 	}
 	o := bench.Options{
 		DSN: c.URL, Dir: c.Data, Set: c.Set, Synthea: c.Synthea, Patients: c.Patients, Clients: c.Clients, Duration: c.Duration, Rounds: c.Rounds,
-		Mix: time.Duration(c.Mix) * time.Minute, Workers: c.Workers, Markdown: c.Markdown, Progress: os.Stderr, Log: log, Profile: c.Profile,
+		Mix: time.Duration(c.Mix) * time.Minute, Workers: c.Workers, Markdown: c.Markdown, Progress: os.Stderr, Log: log, Profile: c.Profile, Plans: c.Plans,
 	}
 	if c.Only != "" {
 		o.Only = regexp.MustCompile(c.Only)

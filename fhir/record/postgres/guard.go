@@ -48,8 +48,9 @@ func (c *term) byHash(t fhir.ResourceType) bool {
 }
 
 // source is FROM and WHERE for the visible resources in alias for which the
-// criteria hold. Without a hash to go by it starts from index rows; a resource
-// that has several comes several times.
+// criteria hold. Without a hash to go by it starts from index rows, and goes to
+// their resources one by one, for it ends after a few; a resource that has
+// several comes several times.
 func (k *compiler) source(alias, schema string, t fhir.ResourceType, list []*term) string {
 	from, rest := schema+".resource "+alias, list
 	if !slices.ContainsFunc(list, func(c *term) bool { return c.byHash(t) }) {
@@ -59,7 +60,8 @@ func (k *compiler) source(alias, schema string, t fhir.ResourceType, list []*ter
 			for i := range all {
 				all[i] = i
 			}
-			from = "(SELECT i.pk " + k.indexed(schema, c.table(t), t, c.Param) + " AND " + k.values(c.table(t), c, all) + " OFFSET 0) AS f JOIN " + from + " ON " + alias + ".pk = f.pk"
+			from = "(SELECT i.pk " + k.indexed(schema, c.table(t), t, c.Param) + " AND " + k.values(c.table(t), c, all) + " OFFSET 0) AS f" +
+				" CROSS JOIN LATERAL (SELECT " + alias + ".* FROM " + from + " WHERE " + alias + ".pk = f.pk OFFSET 0) AS " + alias
 			rest = slices.Delete(slices.Clone(list), n, n+1)
 		}
 	}

@@ -114,8 +114,10 @@ func (f *finder) includeStatement(i search.Include, from []hit, seen []int64, li
 	old := k.q.arg(seen) + "::bigint[]"
 	order := " ORDER BY type, id, pk LIMIT " + strconv.Itoa(limit)
 	leg := func(schema string, rs []authz.Restriction) string {
-		return "(SELECT " + columns(k.q, "r", reached...) + linkColumns("r") + " FROM " + schema + ".resource r WHERE NOT r.deleted AND " +
-			visible(k.q, "r", rs) + " AND " + linked + " AND r.pk <> ALL (" + old + ")" + order + ")"
+		x, ask := restrict(k.q, rs[0]), needed(reached...)
+		table := schema + ".resource r" + x.once("r", ask)
+		return "(SELECT " + x.hitColumns("r", ask) + linkColumns("r") + " FROM " + table + " WHERE NOT r.deleted AND " +
+			visible(k.q, "r", x.computed, rs) + " AND " + linked + " AND r.pk <> ALL (" + old + ")" + order + ")"
 	}
 	k.q.WriteString(leg("record", reached))
 	if notes {

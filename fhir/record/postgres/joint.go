@@ -101,7 +101,7 @@ func (w *pageWriter) together(legs []leg, schema string) string {
 		}
 		types[s] = append(types[s], l.t.Code())
 	}
-	where := "NOT r.deleted AND " + visible(k.q, "r", rs) + " AND r.refs && " + k.hashes(sorted(all))
+	where := " WHERE NOT r.deleted AND " + visible(k.q, "r", "", rs) + " AND r.refs && " + k.hashes(sorted(all))
 	if len(order) > 1 {
 		where += " AND " + either(len(order), func(i int) string {
 			codes := types[order[i]]
@@ -114,7 +114,7 @@ func (w *pageWriter) together(legs []leg, schema string) string {
 	where += k.criteria("r", schema, first.t, slices.Delete(slices.Clone(first.where), n, n+1))
 	k.rechecked = false
 
-	selected := columns(k.q, "r", rs...)
+	selected := restrict(k.q, rs[0]).hitColumns("r", needed(rs...))
 	if w.links {
 		selected += linkColumns("r")
 	}
@@ -132,6 +132,5 @@ func (w *pageWriter) together(legs []leg, schema string) string {
 			k.q.named("place type", func() any { return p.at.Type.Code() }) + "::smallint, " +
 			k.q.named("place id", func() any { return string(p.at.ID) }) + ")"
 	}
-	return "(SELECT " + selected + ", r.updated AS k0 FROM (SELECT r.* FROM " + schema + ".resource r WHERE " + where + " OFFSET 0) AS r" +
-		beyond + p.clause([]string{"r.updated"}, "r.type", "r.id", 0) + " LIMIT " + w.limit + ")"
+	return "(SELECT " + selected + ", r.updated AS k0 FROM " + found(schema+".resource r", where, "") + beyond + p.clause([]string{"r.updated"}, "r.type", "r.id", 0) + " LIMIT " + w.limit + ")"
 }

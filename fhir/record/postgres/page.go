@@ -32,15 +32,11 @@ func (x *hit) scan() []any {
 
 func (x *hit) scanLinks() []any { return []any{&x.pk, &x.self, &x.canonical, &x.refs} }
 
-// columns are those of [hit.scan]; the facts are those that the Restrictions of rs ask for.
-func columns(q *statement, alias string, rs ...authz.Restriction) string {
-	var ask authz.Fact
-	for _, r := range rs {
-		ask |= needed(r)
-	}
+// hitColumns are those of [hit.scan].
+func (x *restriction) hitColumns(alias string, ask authz.Fact) string {
 	return alias + ".type, " + alias + ".id, " + alias + ".version, " + alias + ".updated, " + alias + ".label_class, " +
 		"CASE WHEN " + alias + ".co_patients IS NULL THEN " + alias + ".patient END AS patient, " +
-		restrict(q, rs[0]).facts(alias, ask) + " AS facts, " + alias + ".body"
+		x.facts(alias, ask) + " AS facts, " + alias + ".body"
 }
 
 // linkColumns are those of [hit.scanLinks].
@@ -224,22 +220,25 @@ func (w *pageWriter) parts(run *segment, also string) []string {
 }
 
 func (w *pageWriter) part(run *segment, also string, l leg, schema string) []string {
-	k, p, r := w.k, w.p, w.f.reach.Of(l.t)
-	table, asked := schema+".resource r", also+k.criteria("r", schema, l.t, l.where)
-	where := " WHERE " + k.live("r", l.t) + asked
-	if narrow(l.where) {
-		// The few rows are found and then sorted: OFFSET 0 keeps the planner from
-		// reading all rows of the type in order and waiting for them to turn up.
-		table, where = "(SELECT r.* FROM "+table+" WHERE "+k.beside("r", l.t)+asked+" OFFSET 0) AS r", " WHERE true"
+	k, p, x := w.k, w.p, restrict(w.k.q, w.f.reach.Of(l.t))
+	ask, few := needed(x.r), narrow(l.where)
+	x.beside = few
+	keys := k.keys("r", schema, l.t, p.by)
+	// The few rows of a patient are sorted before they are looked at one by one,
+	// until the page is full: what they are to the caller costs more than to sort them.
+	lazily := few && ask != 0 && !slices.ContainsFunc(keys, expression)
+	from := schema + ".resource r"
+	if !few {
+		from += x.once("r", ask)
 	}
-	from, keys := besides(table, k.keys("r", schema, l.t, p.by))
-	selected := columns(k.q, "r", r)
-	if w.links {
-		selected += linkColumns("r")
+	where := " WHERE NOT r.deleted AND " + x.scope("r") + also + k.criteria("r", schema, l.t, l.where)
+	if !lazily {
+		where += " AND " + x.arms("r")
 	}
-	for i, key := range keys {
-		selected += ", " + key + " AS k" + strconv.Itoa(i)
+	if few && !lazily {
+		from, where = found(from, where, ""), " WHERE true"
 	}
+	from, keys = besides(from, keys)
 	arms := []string{k.bounds("r", l.t, l.where)}
 	first, present := 0, !nullable(p.by.keys[0])
 	switch {
@@ -258,11 +257,28 @@ func (w *pageWriter) part(run *segment, also string, l leg, schema string) []str
 		where += k.beyond(p, l.t, keys, "r.id", first, present)
 	}
 	order := p.within(keys, first, present)
+	if lazily {
+		from, where = found(from, where, order)+x.once("r", ask), " WHERE "+x.arms("r")
+	}
+	selected := x.hitColumns("r", ask)
+	if w.links {
+		selected += linkColumns("r")
+	}
+	for i, key := range keys {
+		selected += ", " + key + " AS k" + strconv.Itoa(i)
+	}
 	out := make([]string, len(arms))
 	for i, arm := range arms {
 		out[i] = "(SELECT " + selected + " FROM " + from + where + arm + order + " LIMIT " + w.limit + ")"
 	}
 	return out
+}
+
+// found is a table of the few rows of r that are found first, and in order if
+// one is given: OFFSET 0 keeps the planner from reading all rows of a type in
+// order and waiting for them to turn up.
+func found(table, where, order string) string {
+	return "(SELECT r.* FROM " + table + where + order + " OFFSET 0) AS r"
 }
 
 // within is the order among rows of one type. Where no first key is null there
@@ -275,12 +291,17 @@ func (p place) within(keys []string, from int, present bool) string {
 	return s
 }
 
+// expression says that a key is no column.
+func expression(key string) bool {
+	return strings.HasPrefix(key, "(") || strings.HasPrefix(key, "NULL")
+}
+
 // besides moves keys that are not columns beside the row, so that each is computed once.
 func besides(from string, keys []string) (string, []string) {
 	var computed []string
 	out := slices.Clone(keys)
 	for i, key := range keys {
-		if strings.HasPrefix(key, "(") || strings.HasPrefix(key, "NULL") {
+		if expression(key) {
 			computed = append(computed, key+" AS k"+strconv.Itoa(i))
 			out[i] = "s.k" + strconv.Itoa(i)
 		}

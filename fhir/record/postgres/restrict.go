@@ -56,6 +56,8 @@ type restriction struct {
 	// written as what no index answers, or the planner reads the index of a whole
 	// type beside the few rows that it has.
 	beside bool
+	// computed is the alias whose columns are the facts, see [restriction.once].
+	computed string
 }
 
 // restrict prepares r. All Restrictions of one statement belong to one grant,
@@ -136,8 +138,9 @@ func (x *restriction) launch(alias string) string {
 }
 
 // visible is the predicate that makes rows of alias visible which are of one of
-// several types and found by something else, where Restrictions that differ in the type alone are written once.
-func visible(q *statement, alias string, rs []authz.Restriction) string {
+// several types and found by something else, where Restrictions that differ in
+// the type alone are written once. computed is the alias of the facts, see [restriction.once].
+func visible(q *statement, alias, computed string, rs []authz.Restriction) string {
 	var order []string
 	groups := map[string][]authz.Restriction{}
 	for _, r := range rs {
@@ -159,7 +162,7 @@ func visible(q *statement, alias string, rs []authz.Restriction) string {
 	terms := make([]string, len(order))
 	for i, like := range order {
 		x := restrict(q, groups[like][0])
-		x.beside = true
+		x.beside, x.computed = true, computed
 		if len(groups[like]) == 1 {
 			terms[i] = "(" + x.where(alias) + ")"
 			continue
@@ -174,13 +177,33 @@ func visible(q *statement, alias string, rs []authz.Restriction) string {
 	return "(" + strings.Join(terms, " OR ") + ")"
 }
 
-// needed is every fact that some arm asks for.
-func needed(r authz.Restriction) (all authz.Fact) {
-	for _, a := range r.Arms() {
-		all |= a.Needs
+// needed is every fact that some arm of rs asks for.
+func needed(rs ...authz.Restriction) (all authz.Fact) {
+	for _, r := range rs {
+		for _, a := range r.Arms() {
+			all |= a.Needs
+		}
 	}
 	return all
 }
+
+// once is what comes behind a table in FROM, so that the facts asked for are
+// computed once for each row, beside it: for the condition, and for the column.
+func (x *restriction) once(alias string, ask authz.Fact) string {
+	var list []string
+	for _, f := range facts {
+		if ask.Has(f.Bit) {
+			list = append(list, x.fact(alias, f.Bit)+" AS "+factColumn(f.Bit))
+		}
+	}
+	if list == nil {
+		return ""
+	}
+	x.computed = "f"
+	return " CROSS JOIN LATERAL (SELECT " + strings.Join(list, ", ") + " OFFSET 0) AS f"
+}
+
+func factColumn(f authz.Fact) string { return "fact" + strconv.Itoa(int(f)) }
 
 // facts is the expression of the set of facts that hold for a row, of those asked for.
 func (x *restriction) facts(alias string, ask authz.Fact) string {
@@ -202,6 +225,9 @@ const (
 )
 
 func (x *restriction) fact(alias string, f authz.Fact) string {
+	if x.computed != "" {
+		return x.computed + "." + factColumn(f)
+	}
 	switch f {
 	case authz.Self:
 		if x.c.User.Type != "Patient" {
@@ -236,7 +262,9 @@ func (x *restriction) related(alias string, kind int) string {
 	mine := "SELECT rel.patient FROM record.relation rel WHERE rel.tenant = " + x.tenant + " AND rel.kind = " + strconv.Itoa(kind) +
 		" AND rel.member = " + x.arg("user", func() any { return x.c.User.String() }) +
 		" AND (rel.starts IS NULL OR rel.starts <= " + now + ") AND (rel.ends IS NULL OR rel.ends > " + now + ")"
-	one := alias + ".patient IN (" + mine + ")"
+	// IS TRUE keeps it a list that is made once and looked into: as a join, the
+	// planner, which takes the rows for few, looks the patient up for each of them.
+	one := "(" + alias + ".patient IN (" + mine + ")) IS TRUE"
 	if x.q.columns {
 		// What she is related to cannot be listed once for the whole statement, so
 		// that it would be listed for every row: one look-up of the patient is less.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
@@ -63,10 +64,7 @@ func (s *Store) Search(ctx context.Context, reach authz.Reach, query search.Quer
 	if len(f.legs) == 0 {
 		return p, nil
 	}
-	pool := s.app
-	if reachesNoteRows(reach, query) {
-		pool = s.notes
-	}
+	pool := f.pool()
 	if f.simple() {
 		f.tx = pool
 		err = f.fill(ctx, &p, at)
@@ -83,6 +81,23 @@ func (s *Store) Search(ctx context.Context, reach authz.Reach, query search.Quer
 		return f.fill(ctx, &p, at)
 	})
 	return p, failed(err)
+}
+
+// pool has the role that the query needs. Where rows are found by a patient or
+// an encounter, whatever else is asked for, there is nothing to plan anew each time.
+func (f *finder) pool() *pgxpool.Pool {
+	kept := f.query.Total == search.NoTotal && f.query.Last == 0 &&
+		!slices.ContainsFunc(f.legs, func(l leg) bool { return !narrow(l.where) || linked(l.where) })
+	switch notes := reachesNoteRows(f.reach, f.query); {
+	case kept && notes:
+		return f.s.noteReads.pool
+	case kept:
+		return f.s.appReads.pool
+	case notes:
+		return f.s.notes
+	default:
+		return f.s.app
+	}
 }
 
 // simple says that one statement answers the query.

@@ -49,6 +49,9 @@ type Options struct {
 	// Profile is a directory for CPU profiles (load.pprof, and one for each
 	// family), for those who make this faster. Empty: none.
 	Profile string
+	// Plans is a directory for the plans of the statements that each family's
+	// first requests run, with their times (EXPLAIN ANALYZE); "" for none.
+	Plans string
 }
 
 func (o *Options) defaults() error {
@@ -123,7 +126,7 @@ func Run(ctx context.Context, o Options, out io.Writer) (err error) {
 	if b.core, err = server.NewCore(b.store, time.Now); err != nil {
 		return err
 	}
-	if b.sql, err = b.pool(ctx, "force_generic_plan"); err != nil {
+	if b.sql, err = b.pool(ctx, keptPlans); err != nil {
 		return err
 	}
 	defer b.sql.Close()
@@ -139,6 +142,13 @@ func Run(ctx context.Context, o Options, out io.Writer) (err error) {
 	return r.write(out, o.Markdown)
 }
 
+// The setting of how long plans last, and its values.
+const (
+	planMode   = "plan_cache_mode"
+	keptPlans  = "force_generic_plan"
+	freshPlans = "force_custom_plan"
+)
+
 // pool connects the raw side, with the plans that suit its statements best:
 // kept ones where a key leads to the row, fresh ones for searches.
 func (b *bench) pool(ctx context.Context, plans string) (*pgxpool.Pool, error) {
@@ -147,7 +157,7 @@ func (b *bench) pool(ctx context.Context, plans string) (*pgxpool.Pool, error) {
 		return nil, errors.New("bench: the database URL cannot be read")
 	}
 	cfg.MaxConns = int32(b.MaxConns) //nolint:gosec // a small number
-	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = plans
+	cfg.ConnConfig.RuntimeParams[planMode] = plans
 	cfg.ConnConfig.RuntimeParams["jit"] = "off"
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	p, err := pgxpool.NewWithConfig(ctx, cfg)

@@ -75,7 +75,7 @@ func (b *bench) run(ctx context.Context) (*Report, error) {
 	}
 	defer stop()
 	st.raw = &raw{b: b}
-	if st.raw.searches, err = b.pool(ctx, "force_custom_plan"); err != nil {
+	if st.raw.searches, err = b.pool(ctx, freshPlans); err != nil {
 		return nil, err
 	}
 	defer st.raw.searches.Close()
@@ -379,12 +379,17 @@ func (st *stage) prepare(ctx context.Context, f family) (*workload, error) {
 	}
 	var same, rawPaths []string
 	total := 0
-	for _, path := range paths {
+	for n, path := range paths {
 		rawPath := ""
 		if f.page {
 			statements, err := st.spy.watch(path, operatorToken)
 			if err != nil {
 				return w, fmt.Errorf("bench: %s: %w", path, err)
+			}
+			if n < explained {
+				if err := st.explain(ctx, f.name, path, statements); err != nil {
+					return w, err
+				}
 			}
 			if len(statements) > 0 {
 				st.raw.plans = append(st.raw.plans, plan{statements, pageSize(path)})

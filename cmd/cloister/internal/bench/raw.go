@@ -2,8 +2,11 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +30,7 @@ const mediaType = "application/fhir+json"
 type asked struct {
 	sql  string
 	args []any
+	kept bool // its plan is kept
 }
 
 // spy sees the statements that a house of its own runs, for one request after
@@ -41,10 +45,10 @@ type spy struct {
 }
 
 // TraceQueryStart implements [pgx.QueryTracer].
-func (s *spy) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+func (s *spy) TraceQueryStart(ctx context.Context, c *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
 	if text := strings.TrimLeft(d.SQL, "( \n"); strings.HasPrefix(text, "SELECT") || strings.HasPrefix(text, "WITH") {
 		s.mu.Lock()
-		s.seen = append(s.seen, asked{d.SQL, d.Args})
+		s.seen = append(s.seen, asked{d.SQL, d.Args, c.Config().RuntimeParams[planMode] == keptPlans})
 		s.mu.Unlock()
 	}
 	return ctx
@@ -98,7 +102,7 @@ func (x *raw) handler() http.Handler {
 		out := append(make([]byte, 0, 16<<10), `{"resourceType":"Bundle","type":"searchset","entry":[`...)
 		left := x.plans[n].most
 		for _, q := range x.plans[n].asked {
-			if out, err = splice(c.Request().Context(), x.searches, q, out, &left); err != nil {
+			if out, err = x.splice(c.Request().Context(), q, out, &left); err != nil {
 				return fmt.Errorf("bench: %w", err)
 			}
 		}
@@ -109,9 +113,17 @@ func (x *raw) handler() http.Handler {
 
 const unknown = -2
 
+// pool plans a statement as the server does.
+func (x *raw) pool(q asked) *pgxpool.Pool {
+	if q.kept {
+		return x.b.sql
+	}
+	return x.searches
+}
+
 // splice appends the bodies that a statement finds, as many as are left of a page.
-func splice(ctx context.Context, p *pgxpool.Pool, q asked, out []byte, left *int) ([]byte, error) {
-	rows, err := p.Query(ctx, q.sql, q.args...)
+func (x *raw) splice(ctx context.Context, q asked, out []byte, left *int) ([]byte, error) {
+	rows, err := x.pool(q).Query(ctx, q.sql, q.args...)
 	if err != nil {
 		return out, err
 	}
@@ -131,4 +143,37 @@ func splice(ctx context.Context, p *pgxpool.Pool, q asked, out []byte, left *int
 		out = append(append(append(out, `{"resource":`...), rows.RawValues()[at]...), '}') // pgx asks for jsonb as text
 	}
 	return out, rows.Err()
+}
+
+// explained is how many requests of a family have their plans written.
+const explained = 5
+
+// explain appends the plans of statements, as the database runs them, to the
+// file of a family.
+func (st *stage) explain(ctx context.Context, name, path string, statements []asked) (err error) {
+	if st.Plans == "" {
+		return nil
+	}
+	w, err := os.OpenFile(filepath.Join(st.Plans, strings.ReplaceAll(name, " ", "-")+".txt"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	for _, q := range statements {
+		if _, err := fmt.Fprintf(w, "-- %s\n%s\n%v\n\n", path, q.sql, q.args); err != nil {
+			return fmt.Errorf("bench: %w", err)
+		}
+		rows, err := st.raw.pool(q).Query(ctx, "EXPLAIN (ANALYZE, BUFFERS) "+q.sql, q.args...)
+		if err != nil {
+			return fmt.Errorf("bench: %s: %w", path, err)
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("bench: %s: %w", path, err)
+		}
+		if _, err := fmt.Fprintf(w, "%s\n\n", strings.Join(lines, "\n")); err != nil {
+			return fmt.Errorf("bench: %w", err)
+		}
+	}
+	return nil
 }

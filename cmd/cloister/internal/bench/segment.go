@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -16,7 +17,7 @@ const segmentationName = "segmentation"
 // difference.
 func (st *stage) segmentation(ctx context.Context, r *Report) error {
 	i := slices.IndexFunc(families, func(f family) bool { return f.name == wideFamily })
-	for _, who := range []struct{ name, token, member string }{
+	for n, who := range []struct{ name, token, member string }{
 		{st.who.name, st.spy.house.reader, st.member()},
 		{"a therapist, by her treating relations", st.spy.house.writer, st.who.writer.User},
 	} {
@@ -30,6 +31,11 @@ func (st *stage) segmentation(ctx context.Context, r *Report) error {
 			restricted, err := st.spy.watch(path, who.token)
 			if err != nil {
 				return fmt.Errorf("bench: %s: %w", path, err)
+			}
+			if len(pairs) < explained {
+				if err := st.explain(ctx, segmentationName+" "+strconv.Itoa(n), path, restricted); err != nil {
+					return err
+				}
 			}
 			mine := ids(st.spy.client.body.Bytes())
 			free, err := st.spy.watch(path, operatorToken)
@@ -59,7 +65,7 @@ func (st *stage) segmentation(ctx context.Context, r *Report) error {
 				}
 				start := time.Now()
 				left := 100
-				if _, err := splice(ctx, st.raw.searches, q[0], []byte{'['}, &left); err != nil {
+				if _, err := st.raw.splice(ctx, q[0], []byte{'['}, &left); err != nil {
 					return fmt.Errorf("bench: %s: %w", segmentationName, err)
 				}
 				took[side] += time.Since(start)
