@@ -31,7 +31,8 @@ func where(t *testing.T, rt fhir.ResourceType, query string) []Criterion {
 }
 
 func ref(rt fhir.ResourceType, id fhir.ID) []Value {
-	return []Value{{Hash: TargetHash(fhir.Ref{Type: rt, ID: id})}}
+	r := fhir.Ref{Type: rt, ID: id}
+	return []Value{{Hash: TargetHash(r), Target: r}}
 }
 
 func TestChains(t *testing.T) {

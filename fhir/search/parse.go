@@ -151,7 +151,7 @@ func membership(of fhir.Ref, t fhir.ResourceType, opt Options) (Criterion, bool)
 			// A membership that cannot be asked for must not widen the compartment.
 			continue
 		}
-		ways = append(ways, Criterion{Param: code, Type: Reference, Any: []Value{{Hash: TargetHash(of), Target: of.Type}}})
+		ways = append(ways, Criterion{Param: code, Type: Reference, Any: []Value{{Hash: TargetHash(of), Target: of}}})
 	}
 	if t == of.Type {
 		ways = append(ways, Criterion{Param: "_id", Type: Token, Any: []Value{{ID: of.ID}}})

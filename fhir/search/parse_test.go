@@ -65,7 +65,8 @@ func TestParseResult(t *testing.T) {
 	patient := func(types ...string) []Value {
 		var out []Value
 		for _, rt := range types {
-			out = append(out, Value{Hash: TargetHash(fhir.Ref{Type: fhir.ResourceType(rt), ID: "7"})})
+			r := fhir.Ref{Type: fhir.ResourceType(rt), ID: "7"}
+			out = append(out, Value{Hash: TargetHash(r), Target: r})
 		}
 		return out
 	}

@@ -186,8 +186,8 @@ type Value struct {
 	// Hash is the index key of a token or uri, see [Index]; of a reference the
 	// hash of its target ([TargetHash], [URLHash]), to be joined with [ParamKey].
 	Hash int64
-	// Target is the type to which a searched reference leads; "" for a url.
-	Target fhir.ResourceType
+	// Target is where a searched reference leads; the zero Ref for a url.
+	Target fhir.Ref
 	// Lo and Hi bound the searched instant range [Lo, Hi) of a date, by its precision.
 	Prefix string // eq ne lt gt le ge sa eb ap: of dates, numbers and quantities
 	Lo, Hi time.Time

@@ -227,7 +227,7 @@ const maxBareTargets = 16
 
 // referenceValue reads the forms of R4 search, reference: id, Type/id and url.
 func (p *parser) referenceValue(def *Param, target fhir.ResourceType, text string) ([]Value, string) {
-	local := func(r fhir.Ref) Value { return Value{Hash: TargetHash(r), Target: r.Type} }
+	local := func(r fhir.Ref) Value { return Value{Hash: TargetHash(r), Target: r} }
 	if r, ok := LocalRef(p.opt.Base, text); ok {
 		if target != "" && r.Type != target {
 			return nil, "has a value of another type than its modifier"

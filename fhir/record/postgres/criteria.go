@@ -196,7 +196,7 @@ func (c *term) narrow() bool {
 	case c.Not:
 		return false
 	case c.Op == search.Match && c.Type == search.Reference:
-		return len(c.Any) > 0 && len(c.Any) <= maxFew && !slices.ContainsFunc(c.Any, func(v search.Value) bool { return !few(v.Target) })
+		return len(c.Any) > 0 && len(c.Any) <= maxFew && !slices.ContainsFunc(c.Any, func(v search.Value) bool { return !few(v.Target.Type) })
 	case c.Op == search.Chain:
 		return len(c.hops) == 1 && c.hops[0].known && len(c.hops[0].found) <= maxFew && few(c.hops[0].Type)
 	default:

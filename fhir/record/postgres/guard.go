@@ -82,9 +82,9 @@ func (l leg) guarded(window bool) bool {
 	return window && (!w.from.IsZero() || !w.to.IsZero()) || slices.ContainsFunc(l.where, func(c *term) bool { return c.table(l.t) != "" })
 }
 
-// guard writes the common table expression name: the matches of l in schema, up to the limit.
-func (k *compiler) guard(name, schema string, l leg) string {
-	return name + " AS MATERIALIZED (SELECT r.pk FROM " + k.source("r", schema, l.t, l.where) + " LIMIT " + strconv.Itoa(guardLimit+1) + ")"
+// guard finds the matches of l in schema, up to the limit.
+func (k *compiler) guard(schema string, l leg) string {
+	return "SELECT r.pk FROM " + k.source("r", schema, l.t, l.where) + " LIMIT " + strconv.Itoa(guardLimit+1)
 }
 
 // few and many are the two ways that a guard leaves open.

@@ -117,7 +117,7 @@ func (f *finder) includeStatement(i search.Include, from []hit, seen []int64, li
 		x, ask := restrict(k.q, rs[0]), needed(reached...)
 		table := schema + ".resource r" + x.once("r", ask)
 		return "(SELECT " + x.hitColumns("r", ask) + linkColumns("r") + " FROM " + table + " WHERE NOT r.deleted AND " +
-			visible(k.q, "r", x.computed, rs) + " AND " + linked + " AND r.pk <> ALL (" + old + ")" + order + ")"
+			x.visible("r", rs) + " AND " + linked + " AND r.pk <> ALL (" + old + ")" + order + ")"
 	}
 	k.q.WriteString(leg("record", reached))
 	if notes {

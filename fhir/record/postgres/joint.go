@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -52,6 +53,14 @@ func (l leg) link() int {
 	return slices.IndexFunc(l.where, func(c *term) bool {
 		return c.Op == search.Match && c.narrow() && len(c.Any) == 1
 	})
+}
+
+// patient is the one by whom the rows of a leg are found, or "".
+func (l leg) patient() fhir.ID {
+	if n := l.link(); n >= 0 && l.where[n].Any[0].Target.Type == "Patient" {
+		return l.where[n].Any[0].Target.ID
+	}
+	return ""
 }
 
 // like is what a leg has in common with those that can be one SELECT with it.
@@ -101,7 +110,9 @@ func (w *pageWriter) together(legs []leg, schema string) string {
 		}
 		types[s] = append(types[s], l.t.Code())
 	}
-	where := " WHERE NOT r.deleted AND " + visible(k.q, "r", "", rs) + " AND r.refs && " + k.hashes(sorted(all))
+	x := restrict(k.q, rs[0])
+	x.patient = legs[0].patient()
+	where := " WHERE NOT r.deleted AND " + x.visible("r", rs) + " AND r.refs && " + k.hashes(sorted(all))
 	if len(order) > 1 {
 		where += " AND " + either(len(order), func(i int) string {
 			codes := types[order[i]]
@@ -114,7 +125,7 @@ func (w *pageWriter) together(legs []leg, schema string) string {
 	where += k.criteria("r", schema, first.t, slices.Delete(slices.Clone(first.where), n, n+1))
 	k.rechecked = false
 
-	selected := restrict(k.q, rs[0]).hitColumns("r", needed(rs...))
+	selected := x.hitColumns("r", needed(rs...))
 	if w.links {
 		selected += linkColumns("r")
 	}

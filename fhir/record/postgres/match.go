@@ -46,7 +46,8 @@ func (s *Store) matchTx(ctx context.Context, tx querier, reach authz.Reach, quer
 	}
 	var ids []fhir.ID
 	var id fhir.ID
-	err := forEach(ctx, tx, "SELECT id FROM ("+strings.Join(parts, " UNION ALL ")+") AS found ORDER BY id LIMIT "+limit, k.q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
+	k.q.WriteString("SELECT id FROM (" + strings.Join(parts, " UNION ALL ") + ") AS found ORDER BY id LIMIT " + limit)
+	err := forEach(ctx, tx, k.q.String(), k.q.args, []any{&id}, func() error { ids = append(ids, id); return nil })
 	return ids, err
 }
 

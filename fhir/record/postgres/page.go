@@ -128,14 +128,11 @@ func (f *finder) pageStatement(p place, limit int, links bool) *statement {
 		s := w.union(w.parts(&run, full), all)
 		if len(runs) > 1 {
 			name := "run" + strconv.Itoa(i)
-			w.with = append(w.with, name+" AS MATERIALIZED ("+s+")")
+			k.q.with(name, s)
 			full = " AND (SELECT count(*) FROM " + name + ") < " + w.limit
 			s = "SELECT * FROM " + name
 		}
 		selects = append(selects, s)
-	}
-	if len(w.with) > 0 {
-		k.q.WriteString("WITH " + strings.Join(w.with, ", ") + " ")
 	}
 	if len(selects) == 1 {
 		k.q.WriteString(selects[0])
@@ -154,7 +151,6 @@ type pageWriter struct {
 	groups [][]leg // legs that are one SELECT
 	legs   []leg   // the others
 	limit  string
-	with   []string       // common table expressions
 	guard  map[int]string // leg and schema -> the name of its guard
 }
 
@@ -181,7 +177,7 @@ func (w *pageWriter) guards(runs []segment) {
 		for i, schema := range schemas(w.f.reach.Of(l.t)) {
 			at := n*2 + i
 			w.guard[at] = "guard" + strconv.Itoa(at)
-			w.with = append(w.with, w.k.guard(w.guard[at], schema, l))
+			w.k.q.with(w.guard[at], w.k.guard(schema, l))
 		}
 	}
 }
@@ -222,20 +218,17 @@ func (w *pageWriter) parts(run *segment, also string) []string {
 func (w *pageWriter) part(run *segment, also string, l leg, schema string) []string {
 	k, p, x := w.k, w.p, restrict(w.k.q, w.f.reach.Of(l.t))
 	ask, few := needed(x.r), narrow(l.where)
-	x.beside = few
+	x.beside, x.patient = few, l.patient()
 	keys := k.keys("r", schema, l.t, p.by)
-	// The few rows of a patient are sorted before they are looked at one by one,
-	// until the page is full: what they are to the caller costs more than to sort them.
-	lazily := few && ask != 0 && !slices.ContainsFunc(keys, expression)
 	from := schema + ".resource r"
 	if !few {
 		from += x.once("r", ask)
 	}
-	where := " WHERE NOT r.deleted AND " + x.scope("r") + also + k.criteria("r", schema, l.t, l.where)
-	if !lazily {
-		where += " AND " + x.arms("r")
-	}
-	if few && !lazily {
+	where := " WHERE NOT r.deleted AND " + x.where("r") + also + k.criteria("r", schema, l.t, l.where)
+	// The few rows of a patient are found, sorted and cut off, and only then is
+	// said of each what it is to the caller.
+	columns := few && !slices.ContainsFunc(keys, expression)
+	if few && !columns {
 		from, where = found(from, where, ""), " WHERE true"
 	}
 	from, keys = besides(from, keys)
@@ -257,8 +250,8 @@ func (w *pageWriter) part(run *segment, also string, l leg, schema string) []str
 		where += k.beyond(p, l.t, keys, "r.id", first, present)
 	}
 	order := p.within(keys, first, present)
-	if lazily {
-		from, where = found(from, where, order)+x.once("r", ask), " WHERE "+x.arms("r")
+	if columns {
+		from, where = found(from, where, order+" LIMIT "+w.limit), " WHERE true"
 	}
 	selected := x.hitColumns("r", ask)
 	if w.links {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,23 @@ type statement struct {
 	args    []any
 	once    map[any]string // what an argument is -> its placeholder
 	columns bool           // arguments are columns of w, a table with a row per caller: see [statement.shared]
+	ctes    []string       // common table expressions before it, as they are written
+}
+
+// String is the text with what comes before it.
+func (q *statement) String() string {
+	if q.ctes == nil {
+		return q.Builder.String()
+	}
+	return "WITH " + strings.Join(q.ctes, ", ") + " " + q.Builder.String()
+}
+
+// with adds a common table expression, which is made when something asks for it.
+func (q *statement) with(name, sql string) {
+	cte := name + " AS MATERIALIZED (" + sql + ")"
+	if !slices.Contains(q.ctes, cte) {
+		q.ctes = append(q.ctes, cte)
+	}
 }
 
 // arg adds an argument and returns its placeholder.
@@ -58,6 +76,8 @@ type restriction struct {
 	beside bool
 	// computed is the alias whose columns are the facts, see [restriction.once].
 	computed string
+	// patient is the one whose rows are looked for, where it is one: what the caller is to it is asked once.
+	patient fhir.ID
 }
 
 // restrict prepares r. All Restrictions of one statement belong to one grant,
@@ -87,7 +107,7 @@ func (x *restriction) where(alias string) string {
 // arms is the part of where that the policy says.
 func (x *restriction) arms(alias string) string {
 	var b strings.Builder
-	b.WriteString("(")
+	b.WriteString(x.ready() + "(")
 	for i, a := range x.r.Arms() {
 		if i > 0 {
 			b.WriteString(" OR ")
@@ -139,8 +159,9 @@ func (x *restriction) launch(alias string) string {
 
 // visible is the predicate that makes rows of alias visible which are of one of
 // several types and found by something else, where Restrictions that differ in
-// the type alone are written once. computed is the alias of the facts, see [restriction.once].
-func visible(q *statement, alias, computed string, rs []authz.Restriction) string {
+// the type alone are written once. What x knows of the rows holds for all of them.
+func (x *restriction) visible(alias string, rs []authz.Restriction) string {
+	q, facts, patient := x.q, x.computed, x.patient
 	var order []string
 	groups := map[string][]authz.Restriction{}
 	for _, r := range rs {
@@ -160,9 +181,13 @@ func visible(q *statement, alias, computed string, rs []authz.Restriction) strin
 		return "false"
 	}
 	terms := make([]string, len(order))
+	ready := ""
 	for i, like := range order {
 		x := restrict(q, groups[like][0])
-		x.beside, x.computed = true, computed
+		x.beside, x.computed, x.patient = true, facts, patient
+		if s := x.ready(); !strings.Contains(ready, s) {
+			ready += s
+		}
 		if len(groups[like]) == 1 {
 			terms[i] = "(" + x.where(alias) + ")"
 			continue
@@ -174,7 +199,7 @@ func visible(q *statement, alias, computed string, rs []authz.Restriction) strin
 		terms[i] = "(" + alias + ".tenant + 0 = " + x.tenant + " AND " + alias + ".type + 0 = ANY (" +
 			x.arg("types "+intArray(codes), func() any { return codes }) + "::smallint[]::integer[])" + x.launch(alias) + " AND " + x.arms(alias) + ")"
 	}
-	return "(" + strings.Join(terms, " OR ") + ")"
+	return ready + "(" + strings.Join(terms, " OR ") + ")"
 }
 
 // needed is every fact that some arm of rs asks for.
@@ -258,19 +283,64 @@ func (x *restriction) related(alias string, kind int) string {
 	if x.c.User == (fhir.Ref{}) {
 		return "false"
 	}
-	now := x.arg("now", func() any { return x.c.Now })
-	mine := "SELECT rel.patient FROM record.relation rel WHERE rel.tenant = " + x.tenant + " AND rel.kind = " + strconv.Itoa(kind) +
-		" AND rel.member = " + x.arg("user", func() any { return x.c.User.String() }) +
-		" AND (rel.starts IS NULL OR rel.starts <= " + now + ") AND (rel.ends IS NULL OR rel.ends > " + now + ")"
-	// IS TRUE keeps it a list that is made once and looked into: as a join, the
-	// planner, which takes the rows for few, looks the patient up for each of them.
-	one := "(" + alias + ".patient IN (" + mine + ")) IS TRUE"
+	co := alias + ".co_patients"
 	if x.q.columns {
 		// What she is related to cannot be listed once for the whole statement, so
 		// that it would be listed for every row: one look-up of the patient is less.
-		one = "EXISTS (" + mine + " AND rel.patient = " + alias + ".patient)"
+		mine := "SELECT rel.patient " + x.relations(kind)
+		return "(" + alias + ".patient IS NOT NULL AND EXISTS (" + mine + " AND rel.patient = " + alias + ".patient) AND (" + co + " IS NULL OR " + co + " <@ ARRAY(" + mine + ")))"
 	}
-	return "(" + alias + ".patient IS NOT NULL AND " + one + " AND (" + alias + ".co_patients IS NULL OR " + alias + ".co_patients <@ ARRAY(" + mine + ")))"
+	mine := x.mine(kind)
+	if x.patient != "" {
+		all := "SELECT rel.patient " + x.relations(kind)
+		return "(" + alias + ".patient IS NOT NULL AND CASE WHEN " + alias + ".patient = " + x.of() + " THEN " + mine +
+			" ELSE EXISTS (" + all + " AND rel.patient = " + alias + ".patient OFFSET 0) END AND (" + co + " IS NULL OR " + co + " <@ ARRAY(" + all + ")))"
+	}
+	return "(" + alias + ".patient IS NOT NULL AND " + mine + " ? " + alias + ".patient AND (" + co + " IS NULL OR " + mine + " ?& " + co + "))"
+}
+
+// relations is FROM and WHERE for the patients to whom the caller stands in the relation now.
+func (x *restriction) relations(kind int) string {
+	now := x.arg("now", func() any { return x.c.Now })
+	return "FROM record.relation rel WHERE rel.tenant = " + x.tenant + " AND rel.kind = " + strconv.Itoa(kind) +
+		" AND rel.member = " + x.arg("user", func() any { return x.c.User.String() }) +
+		" AND (rel.starts IS NULL OR rel.starts <= " + now + ") AND (rel.ends IS NULL OR rel.ends > " + now + ")"
+}
+
+// mine is the set of those patients, as the keys of an object: a look-up in it
+// costs little, and it is made once for the statement. Of one patient it says
+// whether she is among them.
+func (x *restriction) mine(kind int) string {
+	name := "related" + strconv.Itoa(kind)
+	if x.patient != "" {
+		name += "_" + strings.TrimPrefix(x.of(), "$")
+		x.q.with(name, "SELECT EXISTS (SELECT "+x.relations(kind)+" AND rel.patient = "+x.of()+") AS patients")
+		return "(SELECT patients FROM " + name + ")"
+	}
+	x.q.with(name, "SELECT COALESCE(jsonb_object_agg(rel.patient, 1), '{}') AS patients "+x.relations(kind))
+	return "(SELECT patients FROM " + name + ")"
+}
+
+// of is the patient whose rows are looked for.
+func (x *restriction) of() string {
+	return x.arg("patient "+string(x.patient), func() any { return string(x.patient) })
+}
+
+// ready has the sets made that the arms ask for before any row is found: else
+// the time that it takes would tell whether there is a row.
+func (x *restriction) ready() (s string) {
+	if x.q.columns || x.c.User == (fhir.Ref{}) {
+		return ""
+	}
+	for _, f := range []struct {
+		fact authz.Fact
+		kind int
+	}{{authz.Treating, relationTreating}, {authz.Proxy, relationProxy}} {
+		if needed(x.r).Has(f.fact) {
+			s += x.mine(f.kind) + " IS NOT NULL AND "
+		}
+	}
+	return s
 }
 
 // consented holds when the row has one patient, comes from a program, and for

@@ -31,6 +31,10 @@ const (
 	readFamily   = "read by id"
 	searchFamily = "search by patient and code"
 	wideFamily   = "page of 100 of a patient"
+
+	// What half of a frequent code exceeds grows with the data: a page is the newest of it.
+	halfQuantity  = "quantity, half of a code"
+	halfComposite = "composite, half of a code"
 )
 
 // some is a selection of current resources of one type, the same one in each run.
@@ -50,9 +54,21 @@ const frequent = `SELECT code, v FROM (SELECT c->>'system' || '|' || (c->>'code'
 FROM (SELECT r.body FROM record.resource r WHERE r.tenant = $1 AND r.type = {Observation} AND NOT r.deleted AND r.body ? 'valueQuantity'` + mine + ` ORDER BY r.pk LIMIT 60000) AS o, jsonb_array_elements(body->'code'->'coding') c GROUP BY 1) AS f
 WHERE n > 60 ORDER BY n DESC, code LIMIT 40`
 
+// matched is how many resources the rare values below are exceeded by, on any data set.
+const matched = "60"
+
+// exceeding are codes with a value that so many Observations exceed, and units likewise.
+const exceeding = `SELECT code, v FROM (SELECT c->>'system' || '|' || (c->>'code') AS code, r.body#>>'{valueQuantity,value}' AS v,
+  row_number() OVER (PARTITION BY c->>'system', c->>'code' ORDER BY (r.body#>>'{valueQuantity,value}')::float8 DESC) AS n
+FROM record.resource r, jsonb_array_elements(r.body->'code'->'coding') c WHERE r.tenant = $1 AND r.type = {Observation} AND NOT r.deleted AND r.body ? 'valueQuantity'` + mine + `) AS x WHERE n = ` + matched + ` AND v IS NOT NULL`
+
+const exceedingUnits = `SELECT v, unit FROM (SELECT r.body#>>'{valueQuantity,value}' AS v, (r.body#>>'{valueQuantity,system}') || '|' || (r.body#>>'{valueQuantity,code}') AS unit,
+  row_number() OVER (PARTITION BY r.body#>>'{valueQuantity,system}', r.body#>>'{valueQuantity,code}' ORDER BY (r.body#>>'{valueQuantity,value}')::float8 DESC) AS n
+FROM record.resource r WHERE r.tenant = $1 AND r.type = {Observation} AND NOT r.deleted AND r.body ? 'valueQuantity'` + mine + `) AS x WHERE n = ` + matched + ` AND unit IS NOT NULL`
+
 // families are the searches of R4 that a client asks for most. Each finds a page
 // or what belongs to one patient, so that its answer has the same size on a
-// larger data set.
+// larger data set, but for those of which ten times as many match.
 var families = []family{
 	{searchFamily, "Observation?patient={1}&code={2}&_count=20", pairs, true},
 	{"string", "Patient?family={1}&_count=20", some("Patient", "r.body#>>'{name,0,family}'", "r.body#>>'{name,0,family}' IS NOT NULL"), true},
@@ -60,7 +76,8 @@ var families = []family{
 	{"token of a patient", "Condition?patient={1}&clinical-status=active&_count=20", some("Condition", "DISTINCT r.patient", "r.patient IS NOT NULL"), true},
 	{"date", "Observation?patient={1}&date={2}&_count=20", some("Observation", "r.patient, left(r.body->>'effectiveDateTime', 10)", "r.patient IS NOT NULL AND r.body ? 'effectiveDateTime'"), true},
 	{"date range", "Encounter?date=ge{1}&date=lt{2}&_count=20", some("Encounter", "DISTINCT left(r.body#>>'{period,start}', 4) || '-01-01', left(r.body#>>'{period,start}', 4) || '-12-31'", "r.body#>>'{period,start}' IS NOT NULL"), true},
-	{"quantity", "Observation?code={1}&value-quantity=gt{2}&_count=20", frequent, true},
+	{"quantity", "Observation?value-quantity=gt{1}|{2}&_count=20", exceedingUnits, true},
+	{halfQuantity, "Observation?code={1}&value-quantity=gt{2}&_count=20", frequent, true},
 	{"reference", "Observation?encounter={1}&_count=20", some("Observation", "DISTINCT r.body#>>'{encounter,reference}'", "r.body#>>'{encounter,reference}' IS NOT NULL"), true},
 	{"chain", "Observation?patient.identifier={1}&_count=20", some("Patient", "(r.body#>>'{identifier,0,system}') || '|' || (r.body#>>'{identifier,0,value}')", "r.body#>>'{identifier,0,system}' IS NOT NULL AND r.body#>>'{identifier,0,value}' IS NOT NULL"), true},
 	{"_has", "Patient?_has:Condition:patient:code={1}&_count=20", `SELECT code FROM (SELECT c->>'system' || '|' || (c->>'code') AS code, count(*) AS n FROM (` +
@@ -71,7 +88,8 @@ var families = []family{
 	{"sort, a code", "Observation?code={1}&_sort=-date&_count=20", frequent, true},
 	{"sort, everything", "Observation?status=final&_sort=-date&_count=20", "SELECT '' WHERE $1::integer > 0 AND $2::text IS NOT NULL", true},
 	{"count", "Observation?patient={1}&_summary=count", some("Patient", "r.id", "true"), true},
-	{"composite", "Observation?code-value-quantity={1}$gt{2}&_count=20", frequent, true},
+	{"composite", "Observation?code-value-quantity={1}$gt{2}&_count=20", exceeding, true},
+	{halfComposite, "Observation?code-value-quantity={1}$gt{2}&_count=20", frequent, true},
 	{wideFamily, "Observation?patient={1}&_count=100", some("Patient", "r.id", "true"), true},
 	{"history", "Patient/{1}/_history", some("Patient", "r.id", "true"), false},
 	{"$everything", "Patient/{1}/$everything?_count=100", some("Patient", "r.id", "true"), false},
