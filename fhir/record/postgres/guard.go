@@ -3,6 +3,7 @@ package postgres
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/search"
@@ -56,11 +57,11 @@ func (k *compiler) source(alias, schema string, t fhir.ResourceType, list []*ter
 	if !slices.ContainsFunc(list, func(c *term) bool { return c.byHash(t) }) {
 		if n := slices.IndexFunc(list, func(c *term) bool { return c.table(t) != "" }); n >= 0 {
 			c := list[n]
-			all := make([]int, len(c.Any))
-			for i := range all {
-				all[i] = i
+			scans := k.alternatives(c.table(t), c)
+			for i, scan := range scans {
+				scans[i] = "(SELECT i.pk " + k.indexed(schema, c.table(t), t, c.Param) + " AND " + scan + " OFFSET 0)"
 			}
-			from = "(SELECT i.pk " + k.indexed(schema, c.table(t), t, c.Param) + " AND " + k.values(c.table(t), c, all) + " OFFSET 0) AS f" +
+			from = "(" + strings.Join(scans, " UNION ALL ") + ") AS f" +
 				" CROSS JOIN LATERAL (SELECT " + alias + ".* FROM " + from + " WHERE " + alias + ".pk = f.pk OFFSET 0) AS " + alias
 			rest = slices.Delete(slices.Clone(list), n, n+1)
 		}

@@ -145,12 +145,16 @@ func (f *finder) ahead(i search.Include, from []hit) (types []fhir.ResourceType,
 		if i.Source != "" && i.Source != t {
 			continue
 		}
+		there := make(map[int64]bool, len(m.refs))
+		for _, e := range m.refs {
+			there[e] = true
+		}
 		for _, key := range referenceKeys(t, i.Param) {
 			for _, e := range m.refs {
 				h := e ^ key
 				// A local target stands there without its parameter, too: what does not
 				// belongs to another parameter, or is a url.
-				if slices.Contains(m.refs, h) {
+				if there[h] {
 					local = append(local, h)
 				} else if canonical {
 					urls = append(urls, h)

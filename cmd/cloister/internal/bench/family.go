@@ -57,14 +57,15 @@ WHERE n > 60 ORDER BY n DESC, code LIMIT 40`
 // matched is how many resources the rare values below are exceeded by, on any data set.
 const matched = "60"
 
-// exceeding are codes with a value that so many Observations exceed, and units likewise.
+// exceeding are codes with a value that so many Observations exceed.
 const exceeding = `SELECT code, v FROM (SELECT c->>'system' || '|' || (c->>'code') AS code, r.body#>>'{valueQuantity,value}' AS v,
   row_number() OVER (PARTITION BY c->>'system', c->>'code' ORDER BY (r.body#>>'{valueQuantity,value}')::float8 DESC) AS n
 FROM record.resource r, jsonb_array_elements(r.body->'code'->'coding') c WHERE r.tenant = $1 AND r.type = {Observation} AND NOT r.deleted AND r.body ? 'valueQuantity'` + mine + `) AS x WHERE n = ` + matched + ` AND v IS NOT NULL`
 
+// exceedingUnits tells units apart as the index does, for which mg/g and {score} are one.
 const exceedingUnits = `SELECT v, unit FROM (SELECT r.body#>>'{valueQuantity,value}' AS v, (r.body#>>'{valueQuantity,system}') || '|' || (r.body#>>'{valueQuantity,code}') AS unit,
-  row_number() OVER (PARTITION BY r.body#>>'{valueQuantity,system}', r.body#>>'{valueQuantity,code}' ORDER BY (r.body#>>'{valueQuantity,value}')::float8 DESC) AS n
-FROM record.resource r WHERE r.tenant = $1 AND r.type = {Observation} AND NOT r.deleted AND r.body ? 'valueQuantity'` + mine + `) AS x WHERE n = ` + matched + ` AND unit IS NOT NULL`
+  row_number() OVER (PARTITION BY i.unit ORDER BY i.unit_lo DESC) AS n
+FROM record.resource_quantity i JOIN record.resource r ON r.pk = i.pk WHERE i.tenant = $1 AND i.type = {Observation} AND i.param = 'value-quantity' AND NOT r.deleted` + mine + `) AS x WHERE n = ` + matched + ` AND unit IS NOT NULL`
 
 // families are the searches of R4 that a client asks for most. Each finds a page
 // or what belongs to one patient, so that its answer has the same size on a
