@@ -248,6 +248,7 @@ func (w *write) loadGroup(ctx context.Context, rows []*row, check authz.Restrict
 	for _, schema := range schemas(check) {
 		var q statement
 		x := restrict(&q, check)
+		x.keyed = true
 		key := q.arg(ids)
 		// One look-up by primary key per id, in the order in which they are locked. For
 		// one condition over many ids a planner without fresh statistics reads all
@@ -392,6 +393,7 @@ func (r *row) restriction() authz.Restriction {
 func (w *write) facts(ctx context.Context, rows []*row) (map[int64]authz.Fact, error) {
 	var q statement
 	x := restrict(&q, rows[0].restriction())
+	x.keyed = true
 	var all authz.Fact
 	for _, f := range facts {
 		all |= f.Bit

@@ -169,6 +169,7 @@ func (w *write) resolve(ctx context.Context, wanted map[fhir.Ref]bool) (map[fhir
 		for _, schema := range schemas(r) {
 			var q statement
 			x := restrict(&q, r)
+			x.keyed = true
 			key := q.arg(ids)
 			q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.label_class, r.programs FROM " +
 				schema + ".resource r WHERE NOT r.deleted AND r.id = n.id AND " + x.where("r") + " FOR KEY SHARE OF r) AS r")

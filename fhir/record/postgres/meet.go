@@ -371,6 +371,7 @@ func (w *write) referrer(ctx context.Context, r *row, schema string) (bool, erro
 		}
 		var q statement
 		x := restrict(&q, restriction)
+		x.keyed = true
 		key := q.arg(pks)
 		q.WriteString("SELECT EXISTS (SELECT FROM " + schema + ".resource r WHERE r.pk = ANY (" + key + "::bigint[]) AND " + x.where("r") + ")")
 		var found bool

@@ -124,6 +124,7 @@ func readStatement(q *statement, r authz.Restriction, id fhir.ID) *statement {
 // once the resource has been protected.
 func versions(q *statement, r authz.Restriction, id fhir.ID, filter func(alias string) string) {
 	x := restrict(q, r)
+	x.keyed = true
 	key := q.arg(string(id))
 	legs(q, r, func(schema string) {
 		current := schema + ".resource r WHERE r.id = " + key + " AND " + x.where("r")

@@ -74,6 +74,9 @@ type restriction struct {
 	// written as what no index answers, or the planner reads the index of a whole
 	// type beside the few rows that it has.
 	beside bool
+	// keyed says that rows are found by their keys, a few of them, so that what the
+	// caller is to each is looked up for each.
+	keyed bool
 	// computed is the alias whose columns are the facts, see [restriction.once].
 	computed string
 	// patient is the one whose rows are looked for, where it is one: what the caller is to it is asked once.
@@ -284,9 +287,7 @@ func (x *restriction) related(alias string, kind int) string {
 		return "false"
 	}
 	co := alias + ".co_patients"
-	if x.q.columns {
-		// What she is related to cannot be listed once for the whole statement, so
-		// that it would be listed for every row: one look-up of the patient is less.
+	if x.each() {
 		mine := "SELECT rel.patient " + x.relations(kind)
 		return "(" + alias + ".patient IS NOT NULL AND EXISTS (" + mine + " AND rel.patient = " + alias + ".patient) AND (" + co + " IS NULL OR " + co + " <@ ARRAY(" + mine + ")))"
 	}
@@ -298,6 +299,10 @@ func (x *restriction) related(alias string, kind int) string {
 	}
 	return "(" + alias + ".patient IS NOT NULL AND " + mine + " ? " + alias + ".patient AND (" + co + " IS NULL OR " + mine + " ?& " + co + "))"
 }
+
+// each says that patients are looked up one by one. Where the caller is a column
+// there is no set for the whole statement.
+func (x *restriction) each() bool { return x.q.columns || x.keyed }
 
 // relations is FROM and WHERE for the patients to whom the caller stands in the relation now.
 func (x *restriction) relations(kind int) string {
@@ -329,7 +334,7 @@ func (x *restriction) of() string {
 // ready has the sets made that the arms ask for before any row is found: else
 // the time that it takes would tell whether there is a row.
 func (x *restriction) ready() (s string) {
-	if x.q.columns || x.c.User == (fhir.Ref{}) {
+	if x.each() || x.c.User == (fhir.Ref{}) {
 		return ""
 	}
 	for _, f := range []struct {
