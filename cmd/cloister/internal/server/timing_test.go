@@ -114,6 +114,9 @@ func TestTiming(t *testing.T) {
 		{"history", "therapist", "Observation", func(id string) call { return get("/Observation/" + id + "/_history") }},
 		{"search by id", "therapist", "Observation", func(id string) call { return get("/Observation?_id=" + id) }},
 		{"search by patient", "therapist", "Patient", func(id string) call { return get("/Observation?patient=" + id + "&_total=accurate") }},
+		{"search by encounter", "therapist", "Encounter", func(id string) call { return get("/Observation?encounter=" + id) }},
+		{"compartment", "therapist", "Patient", func(id string) call { return get("/Patient/" + id + "/*") }},
+		{"everything", "therapist", "Patient", func(id string) call { return get("/Patient/" + id + "/$everything") }},
 		{"delete", "therapist", "Observation", func(id string) call { return call{method: "DELETE", path: "/fhir/Observation/" + id} }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
