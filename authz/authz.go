@@ -37,6 +37,12 @@ const (
 	Program    = issue.Program
 	Originator = issue.Originator
 	Consent    = issue.Consent
+
+	Unrestricted = issue.Unrestricted
+	Supervising  = issue.Supervising
+	Emergency    = issue.Emergency
+	Exception    = issue.Exception
+	Agreement    = issue.Agreement
 )
 
 // Facts lists all facts in bit order with the names that policies use.

@@ -297,7 +297,7 @@ func subsets(f authz.Fact) []authz.Fact {
 		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b authz.Fact) int {
-		if d := bits.OnesCount8(uint8(a)) - bits.OnesCount8(uint8(b)); d != 0 {
+		if d := bits.OnesCount16(uint16(a)) - bits.OnesCount16(uint16(b)); d != 0 {
 			return d
 		}
 		return int(a) - int(b)

@@ -11,23 +11,29 @@ import (
 
 // Fact is a set of circumstances that hold between a caller and a stored
 // resource. The store computes them in SQL; a policy line may ask for them.
-type Fact uint8
+type Fact uint16
 
 // The facts. A line of policy names them in lower case.
 const (
-	Self       Fact = 1 << iota // every patient of the resource is the caller
-	Proxy                       // the caller is a RelatedPerson of every patient of the resource
-	Treating                    // the caller is in a current CareTeam of every patient of the resource
-	Program                     // the caller works for every Part 2 program that the resource comes from
-	Originator                  // the caller wrote the resource
-	Consent                     // a valid consent covers caller, purpose and moment for every program of the resource
+	Self         Fact = 1 << iota // every patient of the resource is the caller
+	Proxy                         // the caller is a RelatedPerson of every patient of the resource
+	Treating                      // the caller is in a current CareTeam of every patient of the resource
+	Program                       // the caller works for every Part 2 program that the resource comes from
+	Originator                    // the caller wrote the resource
+	Consent                       // the written consent that the law asks for covers caller, purpose, moment and resource
+	Unrestricted                  // no restriction that the patient asked for and the practice agreed to covers the disclosure
+	Supervising                   // every patient of the resource is treated by somebody whom the caller supervises
+	Emergency                     // the caller has declared an emergency for every patient of the resource, and it is in force
+	Exception                     // a documented exception of the law is in force for caller, purpose and resource
+	Agreement                     // the caller's organization serves every program of the resource under a written agreement
 )
 
 // Facts lists all facts in bit order with the names that policies use.
 var Facts = []struct {
 	Bit  Fact
 	Name string
-}{{Self, "self"}, {Proxy, "proxy"}, {Treating, "treating"}, {Program, "program"}, {Originator, "originator"}, {Consent, "consent"}}
+}{{Self, "self"}, {Proxy, "proxy"}, {Treating, "treating"}, {Program, "program"}, {Originator, "originator"}, {Consent, "consent"},
+	{Unrestricted, "unrestricted"}, {Supervising, "supervising"}, {Emergency, "emergency"}, {Exception, "exception"}, {Agreement, "agreement"}}
 
 // Has reports whether all facts of need hold.
 func (f Fact) Has(need Fact) bool { return f&need == need }
