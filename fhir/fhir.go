@@ -188,7 +188,7 @@ const (
 	EncounterKind = Canonical + "/CodeSystem/encounter-kind"
 	// ConsentKind: codes part2-tpo and part2-specific (in Consent.category).
 	ConsentKind = Canonical + "/CodeSystem/consent-kind"
-	// SecurityLabel: codes SUDCN, MINORCONSENT and 42CFRPart2-RECEIVED, the labels that
+	// SecurityLabel: codes SUDCN, MINORCONSENT, 42CFRPart2-RECEIVED and UNCLASSIFIED, the labels that
 	// v3-ActCode has no code for (in meta.security, or securityLabel of a Consent provision).
 	SecurityLabel = Canonical + "/CodeSystem/security-label"
 	// RecipientClass: classes of recipients that a single TPO consent may name
