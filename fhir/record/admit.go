@@ -77,10 +77,10 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 		return Cleared{}, outcome.At(outcome.Unprocessable, string(c.Ref.Type)+".meta.tag", "the resource is tagged SUBSETTED: it is what a summary left, and storing it would lose the rest; read it whole, change that, and send that")
 	}
 	x.Chosen = c.Content.ID()
-	stated := stated(c)
+	x.Stated = stated(c)
 	c.Content.StripSecurity()
 	content := label.Content{Type: c.Ref.Type, Codings: c.Content.Codings()}
-	x.Labels = g.labels.Classify(content) | stated
+	x.Labels = g.labels.Classify(content) | x.Stated
 	x.Program = c.Ref.Type == "Organization" && label.IsPart2Program(content)
 	if err := g.note(gr, &x); err != nil {
 		return Cleared{}, err
