@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/consent"
+	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/record"
 )
 
 // derive brings up to date what a resource says about access: CareTeam and
@@ -37,9 +39,7 @@ func (w *write) derive(ctx context.Context) error {
 			if err != nil {
 				continue
 			}
-			for _, g := range consent.Compile(d).Grants {
-				grants.add(r.pk, g)
-			}
+			grants.consent(r.pk, consent.Compile(d, record.Labels))
 		}
 	}
 	if len(sources) == 0 {
@@ -108,15 +108,41 @@ type grantRows struct {
 	sources                                                  []int64
 }
 
-func (t *grantRows) add(source int64, g consent.Grant) {
-	t.kinds = append(t.kinds, g.Kind)
+// consent adds what this table can hold of a Consent: a permit of whole records
+// without exceptions, and denials, which are widened to everything where they have any.
+func (t *grantRows) consent(source int64, r consent.Result) {
+	for _, g := range r.Grants {
+		whole := len(g.Types) == 0 && len(g.Documents) == 0 && len(g.Codes) == 0 && len(g.Data) == 0 && g.DataPeriod == consent.Period{}
+		if g.Effect == consent.Permit && (!whole || !g.Sure || len(r.Grants) > 1) {
+			continue
+		}
+		programs, recipients := g.Programs, g.Recipients
+		if len(r.Grants) > 1 || len(programs) == 0 {
+			programs = []fhir.ID{""}
+		}
+		if len(r.Grants) > 1 || len(recipients) == 0 {
+			recipients = []string{"*"}
+		}
+		for _, p := range programs {
+			for _, to := range recipients {
+				t.add(source, g, p, to)
+			}
+		}
+	}
+}
+
+func (t *grantRows) add(source int64, g consent.Grant, program fhir.ID, recipient string) {
+	if g.Purposes == nil {
+		g.Purposes = part2.ConsentablePurposes()
+	}
+	t.kinds = append(t.kinds, string(g.Kind))
 	t.effects = append(t.effects, string(g.Effect))
 	t.patients = append(t.patients, string(g.Patient))
-	t.programs = append(t.programs, string(g.Program))
-	t.recipients = append(t.recipients, g.Recipient)
+	t.programs = append(t.programs, string(program))
+	t.recipients = append(t.recipients, recipient)
 	t.purposes = append(t.purposes, textArray(g.Purposes))
-	t.starts = append(t.starts, moment(g.Start))
-	t.ends = append(t.ends, moment(g.End))
+	t.starts = append(t.starts, moment(g.Period.Start))
+	t.ends = append(t.ends, moment(g.Period.End))
 	t.sources = append(t.sources, source)
 }
 

@@ -356,7 +356,11 @@ func (x *restriction) consented(alias string) string {
 	grant := func(effect, program string) string {
 		return "EXISTS (SELECT FROM record.consent_grant cg WHERE cg.tenant = " + x.tenant + " AND cg.patient = " + alias + ".patient AND cg.program " + program + " AND cg.effect = '" + effect + "'" +
 			" AND cg.recipient = ANY (" + x.arg("recipients", func() any {
-			return consent.Recipients(x.c.User, x.c.Organizations, x.c.Purpose)
+			c := consent.Caller{User: x.c.User}
+			for _, o := range x.c.Organizations {
+				c.Organizations = append(c.Organizations, fhir.ID(o))
+			}
+			return append(c.Recipients(x.c.Purpose), "*")
 		}) + "::text[]) AND " + x.arg("purpose", func() any { return x.c.Purpose }) + " = ANY (cg.purposes)" +
 			" AND (cg.starts IS NULL OR cg.starts <= " + now + ") AND (cg.ends IS NULL OR cg.ends > " + now + "))"
 	}
