@@ -243,9 +243,11 @@ func enumCode(v fmt.Stringer) string {
 
 func careTeamOf(m *careteam.CareTeam, n *notes) CareTeamView {
 	v := CareTeamView{
-		Status:  enumCode(m.GetStatus().GetValue()),
-		Patient: n.local("CareTeam.subject", m.GetSubject()),
-		Period:  n.period("CareTeam.period", m.GetPeriod()),
+		Status: enumCode(m.GetStatus().GetValue()),
+		Period: n.period("CareTeam.period", m.GetPeriod()),
+	}
+	if m.GetSubject() != nil { // a team of the staff is nobody's
+		v.Patient = n.local("CareTeam.subject", m.GetSubject())
 	}
 	for i, p := range m.GetParticipant() {
 		own := notes{}
