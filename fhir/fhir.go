@@ -186,6 +186,9 @@ const (
 	// EncounterKind: code minor-consented marks care to which a minor consented
 	// alone (in Encounter.type).
 	EncounterKind = Canonical + "/CodeSystem/encounter-kind"
+	// CareTeamKind: code supervision marks a CareTeam of the staff, in
+	// CareTeam.category; its participants have the role supervisor or supervisee.
+	CareTeamKind = Canonical + "/CodeSystem/care-team-kind"
 	// ConsentKind: codes part2-tpo and part2-specific (in Consent.category).
 	ConsentKind = Canonical + "/CodeSystem/consent-kind"
 	// RecipientClass: classes of recipients that a single TPO consent may name

@@ -246,6 +246,9 @@ func careTeamOf(m *careteam.CareTeam, n *notes) CareTeamView {
 		Status: enumCode(m.GetStatus().GetValue()),
 		Period: n.period("CareTeam.period", m.GetPeriod()),
 	}
+	for _, c := range m.GetCategory() {
+		v.Categories = append(v.Categories, (&notes{}).codings("", c.GetCoding())...)
+	}
 	if m.GetSubject() != nil { // a team of the staff is nobody's
 		v.Patient = n.local("CareTeam.subject", m.GetSubject())
 	}

@@ -51,7 +51,7 @@ func (w *write) derive(ctx context.Context) error {
 		return err
 	}
 	if len(sources) > 0 {
-		for _, table := range []string{"relation", "membership", "consent_grant"} {
+		for _, table := range []string{"relation", "membership", "supervision", "consent_grant"} {
 			if _, err := w.tx.Exec(ctx, "DELETE FROM record."+table+" WHERE tenant = $1 AND source = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
 				return err
 			}

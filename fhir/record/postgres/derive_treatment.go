@@ -29,6 +29,10 @@ func (t *relationRows) careTeam(r *row, s *situationRows) {
 	if err != nil || v.Status != "active" {
 		return
 	}
+	if slices.Contains(v.Categories, supervisionTeam) {
+		s.supervision(r, v) // it treats nobody
+		return
+	}
 	for _, p := range v.Participants {
 		period := within(v.Period, p.Period)
 		if v.Patient.Type == "Patient" && (p.Member.Type == "Practitioner" || p.Member.Type == "PractitionerRole") {
@@ -118,50 +122,6 @@ func (t *relationRows) copy(from *relationRows, i int) {
 	t.ends = append(t.ends, from.ends[i])
 	t.sources = append(t.sources, from.sources[i])
 	t.weak = append(t.weak, from.weak[i])
-}
-
-// situationRows are the rows, beside relations and grants, of what resources say about access.
-type situationRows struct {
-	wholes, members []string
-	patients        []*string
-	starts, ends    []*time.Time
-	sources         []int64
-}
-
-// member adds whom a PractitionerRole or CareTeam stands for. A resource in the
-// shadow of another one of its id stands for nobody: a reference names the other.
-func (t *situationRows) member(r *row, member fhir.Ref, patient fhir.ID, p consent.Period) {
-	if r.shadow != 0 {
-		return
-	}
-	t.wholes = append(t.wholes, r.c.Ref.String())
-	t.members = append(t.members, member.String())
-	var of *string
-	if patient != "" {
-		id := string(patient)
-		of = &id
-	}
-	t.patients = append(t.patients, of)
-	t.starts = append(t.starts, moment(p.Start))
-	t.ends = append(t.ends, moment(p.End))
-	t.sources = append(t.sources, r.pk)
-}
-
-func (t *situationRows) practitionerRole(r *row) {
-	if role := codec.PractitionerRole(r.c.Content); role.Practitioner != (fhir.Ref{}) {
-		t.member(r, role.Practitioner, "", role.Period)
-	}
-}
-
-func (t *situationRows) insert(ctx context.Context, w *write, relations relationRows) error {
-	if len(t.wholes) > 0 {
-		if _, err := w.tx.Exec(ctx, `INSERT INTO record.membership (tenant, whole, member, patient, starts, ends, source)
-SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])`,
-			w.tenant(), t.wholes, t.members, t.patients, t.starts, t.ends, t.sources); err != nil {
-			return err
-		}
-	}
-	return w.resolveMembers(ctx, relations, t.sources)
 }
 
 // resolveMembers gives each Practitioner for whom a member stands a relation of
