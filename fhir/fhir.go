@@ -186,6 +186,9 @@ const (
 	// EncounterKind: code minor-consented marks care to which a minor consented
 	// alone (in Encounter.type).
 	EncounterKind = Canonical + "/CodeSystem/encounter-kind"
+	// CareTeamKind: code supervision marks a CareTeam of the staff, in
+	// CareTeam.category; its participants have the role supervisor or supervisee.
+	CareTeamKind = Canonical + "/CodeSystem/care-team-kind"
 	// ConsentKind: the kinds of consent that are evaluated (in Consent.category):
 	// part2-tpo, part2-specific, part2-intermediary, part2-sudcn, part2-legal,
 	// part2-research, hipaa-authorization, hipaa-psychotherapy, restriction,
