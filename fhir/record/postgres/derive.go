@@ -23,6 +23,9 @@ func (w *write) derive(ctx context.Context) error {
 		switch r.c.Ref.Type {
 		case "CareTeam", "RelatedPerson", "Consent":
 			sources = append(sources, r.pk)
+			for _, o := range r.kin {
+				sources = append(sources, o.pk)
+			}
 		}
 		if r.c.Content == nil {
 			continue
