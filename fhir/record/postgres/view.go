@@ -306,7 +306,7 @@ func (r *row) fill() {
 			was = x.hidden.body
 		}
 		root := redact.View(t, r.root, func(i int) bool { return covered.covers(r.mentions[i].protection) }, was)
-		if x.hidden != nil && x.hidden.body != nil && before != nil {
+		if x.hidden != nil && x.hidden.body != nil && before != nil && !r.old.protection().covers(x.hidden.protection()) {
 			redact.Merge(t, root, x.hidden.body, before)
 		}
 		x.c.Content = &codec.Resource{Type: t, Root: root}

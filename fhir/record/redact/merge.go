@@ -129,7 +129,9 @@ func (m *merger) text(root *element.Node, name string, full, seen *element.Node)
 	case name == "text":
 		hidden := full.Get("div").String()
 		if before := seen.Get("div").String(); before != "" {
-			hidden = strings.TrimPrefix(strings.TrimSuffix(hidden, before+closing), opening)
+			if rest, ok := strings.CutSuffix(hidden, before+closing); ok {
+				hidden = strings.TrimPrefix(rest, opening)
+			}
 		}
 		if hers == nil {
 			v := full.Clone()
