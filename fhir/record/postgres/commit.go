@@ -44,6 +44,7 @@ type row struct {
 
 	flows    protection // what flows to whoever refers to it
 	mentions []mention
+	rooted   bool      // the content says where it comes from
 	kin      []*stored // all views that there were, where there were several
 	views    []*row    // the other views that the change writes
 	whole    *row      // the one among them that holds all that is written; nil: this one

@@ -133,7 +133,7 @@ func (w *write) flow(ctx context.Context) error {
 			for i := range r.mentions {
 				m := &r.mentions[i]
 				m.protection = reached(r, m.protection, m.links)
-				if !p.apart(m.protection) {
+				if !p.apart(m.protection, r.rooted) {
 					p = p.join(m.protection)
 				}
 			}

@@ -113,10 +113,11 @@ func (w *write) lift(ctx context.Context, r *referrer, byHash map[int64]protecti
 	outside, mentions := r.reached(w, byHash)
 	lift := outside
 	var apart []protection
+	rooted := r.body != nil && redact.Rooted(r.body)
 	for _, m := range mentions {
 		switch base := r.p.join(lift); {
 		case base.covers(m):
-		case base.apart(m):
+		case base.apart(m, rooted):
 			apart = append(apart, m)
 		default:
 			lift = lift.join(m)

@@ -45,10 +45,15 @@ func (p protection) covers(q protection) bool {
 	return p.labels.Has(q.labels) && !slices.ContainsFunc(q.programs, func(x string) bool { return !slices.Contains(p.programs, x) })
 }
 
-// apart reports whether a mention with protection q is to be told from a record with protection p.
-func (p protection) apart(q protection) bool {
+// apart reports whether a mention with protection q is to be told from a record
+// with protection p, which says (rooted) where it comes from itself. Care to which
+// a minor consented alone makes a record of that care of all that it is the reason for.
+func (p protection) apart(q protection, rooted bool) bool {
 	q.labels &^= ordinary
-	return !p.covers(q)
+	if p.covers(q) {
+		return false
+	}
+	return !(q.labels &^ p.labels).Any(label.MinorConsented) && (rooted || p.labels.Has(q.labels&label.Part2) && protection{programs: p.programs}.covers(protection{programs: q.programs}))
 }
 
 // weight orders protections: whatever covers another one and is not equal weighs more.
@@ -70,6 +75,7 @@ func (r *row) parts(links []link) (own label.Set, outside []link, mentions []men
 		return own, links, nil
 	}
 	mentions = make([]mention, len(items))
+	r.rooted = redact.Rooted(root)
 	of := map[*element.Node]int{}
 	for i, x := range items {
 		x.Node.Walk(func(_ string, n *element.Node) bool { of[n] = i; return true })
@@ -139,12 +145,12 @@ func tree(body []byte) (*element.Node, error) {
 	return codec.ReadJSON(body, codec.DefaultLimits)
 }
 
-// groups are the different protections of mentions that are told from base, at most maxGroups.
+// groupsOf are the different protections of mentions that base does not cover, at most so many.
 func groupsOf(base protection, mentions []protection, most int) []protection {
 	var out []protection
 	all := base
 	for _, m := range mentions {
-		if !base.apart(m) {
+		if base.covers(m) {
 			continue
 		}
 		m = m.join(base)

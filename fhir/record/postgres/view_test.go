@@ -25,13 +25,14 @@ func condition(id, code, more string) string {
 
 // apart is what a program of 42 CFR Part 2 says of anna: a visit there, and a diagnosis.
 var apart = []string{
+	"{'resourceType':'Organization','id':'general','name':'General'}",
 	"{'resourceType':'Encounter','id':'there','status':'finished','class':{'code':'AMB'},'subject':{'reference':'Patient/anna'},'serviceProvider':{'reference':'Organization/sud'}}",
 	condition("opioid", "F11.20", ",'encounter':{'reference':'Encounter/there'}"),
 	condition("mood", "F32.1", ""),
 }
 
 func visit(more string) string {
-	return "{'resourceType':'Encounter','id':'visit','status':'finished','class':{'code':'AMB'},'subject':{'reference':'Patient/anna'}" + more + "}"
+	return "{'resourceType':'Encounter','id':'visit','status':'finished','class':{'code':'AMB'},'subject':{'reference':'Patient/anna'},'serviceProvider':{'reference':'Organization/general'}" + more + "}"
 }
 
 const (
@@ -173,10 +174,11 @@ func (h *house) rows(ref fhir.Ref) (n int) {
 func TestViewsOfSeveralGroups(t *testing.T) {
 	h, in, out, hie := hospital(t)
 	h.load("{'resourceType':'Organization','id':'sud2','name':'Second','type':[{'coding':[{'system':'" + fhir.OrganizationKind + "','code':'part2-program'}]}]}")
-	h.load(strings.ReplaceAll(strings.ReplaceAll(apart[0], "Organization/sud", "Organization/sud2"), "'there'", "'there2'"))
+	h.load(strings.ReplaceAll(strings.ReplaceAll(apart[1], "Organization/sud", "Organization/sud2"), "'there'", "'there2'"))
 	h.load(condition("alcohol", "F10.20", ",'encounter':{'reference':'Encounter/there2'}"))
+	h.load(strings.Replace(visit(""), "'visit'", "'plain'", 1))
 	entry := func(id string) string { return "{'item':{'reference':'Condition/" + id + "'}}" }
-	ref := h.load("{'resourceType':'List','id':'problems','status':'current','mode':'working','subject':{'reference':'Patient/anna'},'entry':[" + entry("mood") + "," + entry("opioid") + "," + entry("alcohol") + "]}")
+	ref := h.load("{'resourceType':'List','id':'problems','status':'current','mode':'working','subject':{'reference':'Patient/anna'},'encounter':{'reference':'Encounter/plain'},'entry':[" + entry("mood") + "," + entry("opioid") + "," + entry("alcohol") + "]}")
 	second, twice := in, in
 	second.Organizations, twice.Organizations = []fhir.ID{"sud2"}, []fhir.ID{"sud", "sud2"}
 	h.wantSays(twice, ref, "mood", "opioid", "alcohol")
@@ -194,7 +196,7 @@ func TestViewsOfSeveralGroups(t *testing.T) {
 	for i, code := range []string{"B20", "A51.0", "T74.11XA", "D57.1"} {
 		h.load(condition(fmt.Sprint("c", i), code, ""))
 	}
-	many := h.load("{'resourceType':'List','id':'many','status':'current','mode':'working','subject':{'reference':'Patient/anna'},'entry':[" +
+	many := h.load("{'resourceType':'List','id':'many','status':'current','mode':'working','subject':{'reference':'Patient/anna'},'encounter':{'reference':'Encounter/plain'},'entry':[" +
 		entry("mood") + "," + entry("c0") + "," + entry("c1") + "," + entry("c2") + "," + entry("c3") + "]}")
 	h.wantSays(out, many, "mood", "c0", "c1", "c2", "c3")
 	h.wantSays(hie, many, "mood", "-c0", "-c1", "-c2", "-c3")
@@ -373,12 +375,42 @@ func TestDeletingAView(t *testing.T) {
 	}
 }
 
+// What only a mention ties to a program is the program's as a whole, and so is
+// what a minor's own care is the reason for.
+func TestS38_RecordsWithoutAnotherOrigin(t *testing.T) {
+	h, in, out, hie := hospital(t)
+	goal := h.load("{'resourceType':'Goal','id':'goal','lifecycleStatus':'active','description':{'text':'stay sober'},'subject':{'reference':'Patient/anna'},'addresses':[{'reference':'Condition/opioid'}]}")
+	h.load(condition("later", "I10", ""))
+	later := h.load("{'resourceType':'Goal','id':'later','lifecycleStatus':'active','description':{'text':'stay sober'},'subject':{'reference':'Patient/anna'},'addresses':[{'reference':'Condition/later'}]}")
+	if !h.sees(out, later) {
+		t.Error("nothing ties the goal to the program yet")
+	}
+	h.load(condition("later", "I10", ",'encounter':{'reference':'Encounter/there'}"))
+	for _, ref := range []fhir.Ref{goal, later} {
+		if !h.sees(in, ref) || h.sees(out, ref) || h.sees(hie, ref) || h.rows(ref) != 1 {
+			t.Errorf("%s is a record of the program", ref)
+		}
+	}
+	alone := condition("alone", "I10", ",'extension':[{'url':'urn:x','valueCoding':{'system':'"+fhir.EncounterKind+"','code':'minor-consented'}}]")
+	h.load(alone)
+	ref := h.load(visit(",'diagnosis':[{'condition':{'reference':'Condition/alone'}}]"))
+	if !h.sees(out, ref) || h.sees(hie, ref) || h.rows(ref) != 1 {
+		t.Error("a visit for what the minor consented to alone is hidden as a whole")
+	}
+	// What a sensitive code alone protects is told apart wherever it comes from.
+	h.load(condition("hiv", "B20", ""))
+	ref = h.load("{'resourceType':'Goal','id':'hivgoal','lifecycleStatus':'active','description':{'text':'rest'},'subject':{'reference':'Patient/anna'},'addresses':[{'reference':'Condition/hiv'}]}")
+	h.wantSays(out, ref, "Condition/hiv")
+	h.wantSays(hie, ref, "-hiv\"", "rest")
+}
+
 // Nobody writes her way in, and an id that is hidden from her is free.
 func TestViewsAndHiddenIDs(t *testing.T) {
 	h, in, out, _ := hospital(t)
 	_, err := h.update(out, visit(both), upsert)
 	h.wantStatus("a mention of what she cannot see", err, 422)
 	desk := h.as("front-desk", "HOPERAT", "Practitioner/emil")
+	h.load("{'resourceType':'Location','id':'room','name':'Room'}")
 	appointment := "{'resourceType':'Appointment','status':'booked','start':'2026-05-01T10:00:00Z','end':'2026-05-01T11:00:00Z','participant':[{'actor':{'reference':'Patient/anna'},'status':'accepted'}]%}"
 	_, err = h.create(desk, strings.Replace(appointment, "%", ",'reasonCode':["+reason("F11.20")+"]", 1))
 	h.wantStatus("a reason that she may not see", err, 403)

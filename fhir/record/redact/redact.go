@@ -58,6 +58,29 @@ func Types() []fhir.ResourceType {
 // Composition are the entries of its sections, at any depth.
 func Mentions(t fhir.ResourceType) []string { return mentions[t] }
 
+// origins are the elements by which a resource says where it comes from: the
+// visit, or who provides it and where.
+var origins = []string{"encounter", "context", "episodeOfCare", "serviceProvider", "managingOrganization", "provider", "custodian", "location", "participant"}
+
+// Rooted reports whether the resource says by anything but its mentions where
+// it comes from. One that does not comes from where they come from: a goal of which
+// nothing is known but that it addresses a diagnosis of a program is a record of that program.
+func Rooted(root *element.Node) (rooted bool) {
+	for _, name := range origins {
+		root.Get(name).Walk(func(name string, n *element.Node) bool {
+			if name == "reference" && n.Kind == element.String {
+				ref, _ := fhir.ParseRef(n.Text)
+				switch ref.Type {
+				case "Encounter", "EpisodeOfCare", "Organization", "Location", "HealthcareService", "PractitionerRole":
+					rooted = true
+				}
+			}
+			return !rooted
+		})
+	}
+	return rooted
+}
+
 const sections, entries = "section", "entry"
 
 // free are the elements at the root that are free text, and may repeat what the
