@@ -3,6 +3,7 @@ package consent
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cloister-health/cloister/consent/hipaa"
 	"github.com/cloister-health/cloister/consent/part2"
@@ -58,7 +59,7 @@ func (c *compiler) law() {
 	case Restriction, OptOut, General:
 		return
 	case Authorization, Psychotherapy:
-		faults = hipaa.Deficient(f.authorization(c.d))
+		faults = hipaa.AuthorizationFaults(f.authorization(c.d), time.Time{})
 	case AIDocumentation:
 		faults = f.machine(c.d)
 	default:
@@ -210,7 +211,7 @@ func (f form) authorization(d Directive) hipaa.Authorization {
 	return hipaa.Authorization{
 		Description: true, Discloser: len(organizations(d)) > 0, Recipient: f.recipients, Purpose: f.purposes,
 		Expiry:    f.expiry || f.event == endsWithCare || research && (f.event == endsWithStudy || f.event == endsNever),
-		Signature: f.signed.Patient || f.signed.Representative, Date: !d.DateTime.IsZero(),
+		Signature: f.signed.Patient || f.signed.Representative, SignatureDate: !d.DateTime.IsZero(),
 		Representative: !f.signed.Patient, Authority: len(f.signed.Authority) > 0,
 		Revocation: f.statements.revocation, Conditioning: f.statements.conditioning, Redisclosure: f.statements.redisclosure,
 		Marketing: marketing, Remuneration: f.statements.remuneration,

@@ -1,58 +1,63 @@
 package hipaa
 
-import "slices"
+import "time"
 
-// Authorization is which core elements and statements of 45 CFR 164.508(c) an
-// authorization has.
+// Authorization is which elements and statements of 45 CFR 164.508(c) a signed form has.
 type Authorization struct {
-	Description bool // (1)(i) of the information
-	Discloser   bool // (1)(ii) who may disclose
-	Recipient   bool // (1)(iii) to whom
-	Purpose     bool // (1)(iv)
-	Expiry      bool // (1)(v) date or event
-	Signature   bool // (1)(vi) of the individual or the representative
-	Date        bool // (1)(vi) of the signature
-	// Representative says that nobody but a representative signed, and Authority,
-	// that the authority to act is described: (1)(vi).
-	Representative, Authority bool
-	Revocation                bool // (2)(i) the right to revoke
-	Conditioning              bool // (2)(ii) what depends on the authorization
-	Redisclosure              bool // (2)(iii) that recipients may disclose further
+	Description    bool // (1)(i) what may be used or disclosed
+	Discloser      bool // (1)(ii) who may
+	Recipient      bool // (1)(iii) to whom
+	Purpose        bool // (1)(iv) what for
+	Expiry         bool // (1)(v) a date or an event
+	Signature      bool // (1)(vi) and its date
+	SignatureDate  bool
+	Representative bool // signed by a representative
+	Authority      bool // (1)(vi) and the representative's authority
+	Revocation     bool // (2)(i) the right to revoke it
+	Conditioning   bool // (2)(ii) what may not be made to depend on it
+	Redisclosure   bool // (2)(iii) that the recipient may pass it on
 	// Marketing says that it is for marketing, and Remuneration, that it is stated
 	// who pays for it: 164.508(a)(3)(ii).
 	Marketing, Remuneration bool
+
+	Expires   time.Time // zero: by an event that has not come
+	RevokedAt time.Time // zero: not revoked
+	False     bool      // some material statement in it is known to be false
 }
 
-// Deficient says what keeps an authorization from being one (P16, 45 CFR
-// 164.508(b)(2), (c)), by citation; nil for a valid one.
-func Deficient(a Authorization) (out []string) {
+// AuthorizationFaults names what makes an authorization invalid at a moment (P16,
+// 45 CFR 164.508(b)(2), (c)); nil is a valid one.
+func AuthorizationFaults(a Authorization, at time.Time) []string {
+	var out []string
 	for _, e := range []struct {
-		there bool
-		text  string
+		good bool
+		text string
 	}{
-		{a.Description, "45 CFR 164.508(c)(1)(i): the description of the information is missing"},
+		{a.Description, "45 CFR 164.508(c)(1)(i): what may be disclosed is missing"},
 		{a.Discloser, "45 CFR 164.508(c)(1)(ii): who may disclose is missing"},
 		{a.Recipient, "45 CFR 164.508(c)(1)(iii): the recipient is missing"},
 		{a.Purpose, "45 CFR 164.508(c)(1)(iv): the purpose is missing"},
 		{a.Expiry, "45 CFR 164.508(c)(1)(v): the expiry is missing"},
 		{a.Signature, "45 CFR 164.508(c)(1)(vi): the signature is missing"},
-		{a.Date, "45 CFR 164.508(c)(1)(vi): the date of the signature is missing"},
+		{a.SignatureDate, "45 CFR 164.508(c)(1)(vi): the date of the signature is missing"},
 		{!a.Representative || a.Authority || !a.Signature, "45 CFR 164.508(c)(1)(vi): the authority of the representative is missing"},
-		{a.Revocation, "45 CFR 164.508(c)(2)(i): the statement on revocation is missing"},
-		{a.Conditioning, "45 CFR 164.508(c)(2)(ii): the statement on conditioning is missing"},
-		{a.Redisclosure, "45 CFR 164.508(c)(2)(iii): the statement on redisclosure is missing"},
+		{a.Revocation, "45 CFR 164.508(c)(2)(i): the right to revoke is not stated"},
+		{a.Conditioning, "45 CFR 164.508(c)(2)(ii): what may not be conditioned is not stated"},
+		{a.Redisclosure, "45 CFR 164.508(c)(2)(iii): redisclosure is not stated"},
 		{!a.Marketing || a.Remuneration, "45 CFR 164.508(a)(3)(ii): the statement on remuneration for marketing is missing"},
+		{a.Expires.IsZero() || at.Before(a.Expires), "45 CFR 164.508(b)(2)(i): it has expired"},
+		{a.RevokedAt.IsZero() || at.Before(a.RevokedAt), "45 CFR 164.508(b)(2)(iii): it was revoked"},
+		{!a.False, "45 CFR 164.508(b)(2)(v): it is known to be false"},
 	} {
-		if !e.there {
+		if !e.good {
 			out = append(out, e.text)
 		}
 	}
 	return out
 }
 
-// MustAgree reports whether a practice has to agree to a requested restriction
-// (H3, 45 CFR 164.522(a)(1)(vi), 42 CFR 2.26(a)(3)): one on disclosures to a health plan, for payment
-// or operations, about what was paid in full by somebody else.
-func MustAgree(toPlan bool, purposes []string, paidInFull bool) bool {
-	return toPlan && paidInFull && len(purposes) > 0 && !slices.ContainsFunc(purposes, func(p string) bool { return p != "HPAYMT" && p != "HOPERAT" })
+// MayCondition reports whether treatment may be made to depend on an authorization (P15, 45 CFR
+// 164.508(b)(4)): research-related treatment on one for that research, and nothing on one for psychotherapy notes.
+func MayCondition(researchTreatment, psychotherapyNotes bool) bool {
+	return researchTreatment && !psychotherapyNotes
 }

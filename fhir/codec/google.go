@@ -255,9 +255,14 @@ func enumCode(v fmt.Stringer) string {
 
 func careTeamOf(m *careteam.CareTeam, n *notes) CareTeamView {
 	v := CareTeamView{
-		Status:  enumCode(m.GetStatus().GetValue()),
-		Patient: n.local("CareTeam.subject", m.GetSubject()),
-		Period:  n.period("CareTeam.period", m.GetPeriod()),
+		Status: enumCode(m.GetStatus().GetValue()),
+		Period: n.period("CareTeam.period", m.GetPeriod()),
+	}
+	for _, c := range m.GetCategory() {
+		v.Categories = append(v.Categories, (&notes{}).codings("", c.GetCoding())...)
+	}
+	if m.GetSubject() != nil { // a team of the staff is nobody's
+		v.Patient = n.local("CareTeam.subject", m.GetSubject())
 	}
 	for i, p := range m.GetParticipant() {
 		own := notes{}

@@ -14,7 +14,8 @@ import (
 // (http://hl7.org/fhir/R4/careteam.html).
 type CareTeamView struct {
 	Status       string   // active, inactive ...; "" if the CareTeam does not say
-	Patient      fhir.Ref // subject, a Patient or a Group
+	Patient      fhir.Ref // subject, a Patient or a Group; zero without one
+	Categories   []consent.Code
 	Period       consent.Period
 	Participants []Participant // those whose member is a resource of this server
 	Malformed    []string      // FHIRPaths of what was not understood; such a participant is left out
