@@ -78,14 +78,15 @@ func (p *policy) effect(l *line, kinds []Kind) (effect, superfluous, barred bool
 					}
 					lines := p.speaking(q)
 					others := slices.DeleteFunc(slices.Clone(lines), func(o *line) bool { return o == l })
+					alone := slices.DeleteFunc(slices.Clone(lines), func(o *line) bool { return o.allow && o != l })
 					for _, q.Labels = range LabelClasses() {
 						if !l.labelled(q.Labels) {
 							continue
 						}
-						sets, without := least(lines, q.Labels), least(others, q.Labels)
-						for _, f := range sets {
+						effect = effect || len(p.lawful(q, alone)) > 0
+						without := least(others, q.Labels)
+						for _, f := range least(lines, q.Labels) {
 							_, ok := authz.Lawful(q, f, p.states)
-							effect = effect || ok && f.Has(l.facts.need)
 							if !slices.Contains(without, f) {
 								superfluous = superfluous && !ok
 								barred = barred || !ok
