@@ -16,6 +16,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -48,6 +49,7 @@ type Gate struct {
 	recorder    Recorder
 	now         func() time.Time
 	conformance Conformance
+	labels      *label.Classifier
 }
 
 // Conformance checks content that is about to be stored against more than the
@@ -64,9 +66,16 @@ func (g *Gate) Holding(c Conformance) *Gate {
 	return &h
 }
 
+// Labelling is g with other content rules than the built-in ones.
+func (g *Gate) Labelling(c *label.Classifier) *Gate {
+	h := *g
+	h.labels = c
+	return &h
+}
+
 // NewGate wires the gate. now is the one clock of the server.
 func NewGate(d Decider, r Recorder, now func() time.Time) *Gate {
-	return &Gate{decider: d, recorder: r, now: now}
+	return &Gate{decider: d, recorder: r, now: now, labels: label.Default()}
 }
 
 // Released is a resource that the gate let out to the holder of one grant.

@@ -92,6 +92,7 @@ type Clearance struct {
 	// deleted; the zero Reach: nothing is looked up.
 	Referrers  authz.Reach
 	Labels     label.Set    // from the content alone; the store adds what flows in along references
+	Stated     label.Set    // those of Labels that the sender stated, and that the content need not show
 	Program    bool         // an Organization that is a Part 2 program (42 CFR 2.11)
 	Originator fhir.Ref     // of an imported note: its author
 	References []codec.Link // local references of the content; each must resolve
