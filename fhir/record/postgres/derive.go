@@ -9,51 +9,83 @@ import (
 	"github.com/cloister-health/cloister/fhir/codec"
 )
 
-// derive brings up to date what a resource says about access: CareTeam and
-// RelatedPerson become relations, Consent becomes grants. What cannot be read
-// grants nothing.
+// derive brings up to date what a resource says about access: who treats whom
+// and who stands for whom become relations, Consent becomes grants. What cannot
+// be read grants nothing.
 func (w *write) derive(ctx context.Context) error {
 	var relations relationRows
-	var grants grantRows
+	var grants consentRows
+	var names nameRows
+	var situation situationRows
 	var sources []int64
 	for _, r := range w.rows {
 		if r.unchanged {
 			continue
 		}
-		switch r.c.Ref.Type {
-		case "CareTeam", "RelatedPerson", "Consent":
+		if derives[r.c.Ref.Type] && r.old != nil {
 			sources = append(sources, r.pk)
+			for _, o := range r.kin {
+				sources = append(sources, o.pk)
+			}
 		}
 		if r.c.Content == nil {
 			continue
 		}
 		switch r.c.Ref.Type {
 		case "CareTeam":
-			relations.careTeam(r)
+			relations.careTeam(r, &situation)
+			names.careTeam(r)
+		case "Practitioner":
+			names.identifiers(r)
+		case "Organization":
+			names.organization(r)
+		case "Group":
+			names.group(r)
+		case "Encounter", "Appointment", "EpisodeOfCare", "ServiceRequest":
+			relations.treatment(r, w.s.windows, w.s.now())
+		case "PractitionerRole":
+			situation.practitionerRole(r)
+			names.practitionerRole(r)
 		case "RelatedPerson":
 			relations.relatedPerson(r)
 		case "Consent":
-			d, err := codec.ConsentDirective(r.c.Content)
-			if err != nil {
-				continue
-			}
-			for _, g := range consent.Compile(d).Grants {
-				grants.add(r.pk, g)
-			}
+			grants.consent(w.tenant(), r)
 		}
 	}
-	if len(sources) == 0 {
-		return nil
+	// Whom the caller treats is asked before anything of it changes.
+	if err := relations.assigned(ctx, w); err != nil {
+		return err
 	}
-	for _, table := range []string{"relation", "consent_grant"} {
-		if _, err := w.tx.Exec(ctx, "DELETE FROM record."+table+" WHERE tenant = $1 AND source = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
+	if len(sources) > 0 {
+		for _, table := range []string{"relation", "membership", "supervision", "consent_grant", "recipient_name"} {
+			if _, err := w.tx.Exec(ctx, "DELETE FROM record."+table+" WHERE tenant = $1 AND source = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
+				return err
+			}
+		}
+		if _, err := w.tx.Exec(ctx, "DELETE FROM record.relation WHERE tenant = $1 AND via = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
 			return err
 		}
 	}
 	if err := relations.insert(ctx, w); err != nil {
 		return err
 	}
-	return grants.insert(ctx, w)
+	if err := situation.insert(ctx, w, relations); err != nil {
+		return err
+	}
+	if err := names.insert(ctx, w); err != nil {
+		return err
+	}
+	if err := grants.insert(ctx, w); err != nil {
+		return err
+	}
+	return w.related(ctx, grants)
+}
+
+// derives are the types that say something about access.
+var derives = map[fhir.ResourceType]bool{
+	"CareTeam": true, "RelatedPerson": true, "Consent": true,
+	"Encounter": true, "Appointment": true, "EpisodeOfCare": true, "ServiceRequest": true, "PractitionerRole": true,
+	"Practitioner": true, "Organization": true, "Group": true,
 }
 
 type relationRows struct {
@@ -61,6 +93,7 @@ type relationRows struct {
 	members, patients []string
 	starts, ends      []*time.Time
 	sources           []int64
+	weak              []bool // of a resource whose writer must be one who may assign care
 }
 
 func (t *relationRows) add(kind int16, member fhir.Ref, patient fhir.ID, p consent.Period, source int64) {
@@ -70,18 +103,7 @@ func (t *relationRows) add(kind int16, member fhir.Ref, patient fhir.ID, p conse
 	t.starts = append(t.starts, moment(p.Start))
 	t.ends = append(t.ends, moment(p.End))
 	t.sources = append(t.sources, source)
-}
-
-func (t *relationRows) careTeam(r *row) {
-	v, err := codec.CareTeam(r.c.Content)
-	if err != nil || v.Status != "active" || v.Patient.Type != "Patient" {
-		return
-	}
-	for _, p := range v.Participants {
-		if p.Member.Type == "Practitioner" {
-			t.add(relationTreating, p.Member, v.Patient.ID, within(v.Period, p.Period), r.pk)
-		}
-	}
+	t.weak = append(t.weak, false)
 }
 
 func (t *relationRows) relatedPerson(r *row) {
@@ -99,36 +121,6 @@ func (t *relationRows) insert(ctx context.Context, w *write) error {
 	_, err := w.tx.Exec(ctx, `INSERT INTO record.relation (tenant, kind, member, patient, starts, ends, source)
 SELECT $1, * FROM unnest($2::smallint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])`,
 		w.tenant(), t.kinds, t.members, t.patients, t.starts, t.ends, t.sources)
-	return err
-}
-
-type grantRows struct {
-	kinds, effects, patients, programs, recipients, purposes []string
-	starts, ends                                             []*time.Time
-	sources                                                  []int64
-}
-
-func (t *grantRows) add(source int64, g consent.Grant) {
-	t.kinds = append(t.kinds, g.Kind)
-	t.effects = append(t.effects, string(g.Effect))
-	t.patients = append(t.patients, string(g.Patient))
-	t.programs = append(t.programs, string(g.Program))
-	t.recipients = append(t.recipients, g.Recipient)
-	t.purposes = append(t.purposes, textArray(g.Purposes))
-	t.starts = append(t.starts, moment(g.Start))
-	t.ends = append(t.ends, moment(g.End))
-	t.sources = append(t.sources, source)
-}
-
-func (t *grantRows) insert(ctx context.Context, w *write) error {
-	if len(t.kinds) == 0 {
-		return nil
-	}
-	_, err := w.tx.Exec(ctx, `INSERT INTO record.consent_grant (tenant, kind, effect, patient, program, recipient, purposes, starts, ends, source)
-SELECT $1, kind, effect, patient, program, recipient, purposes::text[], starts, ends, source
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::bigint[])
-AS g(kind, effect, patient, program, recipient, purposes, starts, ends, source)`,
-		w.tenant(), t.kinds, t.effects, t.patients, t.programs, t.recipients, t.purposes, t.starts, t.ends, t.sources)
 	return err
 }
 

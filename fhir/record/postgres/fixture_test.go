@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/smart"
@@ -267,4 +269,29 @@ func (h *house) wantStatus(what string, err error, want int) {
 	}
 }
 
+// count asks the owner of the database for one number.
+func (h *house) count(sql string, args ...any) (n int) {
+	h.t.Helper()
+	c, err := pgx.Connect(context.Background(), h.dsn)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = c.Close(context.Background()) }()
+	if err := c.QueryRow(context.Background(), sql, args...).Scan(&n); err != nil {
+		h.t.Fatal(err)
+	}
+	return n
+}
+
 func mustScopes(text string) authz.Scopes { return smart.Parse(text) }
+
+// row reads one value past the store.
+func (h *house) row(sql string, into any, args ...any) error {
+	ctx := context.Background()
+	c, err := pgx.Connect(ctx, h.dsn)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close(ctx) }()
+	return c.QueryRow(ctx, sql, args...).Scan(into)
+}
