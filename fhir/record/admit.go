@@ -80,7 +80,7 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	x.Stated = stated(c)
 	c.Content.StripSecurity()
 	content := label.Content{Type: c.Ref.Type, Codings: c.Content.Codings()}
-	x.Labels = g.labels.Classify(content) | x.Stated
+	x.Rules, x.Labels = g.labels, g.labels.Classify(content)|x.Stated
 	x.Program = c.Ref.Type == "Organization" && label.IsPart2Program(content)
 	if err := g.note(gr, &x); err != nil {
 		return Cleared{}, err

@@ -13,7 +13,6 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
-	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // ErrNotClassified says that there is nothing to compare with: what the practice
@@ -67,7 +66,7 @@ func (w *write) downgrade(ctx context.Context, c *label.Classifier) (int, error)
 		return 0, err
 	}
 	spread(rows)
-	var changes []*labelled
+	var changes []*lowering
 	for _, r := range rows {
 		if r.kept != r.labels {
 			changes = append(changes, r)
@@ -76,8 +75,8 @@ func (w *write) downgrade(ctx context.Context, c *label.Classifier) (int, error)
 	return len(changes), w.lower(ctx, c, changes)
 }
 
-// labelled is a stored resource that has sensitivity labels.
-type labelled struct {
+// lowering is a stored resource that has sensitivity labels.
+type lowering struct {
 	schema  string
 	pk      int64
 	ref     fhir.Ref
@@ -87,11 +86,14 @@ type labelled struct {
 	kept    label.Set // what stays of them
 	hash    int64     // by which others refer to it
 	refs    []int64
+	family  int64
+	view    int16     // of several views; 0 is the only one
+	flows   label.Set // from the view that says least to whatever refers to the resource
 }
 
 // sensitive reads all resources with sensitivity labels, and says for each what
 // it has of itself: no other resource could lose one, or give one to those.
-func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*labelled, error) {
+func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*lowering, error) {
 	stated := map[int64]label.Set{}
 	var pk int64
 	var bits int32
@@ -101,24 +103,26 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*labelled
 	}); err != nil {
 		return nil, err
 	}
-	var out []*labelled
+	var out []*lowering
 	for _, schema := range []string{"record", "notes"} {
-		var r labelled
+		var r lowering
 		var t int16
 		var id string
 		var version int64
+		var flows int32
 		var patient *string
 		var body []byte
-		if err := forEach(ctx, w.tx, "SELECT r.pk, r.type, r.id, r.version, r.patient, c.labels, r.refs, r.body FROM "+schema+
-			".resource r JOIN record.label_class c ON c.id = r.label_class WHERE r.tenant = $1 AND c.labels & $2 <> 0", []any{w.practice, int32(label.All &^ label.Source)},
-			[]any{&r.pk, &t, &id, &version, &patient, &bits, &r.refs, &body}, func() error {
+		if err := forEach(ctx, w.tx, "SELECT r.pk, r.type, r.id, r.version, r.patient, c.labels, r.refs, COALESCE(r.family, 0), r.view, COALESCE(f.labels, c.labels), r.body FROM "+schema+
+			".resource r JOIN record.label_class c ON c.id = r.label_class LEFT JOIN record.label_class f ON f.id = r.flow_class WHERE r.tenant = $1 AND c.labels & $2 <> 0", []any{w.practice, int32(label.All &^ label.Source)},
+			[]any{&r.pk, &t, &id, &version, &patient, &bits, &r.refs, &r.family, &r.view, &flows, &body}, func() error {
 				x := r
 				x.schema, x.ref, x.version = schema, fhir.Ref{Type: fhir.TypeOf(t), ID: fhir.ID(id)}, fhir.VersionID(version)
 				if patient != nil {
 					x.patient = fhir.ID(*patient)
 				}
 				x.labels = label.Set(bits) //nolint:gosec // stored as such
-				x.hash = mix(w.practice, 0, search.TargetHash(x.ref))
+				x.flows = label.Set(flows) //nolint:gosec // likewise
+				x.hash = w.targetIndex(x.ref)
 				own, err := w.classify(c, schema, x.ref.Type, body)
 				if err != nil {
 					return err
@@ -138,10 +142,10 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*labelled
 
 // spread adds to what each resource keeps what it has from those that it refers
 // to: the least labels that agree with all references, cycles among them.
-func spread(rows []*labelled) {
+func spread(rows []*lowering) {
 	given := map[int64]label.Set{}
 	for _, r := range rows {
-		given[r.hash] |= r.kept &^ label.Notes
+		given[r.hash] |= r.gives()
 	}
 	for changed := true; changed; {
 		changed = false
@@ -152,14 +156,22 @@ func spread(rows []*labelled) {
 			}
 			if kept != r.kept {
 				r.kept, changed = kept, true
-				given[r.hash] |= kept &^ label.Notes
+				given[r.hash] |= r.gives()
 			}
 		}
 	}
 }
 
+// gives is what flows from r to whatever refers to it: nothing from a view that says more than others.
+func (r *lowering) gives() label.Set {
+	if r.view > 1 {
+		return 0
+	}
+	return r.kept & r.flows &^ label.Notes
+}
+
 // lower writes the labels that are left, and records each.
-func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*labelled) error {
+func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*lowering) error {
 	at := w.s.now().UTC()
 	for chunk := range slices.Chunk(changes, downgradeEntities) {
 		e := audit.Event{ID: record.NewID(), At: at, Caller: w.grant.Caller(), Interaction: fhir.Operation, Outcome: audit.Success}
@@ -170,6 +182,14 @@ func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*label
 			}
 			if _, err := w.tx.Exec(ctx, "UPDATE "+r.schema+".resource SET label_class = $2 WHERE pk = $1", r.pk, class); err != nil {
 				return err
+			}
+			if r.view == 1 {
+				if class, err = w.s.class(ctx, r.flows&r.kept); err != nil {
+					return err
+				}
+				if _, err := w.tx.Exec(ctx, "UPDATE "+r.schema+".resource SET flow_class = $3 WHERE tenant = $1 AND family = $2", w.practice, r.family, class); err != nil {
+					return err
+				}
 			}
 			e.Entities = append(e.Entities, audit.Entity{Ref: r.ref, Version: r.version, Labels: r.kept, Patient: r.patient})
 			if err := w.recordLowered(ctx, e.ID, at, c, r); err != nil {
@@ -183,7 +203,7 @@ func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*label
 	return nil
 }
 
-func (w *write) recordLowered(ctx context.Context, event string, at time.Time, c *label.Classifier, r *labelled) error {
+func (w *write) recordLowered(ctx context.Context, event string, at time.Time, c *label.Classifier, r *lowering) error {
 	_, err := w.tx.Exec(ctx, "INSERT INTO audit.downgrade (tenant, at, event, entity, labels_old, labels_new, rules) VALUES ($1, $2, $3, $4, $5, $6, $7)",
 		w.practice, at, event, r.ref.String()+"/_history/"+r.version.String(), int32(r.labels), int32(r.kept), c.Version()) //nolint:gosec // 31 bits
 	return err

@@ -91,7 +91,8 @@ type Clearance struct {
 	// Referrers restricts the look-up of what refers to a resource that is to be
 	// deleted; the zero Reach: nothing is looked up.
 	Referrers  authz.Reach
-	Labels     label.Set    // from the content alone; the store adds what flows in along references
+	Labels     label.Set // from the content alone; the store adds what flows in along references
+	Rules      *label.Classifier
 	Stated     label.Set    // those of Labels that the sender stated, and that the content need not show
 	Program    bool         // an Organization that is a Part 2 program (42 CFR 2.11)
 	Originator fhir.Ref     // of an imported note: its author
