@@ -170,6 +170,12 @@ const (
 	// Operation is the invocation of a named operation. By itself it touches no
 	// resource: it is made of other interactions.
 	Operation Interaction = "operation"
+
+	// The operations on a Consent that are permissions of their own: whoever may
+	// update a Consent may not therefore sign it.
+	PrepareConsent Interaction = "$prepare"
+	SignConsent    Interaction = "$sign"
+	RevokeConsent  Interaction = "$revoke"
 )
 
 // Canonicals of the code systems that Cloister defines for itself. Content
@@ -188,6 +194,10 @@ const (
 	EncounterKind = Canonical + "/CodeSystem/encounter-kind"
 	// ConsentKind: codes part2-tpo and part2-specific (in Consent.category).
 	ConsentKind = Canonical + "/CodeSystem/consent-kind"
+	// ConsentStatement: statements that the text of an item of a consent form makes
+	// (in Questionnaire.item.code): right-to-revoke, redisclosure, consequences-of-refusal,
+	// stands-alone, may-not-be-agreed.
+	ConsentStatement = Canonical + "/CodeSystem/consent-statement"
 	// RecipientClass: classes of recipients that a single TPO consent may name
 	// (42 CFR 2.31(a)(4)(i)); used as identifier.system of a Consent actor.
 	// Codes: treating-providers, payers, operations.
