@@ -113,7 +113,7 @@ func loadGroups(text string) (*groups, error) {
 				if err != nil || s == 0 {
 					fault("unknown label %q", c)
 				}
-				if s.Any(label.Source) {
+				if s.Any(label.Source &^ label.Received) {
 					fault("%s can be in no group: a line that covers it names it", c)
 				}
 				g.labels[name] |= s

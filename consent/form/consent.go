@@ -37,21 +37,21 @@ type kind struct {
 
 // Statements (codes of fhir.ConsentStatement).
 const (
-	rightToRevoke = "right-to-revoke"         // and how, and what was disclosed until then
-	redisclosure  = "redisclosure"            // what the recipient may pass on
-	refusal       = "consequences-of-refusal" // what depends on signing
-	standsAlone   = "stands-alone"            // that the consent is about nothing else
-	mayRefuse     = "may-not-be-agreed"       // that a practice need not agree to every restriction
+	revocation   = "revocation"        // the right to revoke it, and how, and what was disclosed until then
+	redisclosure = "redisclosure"      // what the recipient may pass on
+	conditioning = "conditioning"      // what depends on signing
+	standsAlone  = "stands-alone"      // that the consent is about nothing else
+	mayRefuse    = "may-not-be-agreed" // that a practice need not agree to every restriction
 )
 
 var (
-	part2 = []statement{{rightToRevoke, "42 CFR 2.31(a)(6)"}}
-	hipaa = []statement{{rightToRevoke, "45 CFR 164.508(c)(2)(i)"}, {refusal, "45 CFR 164.508(c)(2)(ii)"}, {redisclosure, "45 CFR 164.508(c)(2)(iii)"}}
+	part2 = []statement{{revocation, "42 CFR 2.31(a)(6)"}}
+	hipaa = []statement{{revocation, "45 CFR 164.508(c)(2)(i)"}, {conditioning, "45 CFR 164.508(c)(2)(ii)"}, {redisclosure, "45 CFR 164.508(c)(2)(iii)"}}
 )
 
 // kinds are the kinds of consent that have forms (codes of fhir.ConsentKind).
 var kinds = map[string]kind{
-	"part2-tpo":           {statements: slices.Concat(part2, []statement{{redisclosure, "42 CFR 2.31(a)(10)(i)"}, {refusal, "42 CFR 2.31(a)(10)(ii)"}})},
+	"part2-tpo":           {statements: slices.Concat(part2, []statement{{redisclosure, "42 CFR 2.31(a)(10)(i)"}, {conditioning, "42 CFR 2.31(a)(10)(ii)"}})},
 	"part2-specific":      {statements: part2},
 	"part2-sudcn":         {statements: slices.Concat(part2, []statement{{standsAlone, "42 CFR 2.31(b)"}})},
 	"hipaa-authorization": {statements: hipaa},
@@ -73,6 +73,13 @@ func (c *filling) consent(f Filled, k kind, form *element.Node) *element.Node {
 		n.Set("organization", list(o...))
 	}
 	n.Set("sourceReference", object("reference", text("#"+formID)))
+	policies := list()
+	for _, code := range c.statements {
+		policies.Items = append(policies.Items, object("uri", text(fhir.ConsentStatement+"#"+code)))
+	}
+	if len(policies.Items) > 0 {
+		n.Set("policy", policies)
+	}
 	n.Set("policyRule", concept(rule))
 	p := object("type", text(effect))
 	for _, name := range []string{"period", "dataPeriod"} {

@@ -20,8 +20,8 @@ import (
 // Signing is what somebody who signs, or revokes, a Consent says with it.
 type Signing struct {
 	IfMatch fhir.VersionID // 0: no precondition
-	// Authority says in words why the signer may act for the patient (45 CFR
-	// 164.508(c)(1)(vi)); a patient who signs for herself needs none.
+	// Authority says why a RelatedPerson may sign for the patient (45 CFR 164.508(c)(1)(vi),
+	// 42 CFR 2.14, 2.15): parent, guardian or executor. A patient who signs for herself needs none.
 	Authority string
 	Witness   fhir.Ref // who saw it, or zero
 	Reason    string   // of a revocation, or ""
@@ -44,6 +44,11 @@ func (g *Gate) Sign(ctx context.Context, gr authz.Grant, current Sealed, s Signi
 	}
 	now := g.now().UTC().Truncate(time.Second)
 	complete(was.Root, signer, now)
+	if signer.patient != (fhir.Ref{}) {
+		policies := was.Root.Get("policy").List()
+		uri := element.NewObject(element.Field{Name: "uri", Value: element.NewString(fhir.ConsentStatement + "#authority-" + s.Authority)})
+		was.Root.Set("policy", list(append(policies[:len(policies):len(policies)], uri)...))
+	}
 	if faults := defects(was); len(faults) > 0 {
 		return nil, &outcome.Error{Issues: faults}
 	}
@@ -110,8 +115,10 @@ func (g *Gate) open(ctx context.Context, gr authz.Grant, under fhir.Interaction,
 	}
 	if by.who.Type == "RelatedPerson" {
 		by.patient = d.Patient
-		if strings.TrimSpace(s.Authority) == "" {
-			return nil, by, outcome.New(outcome.Required, "whoever acts for the patient says by what authority: the parameter authority is missing (45 CFR 164.508(c)(1)(vi))")
+		switch s.Authority {
+		case "parent", "guardian", "executor":
+		default:
+			return nil, by, outcome.New(outcome.Required, "whoever acts for the patient says by what authority (45 CFR 164.508(c)(1)(vi)): the parameter authority is parent, guardian or executor")
 		}
 	}
 	return was, by, nil
@@ -137,7 +144,7 @@ func defects(r *codec.Resource) []outcome.Issue {
 		return outcome.Of(err).Issues
 	}
 	var out []outcome.Issue
-	for _, text := range consent.Compile(d).Defects {
+	for _, text := range consent.Compile(d, Labels).Defects {
 		out = append(out, outcome.Issue{Category: outcome.BusinessRule, Path: defectPath(text), Text: text})
 	}
 	return out
@@ -149,6 +156,9 @@ func defectPath(text string) string {
 		{"42 CFR 2.31(a)(1)", "patient"}, {"42 CFR 2.31(a)(2)", "organization"}, {"42 CFR 2.31(a)(3)", "provision"},
 		{"42 CFR 2.31(a)(4)", "provision.actor"}, {"42 CFR 2.31(a)(5)", "provision.purpose"}, {"42 CFR 2.31(a)(6)", "source"},
 		{"42 CFR 2.31(a)(7)", "provision.period"}, {"42 CFR 2.31(a)(8)", "performer"}, {"42 CFR 2.31(a)(9)", "dateTime"},
+		{"45 CFR 164.508(c)(1)(i):", "provision"}, {"45 CFR 164.508(c)(1)(ii):", "organization"}, {"45 CFR 164.508(c)(1)(iii)", "provision.actor"},
+		{"45 CFR 164.508(c)(1)(iv)", "provision.purpose"}, {"45 CFR 164.508(c)(1)(v):", "provision.period"}, {"45 CFR 164.508(c)(1)(vi)", "performer"},
+		{"45 CFR 164.508(c)(2)", "policy"}, {"42 CFR 2.31(a)(10)", "policy"},
 		{"category", "category"}, {"provision.type", "provision.type"}, {"provision.action", "provision.action"}, {"provision.period", "provision.period"},
 	} {
 		if strings.HasPrefix(text, x.begins) {

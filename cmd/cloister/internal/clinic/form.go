@@ -41,9 +41,9 @@ var (
 		options: []string{"TREAT", "HPAYMT", "HOPERAT", "PATRQT", "COC"}}
 	askFrom      = formItem{id: "from", text: "From this day on, if not from the day on which I sign", kind: "date", fill: "provision.period.start"}
 	askUntil     = formItem{id: "until", text: "Until this day", kind: "date", fill: "provision.period.end", required: true}
-	sayRevoke    = formItem{id: "revoke", states: "right-to-revoke", text: "I can revoke this at any time, in writing to the practice or with the app that I sign it with. What was disclosed in reliance on it before that cannot be called back."}
+	sayRevoke    = formItem{id: "revoke", states: "revocation", text: "I can revoke this at any time, in writing to the practice or with the app that I sign it with. What was disclosed in reliance on it before that cannot be called back."}
 	sayPassOn    = formItem{id: "pass-on", states: "redisclosure", text: "Whoever receives my records under this form might pass them on, and the rules that protect them here might then no longer protect them."}
-	sayDepends   = formItem{id: "depends", states: "consequences-of-refusal", text: "The practice treats me whether I sign or not. Without my signature some services cannot be billed to my health plan, and other providers do not get my records."}
+	sayDepends   = formItem{id: "depends", states: "conditioning", text: "The practice treats me whether I sign or not. Without my signature some services cannot be billed to my health plan, and other providers do not get my records."}
 	sayAlone     = formItem{id: "alone", states: "stands-alone", text: "This form is about the notes of my sessions that are kept apart, and about nothing else. Other records need a form of their own."}
 	sayMayRefuse = formItem{id: "may-refuse", states: "may-not-be-agreed", text: "The practice need not agree to every restriction, but must where I have paid for a service in full and it concerns my health plan. Emergencies are excepted."}
 )
