@@ -67,7 +67,7 @@ func (w *write) downgrade(ctx context.Context, c *label.Classifier) (int, error)
 		return 0, err
 	}
 	spread(rows)
-	var changes []*labelled
+	var changes []*bearer
 	for _, r := range rows {
 		if r.kept != r.labels {
 			changes = append(changes, r)
@@ -76,8 +76,8 @@ func (w *write) downgrade(ctx context.Context, c *label.Classifier) (int, error)
 	return len(changes), w.lower(ctx, c, changes)
 }
 
-// labelled is a stored resource that has sensitivity labels.
-type labelled struct {
+// bearer is a stored resource that has sensitivity labels.
+type bearer struct {
 	schema  string
 	pk      int64
 	ref     fhir.Ref
@@ -91,7 +91,7 @@ type labelled struct {
 
 // sensitive reads all resources with sensitivity labels, and says for each what
 // it has of itself: no other resource could lose one, or give one to those.
-func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*labelled, error) {
+func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*bearer, error) {
 	stated := map[int64]label.Set{}
 	var pk int64
 	var bits int32
@@ -101,9 +101,9 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*labelled
 	}); err != nil {
 		return nil, err
 	}
-	var out []*labelled
+	var out []*bearer
 	for _, schema := range []string{"record", "notes"} {
-		var r labelled
+		var r bearer
 		var t int16
 		var id string
 		var version int64
@@ -138,7 +138,7 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*labelled
 
 // spread adds to what each resource keeps what it has from those that it refers
 // to: the least labels that agree with all references, cycles among them.
-func spread(rows []*labelled) {
+func spread(rows []*bearer) {
 	given := map[int64]label.Set{}
 	for _, r := range rows {
 		given[r.hash] |= r.kept &^ label.Notes
@@ -159,7 +159,7 @@ func spread(rows []*labelled) {
 }
 
 // lower writes the labels that are left, and records each.
-func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*labelled) error {
+func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*bearer) error {
 	at := w.s.now().UTC()
 	for chunk := range slices.Chunk(changes, downgradeEntities) {
 		e := audit.Event{ID: record.NewID(), At: at, Caller: w.grant.Caller(), Interaction: fhir.Operation, Outcome: audit.Success}
@@ -183,7 +183,7 @@ func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*label
 	return nil
 }
 
-func (w *write) recordLowered(ctx context.Context, event string, at time.Time, c *label.Classifier, r *labelled) error {
+func (w *write) recordLowered(ctx context.Context, event string, at time.Time, c *label.Classifier, r *bearer) error {
 	_, err := w.tx.Exec(ctx, "INSERT INTO audit.downgrade (tenant, at, event, entity, labels_old, labels_new, rules) VALUES ($1, $2, $3, $4, $5, $6, $7)",
 		w.practice, at, event, r.ref.String()+"/_history/"+r.version.String(), int32(r.labels), int32(r.kept), c.Version()) //nolint:gosec // 31 bits
 	return err

@@ -59,8 +59,12 @@ func (p protection) apart(q protection, rooted bool) bool {
 // weight orders protections: whatever covers another one and is not equal weighs more.
 func (p protection) weight() int { return bits.OnesCount32(uint32(p.labels)) + len(p.programs) }
 
-func classify(t fhir.ResourceType, root *element.Node) label.Set {
-	return label.Classify(label.Content{Type: t, Codings: (&codec.Resource{Type: t, Root: root}).Codings()})
+func (r *row) classify(t fhir.ResourceType, root *element.Node) label.Set {
+	rules := r.c.Rules
+	if rules == nil {
+		rules = label.Default()
+	}
+	return rules.Classify(label.Content{Type: t, Codings: (&codec.Resource{Type: t, Root: root}).Codings()})
 }
 
 // parts tells what the content says of itself from what it mentions.
@@ -91,10 +95,10 @@ func (r *row) parts(links []link) (own label.Set, outside []link, mentions []men
 		return own, outside, mentions
 	}
 	all := own
-	own = classify(t, redact.Rest(t, root))
+	own = r.classify(t, redact.Rest(t, root))
 	said := own
 	for i, x := range items {
-		mentions[i].labels = classify(t, x.Alone(t))
+		mentions[i].labels = r.classify(t, x.Alone(t))
 		said |= mentions[i].labels
 	}
 	return own | all&^said, outside, mentions
