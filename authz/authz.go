@@ -90,6 +90,11 @@ const (
 	ActionCreate Action = "create"
 	ActionUpdate Action = "update"
 	ActionDelete Action = "delete"
+
+	// What is done to a Consent, and to the records of it that are made along the way.
+	ActionPrepare Action = "prepare" // fill in a form that is to be signed
+	ActionSign    Action = "sign"
+	ActionRevoke  Action = "revoke"
 )
 
 // ActionOf maps an interaction to its action; ok is false for interactions
@@ -104,6 +109,12 @@ func ActionOf(i fhir.Interaction) (a Action, ok bool) {
 		return ActionUpdate, true
 	case fhir.Delete:
 		return ActionDelete, true
+	case fhir.PrepareConsent:
+		return ActionPrepare, true
+	case fhir.SignConsent:
+		return ActionSign, true
+	case fhir.RevokeConsent:
+		return ActionRevoke, true
 	}
 	return "", false
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/issuer"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/seed"
@@ -156,7 +157,14 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	h, err := handler(store, c.API, labels, base, tokens, &api.SMART{
+	cfg := c.API
+	if cfg.SigningKeys == "" {
+		cfg.SigningKeys = filepath.Join(dir, "signing.jwks")
+		if err := config.MakeKeys(cfg.SigningKeys); err != nil {
+			return fmt.Errorf("dev: %w", err)
+		}
+	}
+	h, err := handler(store, cfg, labels, base, tokens, &api.SMART{
 		Issuer: issuerURL, JWKS: issuerURL + "/keys", TokenEndpoint: issuerURL + "/token",
 		GrantTypes: []string{"client_credentials"}, TokenAuthMethods: []string{"none"},
 		Capabilities: []string{"permission-patient", "permission-user", "permission-v1", "permission-v2"},

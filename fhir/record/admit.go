@@ -14,7 +14,11 @@ import (
 )
 
 func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, error) {
-	gr, err := g.decider.Extend(gr, c.Interaction, c.Ref.Type)
+	under := c.Interaction
+	if c.under != "" {
+		under = c.under
+	}
+	gr, err := g.decider.Extend(gr, under, c.Ref.Type)
 	if err != nil {
 		return Cleared{}, err
 	}
@@ -26,7 +30,7 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 		IfMatch: c.IfMatch, Upsert: c.Upsert, Only: c.Only, Import: c.Import,
 		Resolve: map[fhir.ResourceType]authz.Restriction{},
 	}
-	if x.Check, err = g.decider.Plan(ctx, gr, c.Interaction, c.Ref.Type); err != nil {
+	if x.Check, err = g.decider.Plan(ctx, gr, under, c.Ref.Type); err != nil {
 		return Cleared{}, err
 	}
 	if x.Visible, err = g.decider.Plan(ctx, gr, fhir.Read, c.Ref.Type); err != nil {
@@ -80,7 +84,8 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	x.Stated = stated(c)
 	c.Content.StripSecurity()
 	content := label.Content{Type: c.Ref.Type, Codings: c.Content.Codings()}
-	x.Rules, x.Labels = g.labels, g.labels.Classify(content)|x.Stated
+	x.Rules = g.labels
+	x.Labels = g.labels.Classify(content) | x.Stated
 	x.Program = c.Ref.Type == "Organization" && label.IsPart2Program(content)
 	if err := g.note(gr, &x); err != nil {
 		return Cleared{}, err

@@ -22,6 +22,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 	"github.com/cloister-health/cloister/fhir/search"
+	"github.com/cloister-health/cloister/fhir/signature"
 )
 
 type (
@@ -50,6 +51,7 @@ type Gate struct {
 	now         func() time.Time
 	conformance Conformance
 	labels      *label.Classifier
+	keys        *signature.Keys // nil: nothing can be signed
 }
 
 // Conformance checks content that is about to be stored against more than the
@@ -72,6 +74,19 @@ func (g *Gate) Labelling(c *label.Classifier) *Gate {
 	h.labels = c
 	return &h
 }
+
+// Signing is g with the keys by which it signs consents, and checks their signatures.
+func (g *Gate) Signing(k *signature.Keys) *Gate {
+	h := *g
+	h.keys = k
+	return &h
+}
+
+// Signs reports whether g can sign.
+func (g *Gate) Signs() bool { return g.keys != nil }
+
+// JWKS is the public keys by which its signatures can be checked, a JSON Web Key Set.
+func (g *Gate) JWKS() ([]byte, error) { return g.keys.JWKS() }
 
 // NewGate wires the gate. now is the one clock of the server.
 func NewGate(d Decider, r Recorder, now func() time.Time) *Gate {
@@ -218,6 +233,9 @@ type Change struct {
 	// Advice, if it is set, receives what the client may be told of content that
 	// was let in although it could conform better.
 	Advice *[]outcome.Issue
+	// under is the interaction whose permission the change needs, where that is not
+	// Interaction: what the gate itself makes of a Consent (see Sign).
+	under fhir.Interaction
 }
 
 // NewVersion stands for a version in a reference to a resource that the same

@@ -66,7 +66,7 @@ func (w *write) downgrade(ctx context.Context, c *label.Classifier) (int, error)
 		return 0, err
 	}
 	spread(rows)
-	var changes []*lowering
+	var changes []*bearer
 	for _, r := range rows {
 		if r.kept != r.labels {
 			changes = append(changes, r)
@@ -75,8 +75,8 @@ func (w *write) downgrade(ctx context.Context, c *label.Classifier) (int, error)
 	return len(changes), w.lower(ctx, c, changes)
 }
 
-// lowering is a stored resource that has sensitivity labels.
-type lowering struct {
+// bearer is a stored resource that has sensitivity labels.
+type bearer struct {
 	schema  string
 	pk      int64
 	ref     fhir.Ref
@@ -93,7 +93,7 @@ type lowering struct {
 
 // sensitive reads all resources with sensitivity labels, and says for each what
 // it has of itself: no other resource could lose one, or give one to those.
-func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*lowering, error) {
+func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*bearer, error) {
 	stated := map[int64]label.Set{}
 	var pk int64
 	var bits int32
@@ -103,9 +103,9 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*lowering
 	}); err != nil {
 		return nil, err
 	}
-	var out []*lowering
+	var out []*bearer
 	for _, schema := range []string{"record", "notes"} {
-		var r lowering
+		var r bearer
 		var t int16
 		var id string
 		var version int64
@@ -142,7 +142,7 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*lowering
 
 // spread adds to what each resource keeps what it has from those that it refers
 // to: the least labels that agree with all references, cycles among them.
-func spread(rows []*lowering) {
+func spread(rows []*bearer) {
 	given := map[int64]label.Set{}
 	for _, r := range rows {
 		given[r.hash] |= r.gives()
@@ -163,7 +163,7 @@ func spread(rows []*lowering) {
 }
 
 // gives is what flows from r to whatever refers to it: nothing from a view that says more than others.
-func (r *lowering) gives() label.Set {
+func (r *bearer) gives() label.Set {
 	if r.view > 1 {
 		return 0
 	}
@@ -171,7 +171,7 @@ func (r *lowering) gives() label.Set {
 }
 
 // lower writes the labels that are left, and records each.
-func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*lowering) error {
+func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*bearer) error {
 	at := w.s.now().UTC()
 	for chunk := range slices.Chunk(changes, downgradeEntities) {
 		e := audit.Event{ID: record.NewID(), At: at, Caller: w.grant.Caller(), Interaction: fhir.Operation, Outcome: audit.Success}
@@ -203,7 +203,7 @@ func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*lower
 	return nil
 }
 
-func (w *write) recordLowered(ctx context.Context, event string, at time.Time, c *label.Classifier, r *lowering) error {
+func (w *write) recordLowered(ctx context.Context, event string, at time.Time, c *label.Classifier, r *bearer) error {
 	_, err := w.tx.Exec(ctx, "INSERT INTO audit.downgrade (tenant, at, event, entity, labels_old, labels_new, rules) VALUES ($1, $2, $3, $4, $5, $6, $7)",
 		w.practice, at, event, r.ref.String()+"/_history/"+r.version.String(), int32(r.labels), int32(r.kept), c.Version()) //nolint:gosec // 31 bits
 	return err

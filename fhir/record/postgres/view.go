@@ -59,7 +59,6 @@ func (p protection) apart(q protection, rooted bool) bool {
 // weight orders protections: whatever covers another one and is not equal weighs more.
 func (p protection) weight() int { return bits.OnesCount32(uint32(p.labels)) + len(p.programs) }
 
-// classify gives the labels of content by the rules under which the change was let in.
 func (r *row) classify(t fhir.ResourceType, root *element.Node) label.Set {
 	rules := r.c.Rules
 	if rules == nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
+	"github.com/cloister-health/cloister/fhir/signature"
 	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
@@ -38,7 +39,8 @@ type Config struct {
 	Dangling      bool          // a delete may leave references to what it deletes
 	KeyLife       time.Duration // of an Idempotency-Key; 0 is a day
 	Cursors       [32]byte
-	Validation    profile.Mode // of writes
+	Keys          *signature.Keys // by which consents are signed; nil: none can be
+	Validation    profile.Mode    // of writes
 	Log           *slog.Logger
 	Now           func() time.Time
 }
@@ -80,7 +82,7 @@ func (c *Core) Labelling(x *label.Classifier) *Core {
 func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	validator := profile.New(c.Definitions, c.Terminology, cfg.Now)
 	return api.New(api.Config{
-		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Signing(cfg.Keys), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
 		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
