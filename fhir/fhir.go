@@ -189,6 +189,10 @@ const (
 	// CareTeamKind: code supervision marks a CareTeam of the staff, in
 	// CareTeam.category; its participants have the role supervisor or supervisee.
 	CareTeamKind = Canonical + "/CodeSystem/care-team-kind"
+	// AffiliationKind: code qsoa marks an OrganizationAffiliation (in its code) by
+	// which participatingOrganization serves organization, a Part 2 program, under
+	// a qualified service organization agreement (42 CFR 2.11).
+	AffiliationKind = Canonical + "/CodeSystem/affiliation-kind"
 	// ConsentKind: codes part2-tpo and part2-specific (in Consent.category).
 	ConsentKind = Canonical + "/CodeSystem/consent-kind"
 	// RecipientClass: classes of recipients that a single TPO consent may name

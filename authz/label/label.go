@@ -19,6 +19,10 @@ const (
 	MinorConsented                 // care to which a minor consented alone (42 CFR 2.14, state law)
 )
 
+// Oversight is the work of a practice's privacy officer on accesses to other
+// records, such as the review of a declared emergency. The server alone sets it.
+const Oversight Set = 1 << 7
+
 // Sensitivity labels say what a record is about (v3-ActCode).
 const (
 	ETH Set = 1 << (8 + iota) // substance abuse information sensitivity
@@ -42,14 +46,14 @@ const (
 const Notes = PsychNote | CounselingNote
 
 // Source is every label that comes from provenance.
-const Source = Part2 | PsychNote | CounselingNote | MinorConsented
+const Source = Part2 | PsychNote | CounselingNote | MinorConsented | Oversight
 
 // names is in bit order; the codes are those of v3-ActCode where one exists.
 var names = []struct {
 	bit  Set
 	code string
 }{
-	{Part2, "42CFRPart2"}, {PsychNote, "PSYTHPN"}, {CounselingNote, "SUDCN"}, {MinorConsented, "MINORCONSENT"},
+	{Part2, "42CFRPart2"}, {PsychNote, "PSYTHPN"}, {CounselingNote, "SUDCN"}, {MinorConsented, "MINORCONSENT"}, {Oversight, "OVERSIGHT"},
 	{ETH, "ETH"}, {SUD, "SUD"}, {ETHUD, "ETHUD"}, {OPIOIDUD, "OPIOIDUD"}, {PSY, "PSY"}, {MH, "MH"}, {BH, "BH"},
 	{HIV, "HIV"}, {STD, "STD"}, {SEX, "SEX"}, {SDV, "SDV"}, {VIO, "VIO"}, {PREGNANT, "PREGNANT"}, {GDIS, "GDIS"}, {SICKLE, "SICKLE"},
 }

@@ -74,8 +74,9 @@ type write struct {
 
 // also is what a commit stores beside the resources.
 type also struct {
-	digest []byte
-	once   *record.Once
+	digest    []byte
+	once      *record.Once
+	emergency *declaration
 }
 
 var (
@@ -179,7 +180,7 @@ func (w *write) run(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		w.tx = tx
 		for _, step := range []func(context.Context) error{
-			w.parameters, w.meet, w.load, w.flow, w.render, w.store, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.record,
+			w.parameters, w.meet, w.load, w.flow, w.render, w.store, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.declare, w.record,
 		} {
 			if err := step(ctx); err != nil {
 				return err
@@ -420,6 +421,9 @@ func (w *write) record(ctx context.Context) error {
 		x := audit.Entity{Ref: r.c.Ref, Version: r.version, Labels: r.labels}
 		if len(r.patients) == 1 {
 			x.Patient = r.patients[0]
+		}
+		if w.emergency != nil {
+			x.Session = w.emergency.ID
 		}
 		e.Entities = append(e.Entities, x)
 	}

@@ -34,6 +34,8 @@ func (w *write) derive(ctx context.Context) error {
 			relations.treatment(r, w.s.windows, w.s.now())
 		case "PractitionerRole":
 			situation.practitionerRole(r)
+		case "OrganizationAffiliation":
+			situation.agreement(r)
 		case "RelatedPerson":
 			relations.relatedPerson(r)
 		case "Consent":
@@ -51,7 +53,7 @@ func (w *write) derive(ctx context.Context) error {
 		return err
 	}
 	if len(sources) > 0 {
-		for _, table := range []string{"relation", "membership", "supervision", "consent_grant"} {
+		for _, table := range []string{"relation", "membership", "supervision", "agreement", "consent_grant"} {
 			if _, err := w.tx.Exec(ctx, "DELETE FROM record."+table+" WHERE tenant = $1 AND source = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
 				return err
 			}
@@ -72,7 +74,7 @@ func (w *write) derive(ctx context.Context) error {
 // derives are the types that say something about access.
 var derives = map[fhir.ResourceType]bool{
 	"CareTeam": true, "RelatedPerson": true, "Consent": true,
-	"Encounter": true, "Appointment": true, "EpisodeOfCare": true, "ServiceRequest": true, "PractitionerRole": true,
+	"Encounter": true, "Appointment": true, "EpisodeOfCare": true, "ServiceRequest": true, "PractitionerRole": true, "OrganizationAffiliation": true,
 }
 
 type relationRows struct {
