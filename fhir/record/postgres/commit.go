@@ -414,6 +414,9 @@ func (w *write) facts(ctx context.Context, rows []*row) (map[int64]authz.Fact, e
 // record writes the audit event of the whole transaction into it.
 func (w *write) record(ctx context.Context) error {
 	e := audit.Event{ID: record.NewID(), At: w.s.now().UTC(), Caller: w.grant.Caller(), Interaction: w.grant.Interaction(), Outcome: audit.Success}
+	if w.emergency != nil {
+		e.Interaction, e.Type = fhir.Operation, "Patient" // what is written only tells of it
+	}
 	for _, r := range w.rows {
 		if len(w.rows) == 1 {
 			e.Type = r.c.Ref.Type
