@@ -65,7 +65,7 @@ func (w *write) declaredPatient(ctx context.Context, e *declaration) (id string,
 	}
 	n := 0
 	err = forEach(ctx, w.tx, "SELECT r.id FROM record.resource r WHERE r.tenant = $1 AND r.type = $2 AND NOT r.deleted AND r.shadow = 0 AND r.tokens @> ARRAY[$3::bigint] LIMIT 2",
-		[]any{w.tenant(), fhir.ResourceType("Patient").Code(), q.Legs[0].Where[0].Any[0].Hash}, []any{&id}, func() error { n++; return nil })
+		[]any{w.tenant(), fhir.ResourceType("Patient").Code(), TokenIndex(w.tenant(), "Patient", q.Legs[0].Where[0].Any[0].Hash)}, []any{&id}, func() error { n++; return nil })
 	if err == nil && n != 1 {
 		err = errNotFound
 	}
