@@ -130,7 +130,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.Handler = h
 	f.server = &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.options())}
-	f.server.operations = operation.New(c.Engine, c.Gate, c.Store, f.server.rest)
+	f.server.operations = operation.New(c.Engine, c.Gate, c.Store, f.server.rest, operation.DefaultLimits)
 	f.server.ceremony = operation.NewCeremony(f.server.operations, c.Store)
 	if f.table, err = f.server.routes(); err != nil {
 		t.Fatal(err)

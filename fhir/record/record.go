@@ -230,6 +230,9 @@ type Change struct {
 	// Import keeps ids, lets references point at nothing yet, and takes a note's
 	// author for its originator; only the command line sets it.
 	Import bool
+	// Oversight labels the resource as the privacy officer's own work
+	// ([label.Oversight]). No request of a client sets it.
+	Oversight bool
 	// Advice, if it is set, receives what the client may be told of content that
 	// was let in although it could conform better.
 	Advice *[]outcome.Issue
