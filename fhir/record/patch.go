@@ -38,7 +38,11 @@ func (g *Gate) Patch(ctx context.Context, gr authz.Grant, current Sealed, p patc
 	case c.IfMatch != 0 && c.IfMatch != h.Version:
 		return Cleared{}, outcome.New(outcome.Precondition, "the resource has changed since the version that If-Match names: read it again")
 	}
-	was, err := codec.Parse(vault.Open(current))
+	body, err := vault.Open(ctx, current)
+	if err != nil {
+		return Cleared{}, err
+	}
+	was, err := codec.Parse(body)
 	if err != nil {
 		return Cleared{}, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
 	}

@@ -179,7 +179,7 @@ func (w *write) run(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		w.tx = tx
 		for _, step := range []func(context.Context) error{
-			w.parameters, w.meet, w.load, w.flow, w.render, w.store, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.record,
+			w.parameters, w.meet, w.load, w.flow, w.render, w.encrypt, w.store, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.record,
 		} {
 			if err := step(ctx); err != nil {
 				return err

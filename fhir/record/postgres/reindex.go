@@ -213,25 +213,30 @@ func (w *write) reindex(ctx context.Context, pk int64, me string) error {
 func (w *write) reindexSome(ctx context.Context, at *standing, limit int) (int, error) {
 	var rows []*row
 	var pk int64
-	var body []byte
+	var version fhir.VersionID
+	var body []byte // pgx makes it anew for each row
 	t := fhir.TypeOf(at.types[0])
 	// The rows are locked in the order in which changes lock them, and read as
 	// they are once that is done.
-	if err := forEach(ctx, w.tx, "SELECT pk, id, shadow, body FROM "+at.schema+".resource WHERE tenant = $1 AND type = $2 AND (id, shadow) > ($3, $4) AND NOT deleted ORDER BY id, shadow LIMIT $5 FOR NO KEY UPDATE",
-		[]any{w.practice, at.types[0], at.id, at.shadow, limit}, []any{&pk, &at.id, &at.shadow, &body}, func() error {
-			root, err := codec.ReadJSON(body, codec.DefaultLimits)
-			if err != nil {
-				return err
-			}
-			r := &row{pk: pk, c: vault.Clearance{Ref: fhir.Ref{Type: t}, Content: &codec.Resource{Type: t, Root: root}}}
-			r.index = search.Options{Registry: w.registry, Context: ctx}.Extract(t, root)
-			rows = append(rows, r)
+	if err := forEach(ctx, w.tx, "SELECT pk, id, shadow, version, body FROM "+at.schema+".resource WHERE tenant = $1 AND type = $2 AND (id, shadow) > ($3, $4) AND NOT deleted ORDER BY id, shadow LIMIT $5 FOR NO KEY UPDATE",
+		[]any{w.practice, at.types[0], at.id, at.shadow, limit}, []any{&pk, &at.id, &at.shadow, &version, &body}, func() error {
+			rows = append(rows, &row{pk: pk, version: version, body: body, c: vault.Clearance{Ref: fhir.Ref{Type: t, ID: fhir.ID(at.id)}}})
 			return nil
 		}); err != nil {
 		return 0, err
 	}
-	if len(rows) > 0 {
-		if err := w.indexAnew(ctx, at.schema, rows); err != nil {
+	read := make([]*row, 0, len(rows))
+	for _, r := range rows {
+		ok, err := w.extract(ctx, at.schema, r)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			read = append(read, r)
+		}
+	}
+	if len(read) > 0 {
+		if err := w.indexAnew(ctx, at.schema, read); err != nil {
 			return 0, err
 		}
 	}
@@ -245,6 +250,32 @@ func (w *write) reindexSome(ctx context.Context, at *standing, limit int) (int, 
 	}
 	at.id, at.shadow = "", 0
 	return len(rows), nil
+}
+
+// extract computes the index of a row from its body. A note that does not open,
+// whatever becomes of its key, keeps the index that it has.
+func (w *write) extract(ctx context.Context, schema string, r *row) (ok bool, err error) {
+	if schema == "notes" {
+		r.body, err = w.s.decrypt(ctx, w.tx, w.practice, "reindex", r.c.Ref, r.version, r.body)
+		switch {
+		case errors.Is(err, errNoteBody):
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+	}
+	root, err := codec.ReadJSON(r.body, codec.DefaultLimits)
+	if err != nil {
+		return false, err
+	}
+	r.c.Content = &codec.Resource{Type: r.c.Ref.Type, Root: root}
+	if schema == "notes" {
+		r.index = noteIndex(r.c.Ref.Type, root)
+	} else {
+		r.index = search.Options{Registry: w.registry, Context: ctx}.Extract(r.c.Ref.Type, root)
+	}
+	r.body = nil
+	return true, nil
 }
 
 const indexAnewSQL = `.resource r SET tokens = n.tokens::bigint[], refs = n.refs::bigint[], canonical = n.canonical, at_lo = n.at_lo, at_hi = n.at_hi

@@ -21,6 +21,7 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/migrations"
 )
 
@@ -50,6 +51,8 @@ type Store struct {
 	pkNext   int64
 	pkEnd    int64
 
+	noteKeys *noteKeys
+
 	audit *recorder
 
 	definitions *definition.Library
@@ -63,6 +66,9 @@ type Options struct {
 	URL      string           // connection string of a login that is a member of both roles
 	MaxConns int              // per pool; 0 means DefaultMaxConns
 	Now      func() time.Time // the one clock of the server; nil means time.Now
+	// Keys wrap the data keys of psychotherapy and SUD counseling notes. Without
+	// them the store keeps no such note, and opens none.
+	Keys *envelope.Keys
 	// Tracer is told of every statement with its arguments, which are health
 	// data: for measurements alone, and no configuration leads to it.
 	Tracer pgx.QueryTracer
@@ -76,7 +82,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = DefaultMaxConns
 	}
-	s := &Store{now: o.Now}
+	s := &Store{now: o.Now, noteKeys: newNoteKeys(o.Keys, o.Now)}
 	s.appReads, s.noteReads = newReader(s), newReader(s)
 	for _, p := range []struct {
 		pool  **pgxpool.Pool
@@ -97,7 +103,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 		*p.pool = opened
 	}
-	if err := errors.Join(s.refreshClasses(ctx), s.refreshTenants(ctx)); err != nil {
+	if err := errors.Join(s.refreshClasses(ctx), s.refreshTenants(ctx), s.encrypted(ctx)); err != nil {
 		s.Close()
 		return nil, err
 	}
