@@ -72,7 +72,7 @@ func between(t *testing.T, p page, name, content string) page {
 
 // TestDocsListTheSettings holds the tables of flags and variables to what the program reads.
 func TestDocsListTheSettings(t *testing.T) {
-	for _, name := range []string{"serve", "dev", "migrate", "import", "package install"} {
+	for _, name := range []string{"serve", "dev", "migrate", "import", "package install", "keys rewrap"} {
 		var b strings.Builder
 		b.WriteString("| flag | variable | default | |\n| --- | --- | --- | --- |\n")
 		for _, group := range command(t, name).AllFlags(true) {

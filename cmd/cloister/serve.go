@@ -49,11 +49,20 @@ const relabelInterval = 5 * time.Second
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	server.Tune()
-	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL})
+	keys, err := c.Keys.Open()
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, Keys: keys})
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	defer store.Close()
+	// Everything else is served all the same: a keeper of keys that is out of reach
+	// now may be back before anybody asks for a note.
+	if err := store.CheckKeys(ctx); err != nil {
+		log.Error("notes cannot be opened: CLOISTER_NOTES_KEY is another key than the one that wrapped their data keys, or its keeper cannot be reached", "error", err)
+	}
 	go store.Watch(ctx, catalogueInterval, func(err error) { log.Warn("the catalogues could not be read again", "error", err) })
 	labels, err := c.Classifier()
 	if err != nil {

@@ -156,14 +156,18 @@ func (r Released) View(v View) Released {
 
 // Release decides on each resource, makes the audit record of the disclosure
 // durable, and opens. A resource that was not read under g, or that the
-// decision point does not permit, fails the whole call: nothing is released.
+// decision point does not permit, fails the whole call: nothing is released. So
+// does one that cannot be decrypted; its access stays recorded.
 func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
 	if err := g.disclose(ctx, gr, t, in...); err != nil {
 		return nil, err
 	}
 	out := make([]Released, len(in))
 	for i, s := range in {
-		body := vault.Open(s)
+		body, err := vault.Open(ctx, s)
+		if err != nil {
+			return nil, err
+		}
 		out[i] = Released{vault.Head(s), gr, func() ([]byte, error) { return body, nil }}
 	}
 	return out, nil

@@ -25,6 +25,7 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
 	"github.com/cloister-health/cloister/fhir/signature"
@@ -51,7 +52,7 @@ var seeded = cluster.Template{Name: "clinic", Prepare: func(ctx context.Context,
 	if _, err := postgres.InstallPackage(ctx, dsn, terms, nil); err != nil {
 		return err
 	}
-	store, err := postgres.Open(ctx, postgres.Options{URL: dsn, Now: clock})
+	store, err := postgres.Open(ctx, postgres.Options{URL: dsn, Now: clock, Keys: envelopetest.Keys()})
 	if err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func (h *house) now() time.Time { return noon.Add(time.Duration(h.clock.Load()) 
 func newHouse(t *testing.T, dsn string, wrap func(*server.Core) api.Store, set ...func(*api.Config)) *house {
 	t.Helper()
 	h := &house{t: t, dsn: dsn, log: &strings.Builder{}, callers: map[string]clinic.Persona{}, signed: map[string]time.Duration{}}
-	store, err := postgres.Open(context.Background(), postgres.Options{URL: dsn, Now: h.now, MaxConns: 2})
+	store, err := postgres.Open(context.Background(), postgres.Options{URL: dsn, Now: h.now, MaxConns: 2, Keys: envelopetest.Keys()})
 	if err != nil {
 		t.Fatal(err)
 	}
