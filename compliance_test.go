@@ -370,7 +370,7 @@ The [policy](policy.md) of a practice stands on the same functions: ` + "`authz.
 		fmt.Fprintf(&b, "| L%d | %s | %s | %s |\n", i+1, text, tests, e.counts())
 	}
 	if text, err := os.ReadFile("consent/law/testdata/mutation.txt"); err == nil {
-		b.WriteString("\n## Mutation of the rules\n\nEach condition of the rule functions negated, each && and || exchanged, each comparison turned, each true and false exchanged, one at a time, " +
+		b.WriteString("\n## Mutation of the rules\n\nEach condition of the rule functions negated, each && and || exchanged, one at a time, " +
 			"with the tests of `consent/...` run against it (`CLOISTER_MUTATE=1 go test ./consent/law -run Mutation -timeout 1h`). " +
 			"The policy is mutated line by line by `go test ./authz/pdp/policytest`.\n\n```\n")
 		b.Write(text)
