@@ -383,6 +383,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestEveryRefusalOfARoleIsTheSame: channels of leaks L38.
 func TestEveryRefusalOfARoleIsTheSame(t *testing.T) {
 	f := newFixture(t)
 	want := answer(t, f.do(t, call{method: "GET", path: "/fhir/Patient/1", token: "biller"}))
@@ -399,6 +400,7 @@ func TestEveryRefusalOfARoleIsTheSame(t *testing.T) {
 	}
 }
 
+// TestPanicSaysNothing: channels of leaks L38.
 func TestPanicSaysNothing(t *testing.T) {
 	f := newFixture(t)
 	w := f.do(t, call{method: "GET", path: "/fhir/Patient/canary-id?canary-name=canary-value", token: "therapist"})

@@ -191,7 +191,11 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 			return fmt.Errorf("dev: %w", err)
 		}
 	}
-	h, err := handler(store, cfg, labels, base, tokens, &api.SMART{
+	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log)
+	if err != nil {
+		return fmt.Errorf("dev: CLOISTER_POLICIES (--policies): %w", err)
+	}
+	h, err := handler(store, policies, cfg, labels, base, tokens, &api.SMART{
 		Issuer: issuerURL, JWKS: issuerURL + "/keys", TokenEndpoint: issuerURL + "/token",
 		GrantTypes: []string{"client_credentials"}, TokenAuthMethods: []string{"none"},
 		Capabilities: []string{"permission-patient", "permission-user", "permission-v1", "permission-v2"},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/api/transport"
+	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
@@ -30,7 +31,8 @@ func (serveCmd) Help() string {
 server refuses to start with a configuration that is wrong or incomplete, and says what
 to change. The schema must be up to date: run cloister migrate first.
 
-It ends in order on SIGTERM and Ctrl-C: requests under way may finish.`
+It ends in order on SIGTERM and Ctrl-C: requests under way may finish. SIGHUP reads the
+policies of practices again; if one of them is faulty, those in force stay.`
 }
 
 // Validate refuses a bad configuration before anything starts.
@@ -74,7 +76,11 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	h, err := handler(store, c.API, labels, c.BaseURL, tokens, nil, log)
+	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log)
+	if err != nil {
+		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
+	}
+	h, err := handler(store, policies, c.API, labels, c.BaseURL, tokens, nil, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -88,8 +94,8 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 }
 
 // handler is the HTTP face of the server over an open store.
-func handler(store *postgres.Store, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
-	core, err := server.NewCore(store, time.Now)
+func handler(store *postgres.Store, policies authz.Policies, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
+	core, err := server.NewCoreUnder(policies, store, time.Now)
 	if err != nil {
 		return nil, err
 	}

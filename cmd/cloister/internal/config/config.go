@@ -122,6 +122,7 @@ type API struct {
 	Dangling    bool          `name:"dangling-references" env:"CLOISTER_DANGLING_REFERENCES" help:"Let a delete leave references to what it deletes. Without it such a delete is refused, as far as its caller may see the references."`
 	KeyLife     time.Duration `name:"idempotency-life" env:"CLOISTER_IDEMPOTENCY_LIFE" default:"24h" help:"For how long a repeated Idempotency-Key gives the first answer, such as 24h."`
 	Validation  profile.Mode  `name:"validation" env:"CLOISTER_VALIDATION" default:"warn" help:"What a write makes of a resource that breaks a rule of R4 or a profile that it declares: off checks nothing, warn tells clients that ask for an OperationOutcome, enforce refuses it (and a profile that is not installed)."`
+	Policies    string        `name:"policies" env:"CLOISTER_POLICIES" placeholder:"DIR" help:"Directory with the policies of practices, one directory each, named by the practice. They add to the policy of the house; SIGHUP reads them again."`
 	MaxBody     ByteSize      `name:"max-body" env:"CLOISTER_MAX_BODY" default:"32MiB" help:"Largest request body, such as 512KiB or 32MiB."`
 	CORSOrigins []string      `name:"cors-origins" env:"CLOISTER_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the API, such as https://app.example.org."`
 	Timeout     time.Duration `name:"request-timeout" env:"CLOISTER_REQUEST_TIMEOUT" default:"60s" help:"How long one request may take, such as 60s."`
