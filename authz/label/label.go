@@ -45,7 +45,7 @@ const (
 	EMOTDIS
 	MST
 	TBOO
-	IDS //nolint:revive // it is the code
+	IDS          //nolint:revive // it is the code
 	Unclassified // coded in a system that no rule knows, where an operator wants that protected
 )
 
