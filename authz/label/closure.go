@@ -76,7 +76,7 @@ func OfLabelCode(system, code string) (s Set, ok bool) {
 		return 0, false
 	}
 	for _, n := range names {
-		if strings.ToUpper(n.code) == code && ownCodes.Any(n.bit) == own {
+		if strings.EqualFold(n.code, code) && ownCodes.Any(n.bit) == own {
 			return n.bit, true
 		}
 	}

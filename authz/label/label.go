@@ -49,7 +49,7 @@ const (
 	EMOTDIS
 	MST
 	TBOO
-	IDS
+	IDS          //nolint:revive // it is the code
 	Unclassified // coded in a system that no rule knows, where an operator wants that protected
 )
 

@@ -77,7 +77,7 @@ func (x *restriction) recipients() string {
 		}
 		return c.Recipients(x.c.Purpose)
 	})
-	x.q.with("recipients", "SELECT record.recipients("+x.tenant+", "+base+"::text[], "+x.arg("now", func() any { return x.c.Now })+") AS names")
+	x.q.with("recipients", "SELECT COALESCE(record.recipients("+x.tenant+", "+base+"::text[], "+x.arg("now", func() any { return x.c.Now })+"), '{}') AS names") // nobody may name the caller
 	return "(SELECT names FROM recipients)"
 }
 
