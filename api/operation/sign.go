@@ -22,6 +22,8 @@ type CeremonyStore interface {
 	Store
 	VRead(context.Context, authz.Restriction, fhir.ID, fhir.VersionID) (record.Sealed, error)
 	History(context.Context, authz.Reach, record.History) (record.Page, error)
+	// Origin says where a record comes from that the Restriction shows.
+	Origin(context.Context, authz.Restriction, fhir.ID) (record.Origin, error)
 	// Commit writes all changes or none.
 	Commit(context.Context, []record.Cleared) ([]record.Receipt, error)
 }
@@ -34,6 +36,7 @@ func (c *Ceremony) Operations() []Operation {
 	const ours = fhir.Canonical + "/OperationDefinition/Consent-"
 	out := []Operation{
 		{Code: "prepare", Type: "Consent", Level: Type, Needs: fhir.PrepareConsent, Definition: ours + "prepare", Handler: c.prepare},
+		{Code: "evaluate", Type: "Consent", Level: Type, Needs: fhir.Read, Definition: ours + "evaluate", Handler: c.evaluate},
 		{Code: "revoke", Type: "Consent", Level: Instance, Needs: fhir.RevokeConsent, Definition: ours + "revoke", Handler: c.revoke},
 	}
 	if c.gate.Signs() {
