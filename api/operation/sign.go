@@ -9,6 +9,7 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // Ceremony answers the operations by which a Consent comes to be, is signed, and ends.
@@ -22,6 +23,8 @@ type CeremonyStore interface {
 	Store
 	VRead(context.Context, authz.Restriction, fhir.ID, fhir.VersionID) (record.Sealed, error)
 	History(context.Context, authz.Reach, record.History) (record.Page, error)
+	// Match gives the ids of at most Query.Count matches.
+	Match(context.Context, authz.Reach, search.Query) ([]fhir.ID, error)
 	// Origin says where a record comes from that the Restriction shows.
 	Origin(context.Context, authz.Restriction, fhir.ID) (record.Origin, error)
 	// Commit writes all changes or none.
