@@ -16,6 +16,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -49,6 +50,7 @@ type Gate struct {
 	recorder    Recorder
 	now         func() time.Time
 	conformance Conformance
+	labels      *label.Classifier
 	keys        *signature.Keys // nil: nothing can be signed
 }
 
@@ -63,6 +65,13 @@ type Conformance interface {
 func (g *Gate) Holding(c Conformance) *Gate {
 	h := *g
 	h.conformance = c
+	return &h
+}
+
+// Labelling is g with other content rules than the built-in ones.
+func (g *Gate) Labelling(c *label.Classifier) *Gate {
+	h := *g
+	h.labels = c
 	return &h
 }
 
@@ -81,7 +90,7 @@ func (g *Gate) JWKS() ([]byte, error) { return g.keys.JWKS() }
 
 // NewGate wires the gate. now is the one clock of the server.
 func NewGate(d Decider, r Recorder, now func() time.Time) *Gate {
-	return &Gate{decider: d, recorder: r, now: now}
+	return &Gate{decider: d, recorder: r, now: now, labels: label.Default()}
 }
 
 // Released is a resource that the gate let out to the holder of one grant.

@@ -13,6 +13,7 @@ import (
 	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir/definition"
@@ -39,7 +40,7 @@ type Config struct {
 	KeyLife       time.Duration // of an Idempotency-Key; 0 is a day
 	Cursors       [32]byte
 	Keys          *signature.Keys // by which consents are signed; nil: none can be
-	Validation    profile.Mode // of writes
+	Validation    profile.Mode    // of writes
 	Log           *slog.Logger
 	Now           func() time.Time
 }
@@ -68,6 +69,13 @@ func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
 		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now),
 		Definitions: definitions, Terminology: terminology.New(definitions, terminology.Options{Now: now}),
 	}, nil
+}
+
+// Labelling is c with other content rules than the built-in ones.
+func (c *Core) Labelling(x *label.Classifier) *Core {
+	d := *c
+	d.Gate = c.Gate.Labelling(x)
+	return &d
 }
 
 // Handler is the HTTP face of the house.
