@@ -1,11 +1,14 @@
 package authz
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // Explained is how the policy answers one question, and why.
 type Explained struct {
 	Permit  bool
-	By      []string // the lines of policy that decided; none where no line permits
+	By      []string // the lines of policy that decided, or "law " and the rule that bars; none where no line permits
 	Needs   []Fact   // the minimal sets of facts that would permit; none where nothing would
 	Version string   // of the policy
 }
@@ -17,16 +20,33 @@ type Explainer interface {
 
 var errUnexplained = errors.New("authz: the policy decision point does not explain itself")
 
-// WhatIf answers how the policy would decide on a question if these facts held,
-// for a caller whom nobody authenticated. It issues nothing: no record can be read by it.
-func (e *Engine) WhatIf(q Question, facts Fact) (Explained, error) {
-	p, ok := e.pdp.(Explainer)
+// WhatIf answers how the policy and the law of g's practice would decide on a question if
+// these facts held, for a caller whom nobody authenticated. It issues nothing: no record can
+// be read by it.
+func (e *Engine) WhatIf(g Grant, q Question, facts Fact) (Explained, error) {
+	if !g.Valid() {
+		return Explained{}, ErrDenied
+	}
+	practice := e.policies.Of(g.Caller().Tenant)
+	p, ok := practice.Policy.(Explainer)
 	if !ok {
 		return Explained{}, ErrDenied.Because(errUnexplained)
 	}
 	x, err := p.Why(q, facts)
 	if err != nil {
 		return Explained{}, ErrDenied.Because(err)
+	}
+	policy := x.Needs
+	if x.Needs, err = practice.permit(q); err != nil {
+		return Explained{}, ErrDenied.Because(err)
+	}
+	if x.Permit && !slices.ContainsFunc(x.Needs, facts.Has) {
+		x.Permit, x.By = false, nil
+		for _, f := range policy {
+			if rule, lawful := Lawful(q, f, practice.States); !lawful && facts.Has(f) {
+				x.By = append(x.By, "law "+rule)
+			}
+		}
 	}
 	return x, nil
 }

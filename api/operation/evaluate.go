@@ -35,7 +35,8 @@ type evaluation struct {
 type judged struct {
 	authz.Explained
 	record.Weighed
-	held authz.Fact // what holds, with what was assumed
+	held     authz.Fact // what holds, with what was assumed
+	redacted bool       // the recipient could see the record without some of what it mentions
 }
 
 // evaluate answers POST Consent/$evaluate: could somebody see something of a patient
@@ -166,29 +167,41 @@ func usual(user fhir.ResourceType, purpose string) []string {
 	return nil
 }
 
-// judge reads what the caller may see of the patient, and answers over that.
-func (c *Ceremony) judge(ctx context.Context, rq *respond.Request, q evaluation) (j judged, err error) {
-	supposed := record.Supposed{Type: q.typ, Labels: q.labels, Origin: record.Origin{Programs: q.programs}}
+// judge reads what the caller may see of the patient, and answers over that. Of a record
+// that is kept in several views the recipient may see any: the answer is that of the
+// fullest that she may, or of the fullest if none.
+func (c *Ceremony) judge(ctx context.Context, rq *respond.Request, q evaluation) (judged, error) {
+	supposed := []record.Supposed{{Type: q.typ, Labels: q.labels, Origin: record.Origin{Programs: q.programs}}}
 	if q.resource != (fhir.Ref{}) {
-		if supposed.Record, err = c.visible(ctx, rq, q.resource); err != nil {
-			return j, err
+		if _, err := c.visible(ctx, rq, q.resource); err != nil {
+			return judged{}, err
 		}
-		restriction, err := c.engine.Plan(ctx, rq.Grant, fhir.Read, q.resource.Type)
+		sub, err := c.as(rq, fhir.Read, q.resource.Type)
 		if err != nil {
-			return j, err
+			return judged{}, err
 		}
-		if supposed.Origin, err = c.store.Origin(ctx, restriction, q.resource.ID); err != nil {
-			return j, err
+		restriction, err := c.engine.Plan(ctx, sub.Grant, fhir.Read, q.resource.Type)
+		if err != nil {
+			return judged{}, err
+		}
+		if supposed, err = c.store.Views(ctx, restriction, q.resource.ID); err != nil {
+			return judged{}, err
 		}
 	}
 	w, err := c.weighing(ctx, rq, q)
 	if err != nil {
-		return j, err
+		return judged{}, err
 	}
-	w.Supposed = []record.Supposed{supposed}
+	w.Supposed = supposed
 	all, err := c.weigh(ctx, rq, w, q.assumed)
 	if err != nil {
-		return j, err
+		return judged{}, err
+	}
+	for i := range all {
+		if all[i].Permit {
+			all[i].redacted = i > 0
+			return all[i], nil
+		}
 	}
 	return all[0], nil
 }
@@ -225,7 +238,7 @@ func (c *Ceremony) weigh(ctx context.Context, rq *respond.Request, w record.Weig
 	out := make([]judged, len(weighed))
 	for i, x := range weighed {
 		j := judged{Weighed: x, held: x.Facts | assumed}
-		if j.Explained, err = c.engine.WhatIf(authz.Question{Roles: w.To.Roles, Purpose: w.Purpose, Action: authz.ActionRead, Type: x.Type, Labels: x.Labels}, j.held); err != nil {
+		if j.Explained, err = c.engine.WhatIf(sub.Grant, authz.Question{Roles: w.To.Roles, Purpose: w.Purpose, Action: authz.ActionRead, Type: x.Type, Labels: x.Labels}, j.held); err != nil {
 			return nil, err
 		}
 		out[i] = j
@@ -297,6 +310,9 @@ func (j judged) parameters() *element.Node {
 		for _, v := range values {
 			addParam(p, param(name, typ, v))
 		}
+	}
+	if j.redacted {
+		addParam(p, paramFlag("redacted"))
 	}
 	add("by", "valueString", j.By...)
 	add("fact", "valueCode", authz.FactNames(j.held)...)

@@ -25,8 +25,8 @@ type CeremonyStore interface {
 	History(context.Context, authz.Reach, record.History) (record.Page, error)
 	// Match gives the ids of at most Query.Count matches.
 	Match(context.Context, authz.Reach, search.Query) ([]fhir.ID, error)
-	// Origin says where a record comes from that the Restriction shows.
-	Origin(context.Context, authz.Restriction, fhir.ID) (record.Origin, error)
+	// Views gives the views of a record that the Restriction shows, the fullest first.
+	Views(context.Context, authz.Restriction, fhir.ID) ([]record.Supposed, error)
 	// Commit writes all changes or none.
 	Commit(context.Context, []record.Cleared) ([]record.Receipt, error)
 }

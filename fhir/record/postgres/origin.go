@@ -8,29 +8,35 @@ import (
 	"github.com/cloister-health/cloister/fhir/record"
 )
 
-// Origin says where the record of that id comes from, to whom the Restriction shows it.
-func (s *Store) Origin(ctx context.Context, r authz.Restriction, id fhir.ID) (record.Origin, error) {
-	if r.Empty() {
-		return record.Origin{}, errNotFound
-	}
+// Views gives the views of a record that the Restriction shows, the fullest first, each with
+// where it comes from. A recipient may see any of them.
+func (s *Store) Views(ctx context.Context, r authz.Restriction, id fhir.ID) ([]record.Supposed, error) {
+	var out []record.Supposed
 	for _, schema := range schemas(r) {
+		if r.Empty() {
+			break
+		}
 		var q statement
 		x := restrict(&q, r)
 		x.keyed = true
-		q.WriteString("SELECT r.programs, r.co_patients IS NOT NULL FROM " + schema + ".resource r WHERE r.id = " + q.arg(string(id)) + " AND " + x.where("r") + " LIMIT 1")
-		var out record.Origin
+		q.WriteString("SELECT " + x.columns("r") + ", r.programs, r.co_patients IS NOT NULL FROM " + schema + ".resource r WHERE r.id = " + q.arg(string(id)) + " AND " + x.was("r") + " ORDER BY r.shadow, r.view DESC")
+		row := &scanned{}
 		var programs []string
-		there := false
-		err := forEach(ctx, s.pool(r), q.String(), q.args, []any{&programs, &out.Several}, func() error { there = true; return nil })
-		if err != nil {
-			return record.Origin{}, failed(err)
-		}
-		if there {
+		var several bool
+		if err := forEach(ctx, s.pool(r), q.String(), q.args, append(row.scan(), &programs, &several), func() error {
+			sealed, err := s.seal(ctx, r, row)
+			view := record.Supposed{Record: sealed, Origin: record.Origin{Several: several}}
 			for _, p := range programs {
-				out.Programs = append(out.Programs, fhir.ID(p))
+				view.Origin.Programs = append(view.Origin.Programs, fhir.ID(p))
 			}
-			return out, nil
+			out = append(out, view)
+			return err
+		}); err != nil {
+			return nil, failed(err)
 		}
 	}
-	return record.Origin{}, errNotFound
+	if out == nil {
+		return nil, errNotFound
+	}
+	return out, nil
 }
