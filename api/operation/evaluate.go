@@ -173,7 +173,7 @@ func usual(user fhir.ResourceType, purpose string) []string {
 func (c *Ceremony) judge(ctx context.Context, rq *respond.Request, q evaluation) (judged, error) {
 	supposed := []record.Supposed{{Type: q.typ, Labels: q.labels, Origin: record.Origin{Programs: q.programs}}}
 	if q.resource != (fhir.Ref{}) {
-		if _, err := c.visible(ctx, rq, q.resource); err != nil {
+		if err := c.visible(ctx, rq, q.resource); err != nil {
 			return judged{}, err
 		}
 		sub, err := c.as(rq, fhir.Read, q.resource.Type)
@@ -213,7 +213,7 @@ func (c *Ceremony) weighing(ctx context.Context, rq *respond.Request, q evaluati
 	if err != nil {
 		return w, err
 	}
-	if _, err := c.visible(ctx, rq, q.patient); err != nil {
+	if err := c.visible(ctx, rq, q.patient); err != nil {
 		return w, err
 	}
 	if w.Consents, err = c.about(ctx, rq, sub, "Consent", q.patient); err != nil {
@@ -246,14 +246,15 @@ func (c *Ceremony) weigh(ctx context.Context, rq *respond.Request, w record.Weig
 	return out, nil
 }
 
-// visible reads a resource that the caller may see, and leaves it sealed.
-func (c *Ceremony) visible(ctx context.Context, rq *respond.Request, ref fhir.Ref) (record.Sealed, error) {
+// visible finds whether the caller may see a resource: hidden and absent are one answer.
+func (c *Ceremony) visible(ctx context.Context, rq *respond.Request, ref fhir.Ref) error {
 	sub, err := c.as(rq, fhir.Read, ref.Type)
 	if err != nil {
-		return record.Sealed{}, outcome.New(outcome.NotFound, "") // who may read none of them sees none
+		return outcome.New(outcome.NotFound, "") // who may read none of them sees none
 	}
 	sub.ID = ref.ID
-	return c.current(ctx, sub)
+	_, err = c.current(ctx, sub)
+	return err
 }
 
 // most is how many Consents, and how many CareTeams, of a patient are looked at.
