@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/bits"
 	"slices"
 	"strings"
@@ -258,24 +259,14 @@ func (p *policy) part(about aspect, q authz.Question) (*policy, error) {
 	return part, nil
 }
 
-// minimal enumerates the sets of those facts that lines about q mention, small
-// ones first. The answer can only grow with the facts: an allow line asks for
-// facts, a deny line is lifted by them, and no line is set off by one. So the
-// supersets of a set that permits need not be asked.
+// minimal asks for the sets of facts that can permit, small ones first. The
+// answer can only grow with the facts: an allow line asks for facts, a deny line is
+// lifted by them, and no line is set off by one. So a least set that permits is what
+// some allow line asks for and, for each deny line, one of the facts that lift it; and
+// the supersets of a set that permits need not be asked.
 func (p *policy) minimal(q authz.Question) ([]authz.Fact, error) {
-	var matter authz.Fact
-	allowed := false
-	for _, l := range p.lines {
-		if l.about(q) {
-			matter |= l.mentions()
-			allowed = allowed || l.allow
-		}
-	}
-	if !allowed {
-		return nil, nil
-	}
 	var sets []authz.Fact
-	for _, f := range subsets(matter) {
+	for _, f := range p.candidates(q) {
 		if slices.ContainsFunc(sets, f.Has) {
 			continue
 		}
@@ -290,12 +281,34 @@ func (p *policy) minimal(q authz.Question) ([]authz.Fact, error) {
 	return sets, nil
 }
 
-// subsets lists the subsets of f, those of fewer facts first.
-func subsets(f authz.Fact) []authz.Fact {
-	out := []authz.Fact{0}
-	for s := f; s != 0; s = (s - 1) & f {
-		out = append(out, s)
+func (p *policy) candidates(q authz.Question) []authz.Fact {
+	found := map[authz.Fact]bool{}
+	for _, l := range p.lines {
+		if l.allow && l.about(q) {
+			found[l.facts.need] = true
+		}
 	}
+	for _, l := range p.lines {
+		if l.allow || !l.about(q) {
+			continue
+		}
+		lifted := map[authz.Fact]bool{}
+		for f := range found {
+			if !l.applies(f) {
+				lifted[f] = true
+				continue
+			}
+			for _, u := range l.facts.unless {
+				lifted[f|u] = true
+			}
+		}
+		found = lifted
+	}
+	return bySize(slices.Collect(maps.Keys(found)))
+}
+
+// bySize sorts sets of facts, those of fewer facts first.
+func bySize(out []authz.Fact) []authz.Fact {
 	slices.SortFunc(out, func(a, b authz.Fact) int {
 		if d := bits.OnesCount16(uint16(a)) - bits.OnesCount16(uint16(b)); d != 0 {
 			return d
