@@ -54,7 +54,7 @@ func nevers() []never {
 			[]string{"proxy"}, usual, read, []fhir.ResourceType{"Encounter"}, []label.Set{label.MinorConsented, label.Part2}, authz.Self | authz.Consent},
 		{"a restriction binds whoever it names (45 CFR 164.522(a), 42 CFR 2.26)",
 			[]string{"therapist", "psychiatrist", "biller", "front-desk", "hie", "proxy"}, usual, read, []fhir.ResourceType{"Condition", "Patient", "Coverage"}, []label.Set{0, label.PSY, label.Part2},
-			authz.Unrestricted | authz.Self | authz.Emergency | authz.Exception | authz.Originator},
+			authz.Unrestricted},
 		{"a patient has no right of access to notes of sessions (45 CFR 164.524(a)(1)(i))",
 			[]string{"patient", "proxy"}, []string{"PATRQT"}, read, documents, notes, 0},
 		{"a clinical record is not for the front desk (45 CFR 164.502(b))",

@@ -86,7 +86,7 @@ func labelled(alias string) string {
 	return "(SELECT lc.labels FROM record.label_class lc WHERE lc.id = " + alias + ".label_class) AS l"
 }
 
-// ofPrograms is a table pr of the programs of the row, '' for none.
+// ofPrograms is a table pr of the programs of the row, ” for none.
 func ofPrograms(alias string) string {
 	return "unnest(CASE WHEN cardinality(" + alias + ".programs) > 0 THEN " + alias + ".programs ELSE '{\"\"}' END) AS pr(program)"
 }

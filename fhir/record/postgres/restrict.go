@@ -103,6 +103,14 @@ func (x *restriction) where(alias string) string {
 	if x.r.Empty() {
 		return "false"
 	}
+	return x.was(alias) + x.fullest(alias)
+}
+
+// was is where for the versions of a row, which come with the row itself.
+func (x *restriction) was(alias string) string {
+	if x.r.Empty() {
+		return "false"
+	}
 	return x.scope(alias) + " AND " + x.arms(alias)
 }
 
@@ -203,7 +211,7 @@ func (x *restriction) visible(alias string, rs []authz.Restriction) string {
 			codes[j] = r.Type().Code()
 		}
 		terms[i] = "(" + alias + ".tenant + 0 = " + x.tenant + " AND " + alias + ".type + 0 = ANY (" +
-			x.arg("types "+intArray(codes), func() any { return codes }) + "::smallint[]::integer[])" + x.launch(alias) + " AND " + x.arms(alias) + ")"
+			x.arg("types "+intArray(codes), func() any { return codes }) + "::smallint[]::integer[])" + x.launch(alias) + " AND " + x.arms(alias) + x.fullest(alias) + ")"
 	}
 	return ready + "(" + strings.Join(terms, " OR ") + ")"
 }
