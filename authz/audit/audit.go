@@ -35,4 +35,6 @@ type Entity struct {
 	Version fhir.VersionID
 	Labels  label.Set
 	Patient fhir.ID
+	// Consents are those on which the disclosure rests, by id; none where it rests on something else.
+	Consents []fhir.ID
 }

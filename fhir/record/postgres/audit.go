@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/fhir"
 )
 
 // recorder commits audit events in groups: requests that wait at the same
@@ -119,11 +122,11 @@ func (r *recorder) record(ctx context.Context, e audit.Event) error {
 // Record makes an event durable before it returns.
 func (s *Store) Record(ctx context.Context, e audit.Event) error { return s.audit.record(ctx, e) }
 
-const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients) FROM STDIN (FORMAT binary)`
+const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, consents) FROM STDIN (FORMAT binary)`
 
 // insertEvents writes events in the transaction that the connection is in, or in one of their own.
 func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) error {
-	rows := newCopyRows(16, 512*(len(events)+1))
+	rows := newCopyRows(17, 512*(len(events)+1))
 	for _, e := range events {
 		c, n := e.Caller, len(e.Entities)
 		rows.row()
@@ -145,7 +148,26 @@ func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) err
 		})
 		rows.array(oidInt4, n, func(i int) { rows.int4(int32(e.Entities[i].Labels)) })
 		rows.array(oidText, n, func(i int) { rows.text(string(e.Entities[i].Patient)) })
+		rows.array(oidText, consents(e.Entities), func(i int) { rows.text(joined(e.Entities[i].Consents)) })
 	}
 	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyEventsSQL)
 	return private(err)
+}
+
+// consents is how many entities the column consents lists: all, or none where no
+// disclosure rests on consent.
+func consents(list []audit.Entity) int {
+	if slices.ContainsFunc(list, func(e audit.Entity) bool { return len(e.Consents) > 0 }) {
+		return len(list)
+	}
+	return 0
+}
+
+// joined are references to Consents, parted by a space.
+func joined(list []fhir.ID) string {
+	out := make([]string, len(list))
+	for i, id := range list {
+		out[i] = fhir.Ref{Type: "Consent", ID: id}.String()
+	}
+	return strings.Join(out, " ")
 }
