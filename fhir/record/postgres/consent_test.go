@@ -272,3 +272,31 @@ func TestS9_2_31_a_6_RevocationIsVisibleAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// The access record names the Consents on which a disclosure rests, and only
+// where it rests on them.
+func TestAccessRecordNamesConsents(t *testing.T) {
+	h := clinic(t)
+	h.load("{'resourceType':'Organization','id':'hie','name':'Exchange'}")
+	h.load(encounter("e1", "sud"))
+	obs := h.load(strings.Replace(observation(",'encounter':{'reference':'Encounter/e1'}"), "{", "{'id':'o1',", 1))
+	h.load(specific().String())
+	to := specific()
+	to.id, to.recipient = "d", "Practitioner/dora"
+	h.load(to.String())
+	for want, p := range map[string]authz.Principal{
+		"{Consent/c}": h.as("hie", "TREAT", "", "hie"),
+		"{}":          h.as("therapist", "TREAT", "Practitioner/dora", "sud"),
+		"{Consent/d}": h.as("therapist", "TREAT", "Practitioner/dora"),
+	} {
+		if _, err := h.read(p, obs); err != nil {
+			t.Fatalf("%s: %v", want, err)
+		}
+		var got string
+		h.query("SELECT consents::text FROM audit.event WHERE subject = $1 AND entities = '{Observation/o1/_history/1}' ORDER BY at DESC, id DESC LIMIT 1", []any{p.Subject}, &got)
+		if got != want {
+			t.Errorf("%v: %s, want %s", p.Organizations, got, want)
+		}
+		h.tick()
+	}
+}
