@@ -120,7 +120,6 @@ func drawRequest(t *rapid.T) consent.Request {
 // a Consent and keeps, for each provision, which outcomes are possible.
 type reference struct {
 	q       consent.Request
-	program fhir.ID
 	void    bool // some permit is not understood
 }
 
