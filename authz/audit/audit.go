@@ -38,4 +38,6 @@ type Entity struct {
 	// Session is the declared emergency under which it was disclosed, or that the
 	// record tells of (42 CFR 2.51); "" for none.
 	Session string
+	// Consents are those on which the disclosure rests, by id; none where it rests on something else.
+	Consents []fhir.ID
 }

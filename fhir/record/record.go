@@ -192,7 +192,7 @@ func (g *Gate) disclose(ctx context.Context, gr authz.Grant, t fhir.ResourceType
 			return outcome.New(outcome.Internal, "the server failed; its log says why").Because(
 				fmt.Errorf("record: the query let a %s through that the policy does not permit (labels %s, facts %b)", h.Ref.Type, h.Labels, h.Facts))
 		}
-		ev.Entities = append(ev.Entities, audit.Entity{Ref: h.Ref, Version: h.Version, Labels: h.Labels, Patient: h.Patient})
+		ev.Entities = append(ev.Entities, audit.Entity{Ref: h.Ref, Version: h.Version, Labels: h.Labels, Patient: h.Patient, Consents: h.Consents})
 	}
 	if err := g.recorder.Record(ctx, ev); err != nil {
 		return outcome.New(outcome.Unavailable, "the access could not be recorded, so nothing was disclosed: try again").Because(err)

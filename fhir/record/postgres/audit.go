@@ -6,12 +6,14 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/fhir"
 )
 
 // recorder commits audit events in groups: requests that wait at the same
@@ -125,11 +127,11 @@ func (s *Store) Record(ctx context.Context, e audit.Event) error {
 	return s.audit.record(ctx, e)
 }
 
-const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, sessions) FROM STDIN (FORMAT binary)`
+const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, sessions, consents) FROM STDIN (FORMAT binary)`
 
 // insertEvents writes events in the transaction that the connection is in, or in one of their own.
 func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) error {
-	rows := newCopyRows(17, 512*(len(events)+1))
+	rows := newCopyRows(18, 512*(len(events)+1))
 	for _, e := range events {
 		c, n := e.Caller, len(e.Entities)
 		rows.row()
@@ -156,7 +158,26 @@ func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) err
 			sessions = 0
 		}
 		rows.array(oidText, sessions, func(i int) { rows.text(e.Entities[i].Session) })
+		rows.array(oidText, consents(e.Entities), func(i int) { rows.text(joined(e.Entities[i].Consents)) })
 	}
 	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyEventsSQL)
 	return private(err)
+}
+
+// consents is how many entities the column consents lists: all, or none where no
+// disclosure rests on consent.
+func consents(list []audit.Entity) int {
+	if slices.ContainsFunc(list, func(e audit.Entity) bool { return len(e.Consents) > 0 }) {
+		return len(list)
+	}
+	return 0
+}
+
+// joined are references to Consents, parted by a space.
+func joined(list []fhir.ID) string {
+	out := make([]string, len(list))
+	for i, id := range list {
+		out[i] = fhir.Ref{Type: "Consent", ID: id}.String()
+	}
+	return strings.Join(out, " ")
 }

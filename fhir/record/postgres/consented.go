@@ -168,14 +168,23 @@ func (x *restriction) consents(alias string, ask authz.Fact) string {
 	if !ask.Has(authz.Consent) || able == "false" {
 		return "NULL::text[] AS consents"
 	}
-	return "CASE WHEN " + x.fact(alias, authz.Consent) + " AND NOT " + x.fact(alias, authz.Program) + " AND NOT " + x.fact(alias, authz.Self) +
+	return "CASE WHEN " + x.fact(alias, authz.Consent) + " AND (" + x.own(alias, authz.Program) + ") IS NOT TRUE AND (" + x.own(alias, authz.Self) + ") IS NOT TRUE" +
 		" THEN ARRAY(SELECT DISTINCT s.consent FROM " + labelled(alias) + ", " + ofPrograms(alias) +
 		", LATERAL (WITH " + x.provisions(alias, alias+".patient", "pr.program", consent.Permissions) +
 		" SELECT d.consent FROM matched d WHERE " + permitting + " AND d.about & (" + strings.Join(x.asked(alias), " | ") + ") <> 0) AS s ORDER BY 1) END AS consents"
 }
 
-// unrestricted holds when no restriction that some patient of the row asked for,
-// and the practice agreed to, forbids this caller, purpose and moment.
+// own is a fact of the row itself, whether or not it is among those computed beside it.
+func (x *restriction) own(alias string, f authz.Fact) string {
+	beside := *x
+	beside.computed = ""
+	return beside.fact(alias, f)
+}
+
+// unrestricted holds when no restriction binds the caller: none that some
+// patient of the row asked for, and the practice agreed to, covers recipient, purpose
+// and moment, or the caller is the patient or made the record, or it is an emergency, or an
+// exception that the law makes (45 CFR 164.522(a)(1)(iii), (v), 42 CFR 2.26).
 func (x *restriction) unrestricted(alias string) string {
 	bits := strconv.Itoa(int(consent.Restrictions))
 	restricts := x.restricting()
@@ -184,7 +193,13 @@ func (x *restriction) unrestricted(alias string) string {
 	if !x.each() {
 		free = "NOT " + x.restricted(restricts) + " ?| " + patients
 	}
-	return "(" + alias + ".patient IS NULL OR CASE WHEN " + free + " THEN true ELSE (SELECT bool_and(s.denies & " + bits + " = 0) FROM " + labelled(alias) +
+	lifted := ""
+	for _, f := range []authz.Fact{authz.Self, authz.Originator, authz.Emergency, authz.Exception} {
+		if holds := x.own(alias, f); holds != "false" {
+			lifted += " WHEN " + holds + " THEN true"
+		}
+	}
+	return "(" + alias + ".patient IS NULL OR CASE WHEN " + free + " THEN true" + lifted + " ELSE (SELECT bool_and(s.denies & " + bits + " = 0) FROM " + labelled(alias) +
 		", unnest(" + patients + ") AS p(patient), LATERAL (WITH " + x.provisions(alias, "p.patient", "''", consent.Restrictions) +
 		" SELECT COALESCE(bit_or(d.about) FILTER (WHERE " + denying + "), 0::smallint) AS denies FROM matched d) AS s) END)"
 }

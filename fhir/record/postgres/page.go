@@ -27,7 +27,7 @@ type hit struct {
 }
 
 func (x *hit) scan() []any {
-	return []any{&x.t, &x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.class, &x.patient, &x.facts, &x.body}
+	return []any{&x.t, &x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.class, &x.patient, &x.facts, &x.h.Consents, &x.body}
 }
 
 func (x *hit) scanLinks() []any { return []any{&x.pk, &x.self, &x.canonical, &x.refs} }
@@ -36,7 +36,7 @@ func (x *hit) scanLinks() []any { return []any{&x.pk, &x.self, &x.canonical, &x.
 func (x *restriction) hitColumns(alias string, ask authz.Fact) string {
 	return alias + ".type, " + alias + ".id, " + alias + ".version, " + alias + ".updated, " + alias + ".label_class, " +
 		"CASE WHEN " + alias + ".co_patients IS NULL THEN " + alias + ".patient END AS patient, " +
-		x.facts(alias, ask) + " AS facts, " + alias + ".body"
+		x.facts(alias, ask) + " AS facts, " + x.consents(alias, ask) + ", " + alias + ".body"
 }
 
 // linkColumns are those of [hit.scanLinks].

@@ -116,22 +116,26 @@ func (x *restriction) was(alias string) string {
 
 // arms is the part of where that the policy says.
 func (x *restriction) arms(alias string) string {
-	var b strings.Builder
-	b.WriteString(x.ready() + "(")
-	for i, a := range x.r.Arms() {
-		if i > 0 {
-			b.WriteString(" OR ")
-		}
-		b.WriteString("(" + alias + ".label_class = ANY (" + x.arg("classes "+intArray(a.Classes), func() any { return a.Classes }) + "::smallint[])")
+	var arms []string
+next:
+	for _, a := range x.r.Arms() {
+		var b strings.Builder
 		for _, f := range facts {
-			if a.Needs.Has(f.Bit) {
-				b.WriteString(" AND " + x.fact(alias, f.Bit))
+			if !a.Needs.Has(f.Bit) {
+				continue
 			}
+			holds := x.fact(alias, f.Bit)
+			if holds == "false" {
+				continue next // nothing can be this to the caller
+			}
+			b.WriteString(" AND " + holds)
 		}
-		b.WriteString(")")
+		arms = append(arms, "("+alias+".label_class = ANY ("+x.arg("classes "+intArray(a.Classes), func() any { return a.Classes })+"::smallint[])"+b.String()+")")
 	}
-	b.WriteString(")")
-	return b.String()
+	if arms == nil {
+		arms = []string{"false"}
+	}
+	return x.ready() + "(" + strings.Join(arms, " OR ") + ")"
 }
 
 // scope is the part of where that no policy can widen: practice, type, and the
