@@ -41,6 +41,7 @@ type Store struct {
 	appReads, noteReads *reader
 	now                 func() time.Time
 	windows             Windows
+	majority            int
 
 	mu      sync.Mutex // guards refills of classes, tenants and pks
 	classes atomic.Pointer[catalogue]
@@ -65,6 +66,9 @@ type Options struct {
 	MaxConns int              // per pool; 0 means DefaultMaxConns
 	Now      func() time.Time // the one clock of the server; nil means time.Now
 	Windows  Windows          // the zero value means DefaultWindows
+	// AgeOfMajority is the age in years at which a patient stands for herself, by
+	// the law of the state; 0 means DefaultAgeOfMajority.
+	AgeOfMajority int
 	// Tracer is told of every statement with its arguments, which are health
 	// data: for measurements alone, and no configuration leads to it.
 	Tracer pgx.QueryTracer
@@ -81,7 +85,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Windows == (Windows{}) {
 		o.Windows = DefaultWindows
 	}
-	s := &Store{now: o.Now, windows: o.Windows}
+	if o.AgeOfMajority == 0 {
+		o.AgeOfMajority = DefaultAgeOfMajority
+	}
+	s := &Store{now: o.Now, windows: o.Windows, majority: o.AgeOfMajority}
 	s.appReads, s.noteReads = newReader(s), newReader(s)
 	for _, p := range []struct {
 		pool  **pgxpool.Pool
