@@ -55,7 +55,7 @@ func (c *devCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err 
 	if err := errors.Join(install(ctx, io.Discard, db.DSN, own, true), installFiles(ctx, out, db.DSN, c.Packages, false)); err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	store, err := postgres.Open(ctx, postgres.Options{URL: db.DSN})
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: db.DSN}))
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}

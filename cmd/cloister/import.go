@@ -18,6 +18,7 @@ import (
 // importCmd loads files in bulk, as the operator.
 type importCmd struct {
 	config.Database
+	config.Care
 	Paths    []string `arg:"" name:"path" type:"existingpath" help:"Files, or directories that are searched for them: transaction Bundles (.json) and NDJSON (.ndjson), plain or compressed (.gz, .bz2, .zst)."`
 	Practice string   `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" help:"The practice that gets the records."`
 	Create   bool     `name:"create-practice" help:"Add the practice if the database does not know it."`
@@ -37,7 +38,7 @@ when it is started again: the database remembers what is done.`
 
 // Validate refuses a bad configuration before anything starts.
 func (c *importCmd) Validate() error {
-	errs := []error{c.Check(true)}
+	errs := []error{c.Database.Check(true), c.Care.Check()}
 	if c.Practice == "" {
 		errs = append(errs, errors.New("CLOISTER_PRACTICE (--practice) is not set: it names the practice that gets the records"))
 	}
@@ -60,7 +61,7 @@ func (c *importCmd) workers() int {
 
 // Run imports, and says how much and how fast.
 func (c *importCmd) Run(ctx context.Context, out io.Writer) (err error) {
-	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2})
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2}))
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/api"
+	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
@@ -45,7 +46,7 @@ const reindexInterval = time.Second
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	server.Tune()
-	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL})
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL}))
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -69,6 +70,13 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	return httpd.Serve(ctx, l, h, c.Grace, log)
 }
 
+// careOptions are the options of a store with what the configuration says about care.
+func careOptions(c config.Care, o postgres.Options) postgres.Options {
+	o.Windows = postgres.Windows{EncounterAfter: c.EncounterAfter, AppointmentBefore: c.AppointmentBefore, AppointmentAfter: c.AppointmentAfter}
+	o.AgeOfMajority = c.AgeOfMajority
+	return o
+}
+
 // handler is the HTTP face of the server over an open store.
 func handler(store *postgres.Store, cfg config.API, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
 	core, err := server.NewCore(store, time.Now)
@@ -82,7 +90,7 @@ func handler(store *postgres.Store, cfg config.API, base string, tokens transpor
 	number, built := release()
 	return core.Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: smart, Version: number, Released: built, Deadline: cfg.Timeout,
-		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife,
+		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: operation.Limits{Session: cfg.Session, SignIn: cfg.SignIn},
 		Cursors: [32]byte(key), Validation: cfg.Validation, Log: log, Now: time.Now,
 	})
 }
