@@ -17,7 +17,7 @@ func (e *Engine) Oversee(g Grant) error {
 		return ErrDenied
 	}
 	c := g.Caller()
-	sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, ActionUpdate, "Task", label.Oversight})
+	sets, err := e.policies.Of(c.Tenant).Policy.Permit(Question{c.Roles, c.Purpose, ActionUpdate, "Task", label.Oversight})
 	if err != nil {
 		return ErrDenied.Because(err)
 	}

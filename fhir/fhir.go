@@ -170,6 +170,12 @@ const (
 	// Operation is the invocation of a named operation. By itself it touches no
 	// resource: it is made of other interactions.
 	Operation Interaction = "operation"
+
+	// The operations on a Consent that are permissions of their own: whoever may
+	// update a Consent may not therefore sign it.
+	PrepareConsent Interaction = "$prepare"
+	SignConsent    Interaction = "$sign"
+	RevokeConsent  Interaction = "$revoke"
 )
 
 // Canonicals of the code systems that Cloister defines for itself. Content
@@ -193,8 +199,23 @@ const (
 	// which participatingOrganization serves organization, a Part 2 program, under
 	// a qualified service organization agreement (42 CFR 2.11).
 	AffiliationKind = Canonical + "/CodeSystem/affiliation-kind"
-	// ConsentKind: codes part2-tpo and part2-specific (in Consent.category).
+	// ConsentKind: the kinds of consent that are evaluated (in Consent.category):
+	// part2-tpo, part2-specific, part2-intermediary, part2-sudcn, part2-legal,
+	// part2-research, hipaa-authorization, hipaa-psychotherapy, restriction,
+	// deidentified-optout, ai-documentation, minor-disclosure.
 	ConsentKind = Canonical + "/CodeSystem/consent-kind"
+	// SecurityLabel: codes SUDCN, MINORCONSENT, 42CFRPart2-RECEIVED and UNCLASSIFIED, the labels that
+	// v3-ActCode has no code for (in meta.security, or securityLabel of a Consent provision).
+	SecurityLabel = Canonical + "/CodeSystem/security-label"
+	// ConsentStatement: what a signed form states (in Consent.policyRule, or in
+	// policy.uri as "system#code"): revocation, conditioning, redisclosure, remuneration,
+	// paid-in-full, expires-end-of-treatment, expires-none, expires-end-of-study,
+	// authority-parent, authority-guardian, authority-executor. The items of a consent
+	// form say by their code what they state (in Questionnaire.item.code); of the form alone are
+	// stands-alone and may-not-be-agreed.
+	ConsentStatement = Canonical + "/CodeSystem/consent-statement"
+	// ConsentActorRole: code intermediary (42 CFR 2.11) in the role of a Consent actor.
+	ConsentActorRole = Canonical + "/CodeSystem/consent-actor-role"
 	// RecipientClass: classes of recipients that a single TPO consent may name
 	// (42 CFR 2.31(a)(4)(i)); used as identifier.system of a Consent actor.
 	// Codes: treating-providers, payers, operations.

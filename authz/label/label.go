@@ -17,6 +17,10 @@ const (
 	PsychNote                      // PSYTHPN: a psychotherapy note (45 CFR 164.501)
 	CounselingNote                 // SUDCN: an SUD counseling note (42 CFR 2.11)
 	MinorConsented                 // care to which a minor consented alone (42 CFR 2.14, state law)
+	// Received: a record received from a Part 2 program under the patient's consent. Its
+	// holder need not keep it apart (42 CFR 2.12(d)(2)(i)(C)), but has to know it for the
+	// bar on proceedings against the patient (2.12(d)(1)), which has no end.
+	Received
 )
 
 // Oversight is the work of a practice's privacy officer on accesses to other
@@ -39,23 +43,33 @@ const (
 	VIO
 	PREGNANT
 	GDIS
-	SICKLE
+	SICKLE // and SCA, its older name
+	COGN
+	DVD
+	EMOTDIS
+	MST
+	TBOO
+	IDS
+	Unclassified // coded in a system that no rule knows, where an operator wants that protected
 )
 
 // Notes are the labels of the records that live in their own schema.
 const Notes = PsychNote | CounselingNote
 
 // Source is every label that comes from provenance.
-const Source = Part2 | PsychNote | CounselingNote | MinorConsented | Oversight
+const Source = Part2 | PsychNote | CounselingNote | MinorConsented | Received | Oversight
 
 // names is in bit order; the codes are those of v3-ActCode where one exists.
 var names = []struct {
 	bit  Set
 	code string
 }{
-	{Part2, "42CFRPart2"}, {PsychNote, "PSYTHPN"}, {CounselingNote, "SUDCN"}, {MinorConsented, "MINORCONSENT"}, {Oversight, "OVERSIGHT"},
+	{Part2, "42CFRPart2"}, {PsychNote, "PSYTHPN"}, {CounselingNote, "SUDCN"}, {MinorConsented, "MINORCONSENT"},
+	{Received, "42CFRPart2-RECEIVED"}, {Oversight, "OVERSIGHT"},
 	{ETH, "ETH"}, {SUD, "SUD"}, {ETHUD, "ETHUD"}, {OPIOIDUD, "OPIOIDUD"}, {PSY, "PSY"}, {MH, "MH"}, {BH, "BH"},
 	{HIV, "HIV"}, {STD, "STD"}, {SEX, "SEX"}, {SDV, "SDV"}, {VIO, "VIO"}, {PREGNANT, "PREGNANT"}, {GDIS, "GDIS"}, {SICKLE, "SICKLE"},
+	{COGN, "COGN"}, {DVD, "DVD"}, {EMOTDIS, "EMOTDIS"}, {MST, "MST"}, {TBOO, "TBOO"}, {IDS, "IDS"},
+	{Unclassified, "UNCLASSIFIED"},
 }
 
 // All is every label there is.

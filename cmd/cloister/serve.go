@@ -11,6 +11,7 @@ import (
 	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/transport"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
@@ -43,6 +44,9 @@ const catalogueInterval = time.Second
 // reindexInterval is how late this process begins what is to be indexed anew.
 const reindexInterval = time.Second
 
+// relabelInterval is how late this process notices that a practice was classified by other rules.
+const relabelInterval = 5 * time.Second
+
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	server.Tune()
@@ -52,12 +56,17 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	defer store.Close()
 	go store.Watch(ctx, catalogueInterval, func(err error) { log.Warn("the catalogues could not be read again", "error", err) })
+	labels, err := c.Classifier()
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	go store.Relabel(ctx, relabelInterval, labels, func(err error) { log.Warn("resources could not be classified anew", "error", err) })
 	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
 	tokens, err := oidc.New(c.OIDC(), store, time.Now)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	h, err := handler(store, c.API, c.BaseURL, tokens, nil, log)
+	h, err := handler(store, c.API, labels, c.BaseURL, tokens, nil, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -78,7 +87,7 @@ func careOptions(c config.Care, o postgres.Options) postgres.Options {
 }
 
 // handler is the HTTP face of the server over an open store.
-func handler(store *postgres.Store, cfg config.API, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
+func handler(store *postgres.Store, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
 	core, err := server.NewCore(store, time.Now)
 	if err != nil {
 		return nil, err
@@ -87,10 +96,14 @@ func handler(store *postgres.Store, cfg config.API, base string, tokens transpor
 	if err != nil {
 		return nil, err
 	}
+	keys, err := cfg.Keys()
+	if err != nil {
+		return nil, err
+	}
 	number, built := release()
-	return core.Handler(server.Config{
+	return core.Labelling(labels).Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: smart, Version: number, Released: built, Deadline: cfg.Timeout,
 		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: operation.Limits{Session: cfg.Session, SignIn: cfg.SignIn},
-		Cursors: [32]byte(key), Validation: cfg.Validation, Log: log, Now: time.Now,
+		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Log: log, Now: time.Now,
 	})
 }

@@ -63,7 +63,7 @@ func TestDocsListTheKinds(t *testing.T) {
 		if !*update || !ok {
 			t.Fatalf("%s is out of date: go test ./consent/exception -update", path)
 		}
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil { //nolint:gosec // the path is fixed above
 			t.Fatal(err)
 		}
 	}

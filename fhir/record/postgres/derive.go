@@ -14,7 +14,8 @@ import (
 // be read grants nothing.
 func (w *write) derive(ctx context.Context) error {
 	var relations relationRows
-	var grants grantRows
+	var grants consentRows
+	var names nameRows
 	var situation situationRows
 	var sources []int64
 	for _, r := range w.rows {
@@ -23,6 +24,9 @@ func (w *write) derive(ctx context.Context) error {
 		}
 		if derives[r.c.Ref.Type] && r.old != nil {
 			sources = append(sources, r.pk)
+			for _, o := range r.kin {
+				sources = append(sources, o.pk)
+			}
 		}
 		if r.c.Content == nil {
 			continue
@@ -30,22 +34,24 @@ func (w *write) derive(ctx context.Context) error {
 		switch r.c.Ref.Type {
 		case "CareTeam":
 			relations.careTeam(r, &situation)
+			names.careTeam(r)
+		case "Practitioner":
+			names.identifiers(r)
+		case "Organization":
+			names.organization(r)
+		case "Group":
+			names.group(r)
 		case "Encounter", "Appointment", "EpisodeOfCare", "ServiceRequest":
 			relations.treatment(r, w.s.windows, w.s.now())
 		case "PractitionerRole":
 			situation.practitionerRole(r)
+			names.practitionerRole(r)
 		case "OrganizationAffiliation":
 			situation.agreement(r)
 		case "RelatedPerson":
 			relations.relatedPerson(r)
 		case "Consent":
-			d, err := codec.ConsentDirective(r.c.Content)
-			if err != nil {
-				continue
-			}
-			for _, g := range consent.Compile(d).Grants {
-				grants.add(r.pk, g)
-			}
+			grants.consent(w.tenant(), r)
 		}
 	}
 	// Whom the caller treats is asked before anything of it changes.
@@ -53,7 +59,7 @@ func (w *write) derive(ctx context.Context) error {
 		return err
 	}
 	if len(sources) > 0 {
-		for _, table := range []string{"relation", "membership", "supervision", "agreement", "consent_grant"} {
+		for _, table := range []string{"relation", "membership", "supervision", "agreement", "consent_grant", "recipient_name"} {
 			if _, err := w.tx.Exec(ctx, "DELETE FROM record."+table+" WHERE tenant = $1 AND source = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
 				return err
 			}
@@ -71,13 +77,20 @@ func (w *write) derive(ctx context.Context) error {
 	if err := w.bind(ctx, relations); err != nil {
 		return err
 	}
-	return grants.insert(ctx, w)
+	if err := names.insert(ctx, w); err != nil {
+		return err
+	}
+	if err := grants.insert(ctx, w); err != nil {
+		return err
+	}
+	return w.related(ctx, grants)
 }
 
 // derives are the types that say something about access.
 var derives = map[fhir.ResourceType]bool{
 	"CareTeam": true, "RelatedPerson": true, "Consent": true,
 	"Encounter": true, "Appointment": true, "EpisodeOfCare": true, "ServiceRequest": true, "PractitionerRole": true, "OrganizationAffiliation": true,
+	"Practitioner": true, "Organization": true, "Group": true,
 }
 
 type relationRows struct {
@@ -119,36 +132,6 @@ func (t *relationRows) insert(ctx context.Context, w *write) error {
 SELECT $1, kind, member, patient, starts, ends, source, bound, starts, ends
 FROM unnest($2::smallint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[], $8::smallint[]) AS n(kind, member, patient, starts, ends, source, bound)`,
 		w.tenant(), t.kinds, t.members, t.patients, t.starts, t.ends, t.sources, t.bounds)
-	return err
-}
-
-type grantRows struct {
-	kinds, effects, patients, programs, recipients, purposes []string
-	starts, ends                                             []*time.Time
-	sources                                                  []int64
-}
-
-func (t *grantRows) add(source int64, g consent.Grant) {
-	t.kinds = append(t.kinds, g.Kind)
-	t.effects = append(t.effects, string(g.Effect))
-	t.patients = append(t.patients, string(g.Patient))
-	t.programs = append(t.programs, string(g.Program))
-	t.recipients = append(t.recipients, g.Recipient)
-	t.purposes = append(t.purposes, textArray(g.Purposes))
-	t.starts = append(t.starts, moment(g.Start))
-	t.ends = append(t.ends, moment(g.End))
-	t.sources = append(t.sources, source)
-}
-
-func (t *grantRows) insert(ctx context.Context, w *write) error {
-	if len(t.kinds) == 0 {
-		return nil
-	}
-	_, err := w.tx.Exec(ctx, `INSERT INTO record.consent_grant (tenant, kind, effect, patient, program, recipient, purposes, starts, ends, source)
-SELECT $1, kind, effect, patient, program, recipient, purposes::text[], starts, ends, source
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::bigint[])
-AS g(kind, effect, patient, program, recipient, purposes, starts, ends, source)`,
-		w.tenant(), t.kinds, t.effects, t.patients, t.programs, t.recipients, t.purposes, t.starts, t.ends, t.sources)
 	return err
 }
 

@@ -137,9 +137,9 @@ func (v *versionQuery) group(g *alike) {
 				v.filter("r", "")
 				q.WriteString(v.order("r"))
 			} else {
-				q.WriteString("SELECT " + x.columns("h") + ", h.type, h.posted FROM " + schema + ".resource_history h JOIN " + schema + ".resource r ON r.pk = h.pk AND " + x.where("r") + " WHERE " + x.where("h"))
+				q.WriteString("SELECT " + x.columns("h") + ", h.type, h.posted FROM " + schema + ".resource_history h JOIN " + schema + ".resource r ON r.pk = h.pk AND " + x.where("r") + " WHERE " + x.was("h"))
 				// A version ended where the next one that the caller may see began.
-				v.filter("h", "LEAST(r.updated, (SELECT min(n.updated) FROM "+schema+".resource_history n WHERE n.tenant = h.tenant AND n.pk = h.pk AND n.version > h.version AND "+x.where("n")+"))")
+				v.filter("h", "LEAST(r.updated, (SELECT min(n.updated) FROM "+schema+".resource_history n WHERE n.tenant = h.tenant AND n.pk = h.pk AND n.version > h.version AND "+x.was("n")+"))")
 				q.WriteString(v.order("h"))
 			}
 			q.WriteString(" LIMIT " + v.limit + ") AS l")

@@ -130,7 +130,7 @@ func versions(q *statement, r authz.Restriction, id fhir.ID, filter func(alias s
 		current := schema + ".resource r WHERE r.id = " + key + " AND " + x.where("r")
 		q.WriteString("SELECT " + x.columns("r") + " FROM " + current + filter("r") +
 			" UNION ALL SELECT " + x.columns("h") + " FROM " + schema + ".resource_history h" +
-			" WHERE h.pk IN (SELECT r.pk FROM " + current + ") AND " + x.where("h") + filter("h"))
+			" WHERE h.pk IN (SELECT r.pk FROM " + current + ") AND " + x.was("h") + filter("h"))
 	})
 }
 

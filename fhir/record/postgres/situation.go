@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/cloister-health/cloister/authz/label"
-	"github.com/cloister-health/cloister/consent"
 	"github.com/cloister-health/cloister/consent/exception"
 	"github.com/cloister-health/cloister/fhir"
 )
@@ -83,7 +82,7 @@ func (x *restriction) excepted(alias string) string {
 		return "false"
 	}
 	return "EXISTS (SELECT FROM record.exception ex JOIN record.label_class lc ON lc.id = " + alias + ".label_class WHERE ex.tenant = " + x.tenant +
-		" AND ex.recipient = ANY (" + x.recipients() + "::text[]) AND " + x.arg("purpose", func() any { return x.c.Purpose }) + " = ANY (ex.purposes) AND " + x.now("ex") +
+		" AND ex.recipient = ANY (" + x.beneficiaries() + "::text[]) AND " + x.arg("purpose", func() any { return x.c.Purpose }) + " = ANY (ex.purposes) AND " + x.now("ex") +
 		" AND (ex.patient IS NULL OR ex.patient = " + alias + ".patient AND " + alias + ".co_patients IS NULL)" +
 		" AND (ex.originator IS NULL OR ex.originator = " + alias + ".originator)" +
 		" AND (ex.program IS NULL OR " + alias + ".programs = ARRAY[ex.program])" +
@@ -95,9 +94,16 @@ func (x *restriction) excepted(alias string) string {
 // recordKey names a record in the list of an exception.
 func recordKey(r fhir.Ref) string { return strconv.Itoa(int(r.Type.Code())) + "/" + string(r.ID) }
 
-// recipients is what the caller answers to as a recipient.
-func (x *restriction) recipients() string {
-	return x.arg("recipients", func() any { return consent.Recipients(x.c.User, x.c.Organizations, x.c.Purpose) })
+// beneficiaries are the caller and her organizations: an exception names one of
+// them and, unlike a consent, no class and no group.
+func (x *restriction) beneficiaries() string {
+	return x.arg("beneficiaries", func() any {
+		out := []string{x.c.User.String()}
+		for _, o := range x.c.Organizations {
+			out = append(out, fhir.Ref{Type: "Organization", ID: fhir.ID(o)}.String())
+		}
+		return out
+	})
 }
 
 // served holds when an organization of the caller's serves every program of the

@@ -14,12 +14,14 @@ import (
 	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
+	"github.com/cloister-health/cloister/fhir/signature"
 	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
@@ -39,7 +41,8 @@ type Config struct {
 	KeyLife       time.Duration // of an Idempotency-Key; 0 is a day
 	Emergency     operation.Limits
 	Cursors       [32]byte
-	Validation    profile.Mode // of writes
+	Keys          *signature.Keys // by which consents are signed; nil: none can be
+	Validation    profile.Mode    // of writes
 	Log           *slog.Logger
 	Now           func() time.Time
 }
@@ -70,11 +73,18 @@ func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
 	}, nil
 }
 
+// Labelling is c with other content rules than the built-in ones.
+func (c *Core) Labelling(x *label.Classifier) *Core {
+	d := *c
+	d.Gate = c.Gate.Labelling(x)
+	return &d
+}
+
 // Handler is the HTTP face of the house.
 func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	validator := profile.New(c.Definitions, c.Terminology, cfg.Now)
 	return api.New(api.Config{
-		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Signing(cfg.Keys), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
 		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: cfg.Emergency, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
