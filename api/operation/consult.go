@@ -230,8 +230,8 @@ func (c *Ceremony) consult(ctx context.Context, rq *respond.Request, q consultat
 		}
 		e.to.Identifiers = q.known
 		w, err := c.weighing(ctx, rq, e)
-		if outcome.Of(err).Status() == outcome.NotFound.Status() && err != nil {
-			return finding{}, nil
+		if err != nil && outcome.Of(err).Status() == outcome.NotFound.Status() {
+			return finding{}, nil //nolint:nilerr // the caller sees no such patient, which is an answer
 		}
 		if err != nil {
 			return out, err
