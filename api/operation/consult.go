@@ -322,6 +322,9 @@ func (f finding) card(base string) *element.Node {
 	if f.why == "" {
 		f.why = "No consent permits it, and the law does not without one."
 	}
+	if f.decision != consentPermit {
+		f.redact, f.refrain = 0, nil
+	}
 	obligations := items()
 	if f.redact != 0 {
 		codes := items()
