@@ -35,8 +35,8 @@ func (c *Ceremony) Services(ctx context.Context, rq *respond.Request) (respond.R
 	if _, err := c.gate.Release(ctx, rq.Grant, "Consent"); err != nil {
 		return nil, err
 	}
-	return respond.JSON(object(
-		"services", items(object(
+	return respond.JSON(pairs(
+		"services", items(pairs(
 			"hook", element.NewString(ConsultHook), "id", element.NewString(ConsultHook), "title", element.NewString("Patient consent consult"),
 			"description", element.NewString("Whether the law, the policy of the practice and the patient's consents let a recipient have her records for a purpose, and what would have to be redacted"),
 		)),
@@ -63,7 +63,7 @@ func (c *Ceremony) Consult(ctx context.Context, rq *respond.Request) (respond.Re
 		}
 		found = finding{decision: noConsent}
 	}
-	return respond.JSON(object("cards", items(found.card(rq.Base)))), nil
+	return respond.JSON(pairs("cards", items(found.card(rq.Base)))), nil
 }
 
 // consultation is what a call of the hook asks.
@@ -329,19 +329,19 @@ func (f finding) card(base string) *element.Node {
 	if f.redact != 0 {
 		codes := items()
 		for _, code := range f.redact.Codes() {
-			codes.Items = append(codes.Items, object("system", element.NewString(labelSystem(code)), "code", element.NewString(code)))
+			codes.Items = append(codes.Items, pairs("system", element.NewString(labelSystem(code)), "code", element.NewString(code)))
 		}
-		obligations.Items = append(obligations.Items, object("id", object("system", element.NewString(v3ActCode), "code", element.NewString("REDACT")), "parameters", object("codes", codes)))
+		obligations.Items = append(obligations.Items, pairs("id", pairs("system", element.NewString(v3ActCode), "code", element.NewString("REDACT")), "parameters", pairs("codes", codes)))
 	}
 	for _, o := range f.refrain {
-		obligations.Items = append(obligations.Items, object("id", object("system", element.NewString(v3ActCode), "code", element.NewString(o))))
+		obligations.Items = append(obligations.Items, pairs("id", pairs("system", element.NewString(v3ActCode), "code", element.NewString(o))))
 	}
-	extension := object("decision", element.NewString(f.decision), "obligations", obligations)
+	extension := pairs("decision", element.NewString(f.decision), "obligations", obligations)
 	if f.basedOn != (fhir.Ref{}) {
 		extension.Set("basedOn", element.NewString(base+"/"+f.basedOn.String()))
 	}
-	return object("summary", element.NewString(f.decision), "detail", element.NewString(f.why), "indicator", element.NewString(indicator),
-		"source", object("label", element.NewString("Cloister"), "url", element.NewString(base)), "extension", extension)
+	return pairs("summary", element.NewString(f.decision), "detail", element.NewString(f.why), "indicator", element.NewString(indicator),
+		"source", pairs("label", element.NewString("Cloister"), "url", element.NewString(base)), "extension", extension)
 }
 
 // labelSystem is the code system of a security label: v3-ActCode where it has the code.
@@ -353,8 +353,8 @@ func labelSystem(code string) string {
 	return v3ActCode
 }
 
-// object makes an object of names and their values, in order.
-func object(fields ...any) *element.Node {
+// pairs makes an object of names and their values, in order.
+func pairs(fields ...any) *element.Node {
 	n := element.NewObject()
 	for i := 0; i+1 < len(fields); i += 2 {
 		name, _ := fields[i].(string)

@@ -35,4 +35,7 @@ type Entity struct {
 	Version fhir.VersionID
 	Labels  label.Set
 	Patient fhir.ID
+	// Session is the declared emergency under which it was disclosed, or that the
+	// record tells of (42 CFR 2.51); "" for none.
+	Session string
 }

@@ -156,14 +156,18 @@ func (r Released) View(v View) Released {
 
 // Release decides on each resource, makes the audit record of the disclosure
 // durable, and opens. A resource that was not read under g, or that the
-// decision point does not permit, fails the whole call: nothing is released.
+// decision point does not permit, fails the whole call: nothing is released. So
+// does one that cannot be decrypted; its access stays recorded.
 func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
 	if err := g.disclose(ctx, gr, t, in...); err != nil {
 		return nil, err
 	}
 	out := make([]Released, len(in))
 	for i, s := range in {
-		body := vault.Open(s)
+		body, err := vault.Open(ctx, s)
+		if err != nil {
+			return nil, err
+		}
 		out[i] = Released{vault.Head(s), gr, func() ([]byte, error) { return body, nil }}
 	}
 	return out, nil
@@ -230,6 +234,9 @@ type Change struct {
 	// Import keeps ids, lets references point at nothing yet, and takes a note's
 	// author for its originator; only the command line sets it.
 	Import bool
+	// Oversight labels the resource as the privacy officer's own work
+	// ([label.Oversight]). No request of a client sets it.
+	Oversight bool
 	// Advice, if it is set, receives what the client may be told of content that
 	// was let in although it could conform better.
 	Advice *[]outcome.Issue

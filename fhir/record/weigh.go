@@ -69,7 +69,7 @@ func (g *Gate) Weigh(ctx context.Context, gr authz.Grant, w Weighing) ([]Weighed
 	directives := make([]consent.Directive, 0, len(w.Consents))
 	var programs []fhir.ID
 	for _, s := range w.Consents {
-		d, err := directive(s)
+		d, err := directive(ctx, s)
 		if err != nil {
 			return nil, err
 		}
@@ -80,13 +80,13 @@ func (g *Gate) Weigh(ctx context.Context, gr authz.Grant, w Weighing) ([]Weighed
 			}
 		}
 	}
-	treating, err := w.treating()
+	treating, err := w.treating(ctx)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Weighed, len(w.Supposed))
 	for i, s := range w.Supposed {
-		r, labels, err := s.record(w.Patient.ID)
+		r, labels, err := s.record(ctx, w.Patient.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -100,7 +100,7 @@ func (s Supposed) exists() bool { return vault.Head(s.Record).Ref != (fhir.Ref{}
 
 // record is what a consent may ask of what is supposed. Of a class of records it is not
 // known what is in them.
-func (s Supposed) record(patient fhir.ID) (r consent.Record, labels label.Set, err error) {
+func (s Supposed) record(ctx context.Context, patient fhir.ID) (r consent.Record, labels label.Set, err error) {
 	r, labels = consent.Record{Ref: fhir.Ref{Type: s.Type}, Patient: patient}, s.Labels
 	if s.exists() {
 		h := vault.Head(s.Record)
@@ -108,9 +108,9 @@ func (s Supposed) record(patient fhir.ID) (r consent.Record, labels label.Set, e
 			return r, labels, outcome.New(outcome.Deleted, "the resource was deleted")
 		}
 		r.Ref, r.Patient, labels, r.Codes = h.Ref, h.Patient, h.Labels, []consent.Code{}
-		content, err := codec.Parse(vault.Open(s.Record))
+		content, err := opened(ctx, s.Record)
 		if err != nil {
-			return r, labels, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
+			return r, labels, err
 		}
 		for system, code := range content.Codings() {
 			r.Codes = append(r.Codes, consent.Code{System: system, Code: code})
@@ -129,8 +129,8 @@ func (s Supposed) record(patient fhir.ID) (r consent.Record, labels label.Set, e
 	return r, labels, nil
 }
 
-func directive(s Sealed) (consent.Directive, error) {
-	r, err := codec.Parse(vault.Open(s))
+func directive(ctx context.Context, s Sealed) (consent.Directive, error) {
+	r, err := opened(ctx, s)
 	if err == nil {
 		var d consent.Directive
 		if d, err = codec.ConsentDirective(r); err == nil {
@@ -157,11 +157,11 @@ func (w Weighing) facts(r consent.Record, x consent.Explanation) (f authz.Fact) 
 }
 
 // treating is the fact of that name, as far as CareTeams say it.
-func (w Weighing) treating() (authz.Fact, error) {
+func (w Weighing) treating(ctx context.Context) (authz.Fact, error) {
 	for _, s := range w.CareTeams {
-		content, err := codec.Parse(vault.Open(s))
+		content, err := opened(ctx, s)
 		if err != nil {
-			return 0, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
+			return 0, err
 		}
 		v, err := codec.CareTeam(content)
 		if err != nil || v.Status != "active" || v.Patient != w.Patient || !during(v.Period, w.At) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -117,13 +118,18 @@ func (r *recorder) record(ctx context.Context, e audit.Event) error {
 }
 
 // Record makes an event durable before it returns.
-func (s *Store) Record(ctx context.Context, e audit.Event) error { return s.audit.record(ctx, e) }
+func (s *Store) Record(ctx context.Context, e audit.Event) error {
+	if err := s.underEmergency(ctx, &e); err != nil {
+		return err
+	}
+	return s.audit.record(ctx, e)
+}
 
-const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients) FROM STDIN (FORMAT binary)`
+const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, sessions) FROM STDIN (FORMAT binary)`
 
 // insertEvents writes events in the transaction that the connection is in, or in one of their own.
 func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) error {
-	rows := newCopyRows(16, 512*(len(events)+1))
+	rows := newCopyRows(17, 512*(len(events)+1))
 	for _, e := range events {
 		c, n := e.Caller, len(e.Entities)
 		rows.row()
@@ -145,6 +151,11 @@ func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) err
 		})
 		rows.array(oidInt4, n, func(i int) { rows.int4(int32(e.Entities[i].Labels)) })
 		rows.array(oidText, n, func(i int) { rows.text(string(e.Entities[i].Patient)) })
+		sessions := n
+		if !slices.ContainsFunc(e.Entities, func(x audit.Entity) bool { return x.Session != "" }) {
+			sessions = 0
+		}
+		rows.array(oidText, sessions, func(i int) { rows.text(e.Entities[i].Session) })
 	}
 	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyEventsSQL)
 	return private(err)

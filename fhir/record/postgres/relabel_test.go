@@ -90,7 +90,7 @@ func (h *house) stored() map[string]label.Set {
 	h.query(`SELECT array_agg(r.type || '/' || r.id), array_agg(c.labels) FROM (SELECT type, id, label_class FROM record.resource UNION ALL SELECT type, id, label_class FROM notes.resource) r
 JOIN record.label_class c ON c.id = r.label_class`, nil, &refs, &bits)
 	for i, ref := range refs {
-		out[ref] = label.Set(bits[i]) //nolint:gosec // stored as such
+		out[ref] = label.Set(bits[i])
 	}
 	return out
 }
@@ -145,7 +145,7 @@ func TestRelabelEqualsTheRulesFromTheBeginning(t *testing.T) {
 	var old, left int32
 	h.query("SELECT count(*), count(DISTINCT e.id) FROM audit.downgrade d JOIN audit.event e ON e.id = d.event AND e.tenant = d.tenant AND d.entity = ANY (e.entities)", nil, &rows, &events)
 	h.query("SELECT entity, labels_old, labels_new FROM audit.downgrade WHERE entity LIKE 'Observation/from-x/%'", nil, &entity, &old, &left)
-	if rows != n || events != 1 || entity != "Observation/from-x/_history/1" || label.Set(old) != label.PSY|label.MH|label.HIV || label.Set(left) != label.PSY|label.MH { //nolint:gosec // stored as such
+	if rows != n || events != 1 || entity != "Observation/from-x/_history/1" || label.Set(old) != label.PSY|label.MH|label.HIV || label.Set(left) != label.PSY|label.MH {
 		t.Errorf("recorded: %d of %d in %d events; %s %d %d", rows, n, events, entity, old, left)
 	}
 	if again, err := h.downgrade(h.operator(), house); err != nil || again != 0 {
@@ -168,8 +168,8 @@ func TestRelabelReachesVersions(t *testing.T) {
 	h.relabelled(stricter(t))
 	var bits int32
 	h.query("SELECT c.labels FROM record.resource_history r JOIN record.label_class c ON c.id = r.label_class WHERE r.id = $1", []any{string(ref.ID)}, &bits)
-	if h.sees(hie, ref) || !h.labels(ref).Has(label.HIV) || !label.Set(bits).Has(label.HIV) { //nolint:gosec // stored as such
-		t.Errorf("current %s, version 1 %s", h.labels(ref), label.Set(bits)) //nolint:gosec // stored as such
+	if h.sees(hie, ref) || !h.labels(ref).Has(label.HIV) || !label.Set(bits).Has(label.HIV) {
+		t.Errorf("current %s, version 1 %s", h.labels(ref), label.Set(bits))
 	}
 	// A downgrade goes by the content as it is now. The version keeps its label.
 	if _, err := h.downgrade(h.operator(), stricter(t)); err != nil {
@@ -280,4 +280,42 @@ func TestDowngradeIsTheOperators(t *testing.T) {
 	if _, err := h.store.Downgrade(context.Background(), authz.Grant{}, c); !errors.Is(err, authz.ErrDenied) {
 		t.Errorf("without a grant: %v", err)
 	}
+}
+
+// What comes to be protected is left out of what only mentions it, and is
+// mentioned again after a downgrade.
+func TestRelabelOfMentions(t *testing.T) {
+	h := clinic(t)
+	h.load("{'resourceType':'Organization','id':'general','name':'General'}")
+	h.load("{'resourceType':'Condition','id':'found','subject':{'reference':'Patient/anna'},'code':{'coding':[{'system':'urn:own','code':'x'}]}}")
+	visit := h.load("{'resourceType':'Encounter','id':'visit','status':'finished','class':{'code':'AMB'},'subject':{'reference':'Patient/anna'},'serviceProvider':{'reference':'Organization/general'}," +
+		"'diagnosis':[{'condition':{'reference':'Condition/found'}}]}")
+	about := h.load(strings.Replace(observation(",'encounter':{'reference':'Encounter/visit'}"), "{", "{'id':'about',", 1))
+	patient, hie := h.as("patient", "PATRQT", "Patient/anna"), h.as("hie", "TREAT", "", "hie")
+	says := func(p authz.Principal, when string, want bool) {
+		t.Helper()
+		body, err := h.read(p, visit)
+		if err != nil || strings.Contains(body, "Condition/found") != want {
+			t.Errorf("%s: %s reads %v\n%s", when, p.Subject, err, body)
+		}
+		if found, err := h.search(p, "Encounter", "diagnosis=Condition/found"); err != nil || (len(found) == 1) != want {
+			t.Errorf("%s: %s finds %d, %v", when, p.Subject, len(found), err)
+		}
+		if !h.sees(p, about) {
+			t.Errorf("%s: %s does not see what was observed at the visit", when, p.Subject)
+		}
+	}
+	says(hie, "at first", true)
+	h.relabelled(stricter(t))
+	says(hie, "relabelled", false)
+	says(patient, "relabelled", true)
+	h.relabelled(stricter(t)) // views are classified, too
+	says(hie, "relabelled again", false)
+	h.relabelled(label.Default())
+	says(hie, "until the downgrade", false)
+	if _, err := h.downgrade(h.operator(), label.Default()); err != nil {
+		t.Fatal(err)
+	}
+	says(hie, "downgraded", true)
+	says(patient, "downgraded", true)
 }

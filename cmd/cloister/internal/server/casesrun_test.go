@@ -79,7 +79,7 @@ func (h *house) run(c e2eCase, names map[string]known) (faults []string) {
 
 func (h *house) step(s step, names map[string]known) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	h.clock.Add(int64(s.Days) * 24 * 60 * 60)
+	h.clock.Add(int64(s.Days)*24*60*60 + int64(s.Minutes)*60)
 	for i := range s.Load {
 		res, err := resource(&s.Load[i], names)
 		if err == nil {
