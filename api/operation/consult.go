@@ -230,8 +230,8 @@ func (c *Ceremony) consult(ctx context.Context, rq *respond.Request, q consultat
 		}
 		e.to.Identifiers = q.known
 		w, err := c.weighing(ctx, rq, e)
-		if outcome.Of(err).Status() == outcome.NotFound.Status() && err != nil {
-			return finding{}, nil
+		if err != nil && outcome.Of(err).Status() == outcome.NotFound.Status() {
+			return finding{}, nil //nolint:nilerr // the caller sees no such patient, which is an answer
 		}
 		if err != nil {
 			return out, err
@@ -321,6 +321,9 @@ func (f finding) card(base string) *element.Node {
 	indicator := map[string]string{consentPermit: "info", consentDeny: "critical", noConsent: "warning"}[f.decision]
 	if f.why == "" {
 		f.why = "No consent permits it, and the law does not without one."
+	}
+	if f.decision != consentPermit {
+		f.redact, f.refrain = 0, nil
 	}
 	obligations := items()
 	if f.redact != 0 {
