@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -108,10 +110,16 @@ type message struct {
 	etag         string
 	modified     time.Time
 	preflight    bool
-	outcome      bool     // body is an OperationOutcome
-	ref          fhir.Ref // the one resource that the answer is about, or zero
-	inner        []error  // faults of the server within a batch that succeeded as a whole
-	body         []byte
+	outcome      bool               // body is an OperationOutcome
+	ref          fhir.Ref           // the one resource that the answer is about, or zero
+	scopes       []obligation.Scope // the consents to be explained, in the order in which they came up
+	explained    bool               // they are, in the body
+	base         string             // of the consents' URLs
+	noticed      bool               // the notice of 42 CFR 2.32 is due
+	// confidentiality is the highest of what is labelled in the answer, or zero.
+	confidentiality label.Confidentiality
+	inner           []error // faults of the server within a batch that succeeded as a whole
+	body            []byte
 }
 
 func (m *message) Write(p []byte) (int, error) {
@@ -223,7 +231,7 @@ var (
 	noContent     = []string{"default-src 'none'; frame-ancestors 'none'"}
 	secureOnly    = []string{"max-age=31536000; includeSubDomains"}
 	vary          = []string{"Accept, Authorization, Origin"}
-	exposed       = []string{"Content-Location, ETag, Last-Modified, Location, Retry-After, X-Progress, X-Request-Id"}
+	exposed       = []string{"Content-Location, ETag, Last-Modified, Link, Location, Redisclosure-Notice, Retry-After, X-Progress, X-Request-Id"}
 	allowMethods  = []string{"GET, HEAD, POST, PUT, PATCH, DELETE"}
 	allowHeaders  = []string{"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer"}
 	retryAfter    = []string{"2"}
@@ -274,6 +282,7 @@ func (m *message) flush(w http.ResponseWriter, head *Head) {
 	if m.progress != "" {
 		h["X-Progress"], h["Retry-After"] = []string{m.progress}, retryAfter
 	}
+	m.notice(h)
 	if m.etag != "" {
 		h["Etag"] = []string{m.etag}
 	}

@@ -35,4 +35,6 @@ type Entity struct {
 	Version fhir.VersionID
 	Labels  label.Set
 	Patient fhir.ID
+	// Consents are those without which it would not have been disclosed.
+	Consents []fhir.ID
 }

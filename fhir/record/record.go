@@ -11,11 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -48,6 +50,8 @@ type Gate struct {
 	recorder    Recorder
 	now         func() time.Time
 	conformance Conformance
+	consents    Consents
+	labelled    Labelled
 }
 
 // Conformance checks content that is about to be stored against more than the
@@ -74,6 +78,9 @@ type Released struct {
 	h      vault.Header
 	holder authz.Grant
 	body   func() ([]byte, error)
+	due    []obligation.Name
+	scopes []obligation.Scope
+	labels obligation.Labelling // without being asked for
 }
 
 // Ref names the resource.
@@ -97,7 +104,8 @@ func (r Released) Posted() bool { return r.h.Posted }
 // HeldBy reports whether r was released to the request of g.
 func (r Released) HeldBy(g authz.Grant) bool { return r.holder.Same(g) }
 
-// WriteTo writes the JSON of the resource.
+// WriteTo writes the JSON of the resource without labels, for what the house itself
+// makes of it. What goes to its holder is [Released.Render]ed.
 func (r Released) WriteTo(w io.Writer) (int64, error) {
 	if r.body == nil {
 		return 0, authz.ErrDenied
@@ -108,6 +116,22 @@ func (r Released) WriteTo(w io.Writer) (int64, error) {
 	}
 	n, err := w.Write(body)
 	return int64(n), err
+}
+
+// Render writes the JSON of the resource, with the security labels that go to its holder.
+func (r Released) Render(w io.Writer, f Form) error {
+	if r.body == nil {
+		return authz.ErrDenied
+	}
+	body, err := r.body()
+	if err == nil {
+		body, err = r.secured(body, f)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(body)
+	return err
 }
 
 // View says which elements of a resource a client asks for; the zero View is all of them.
@@ -134,13 +158,24 @@ func (r Released) View(v View) Released {
 // durable, and opens. A resource that was not read under g, or that the
 // decision point does not permit, fails the whole call: nothing is released.
 func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
+	scopes, err := g.explain(ctx, gr, in)
+	if err != nil {
+		return nil, err
+	}
 	if err := g.disclose(ctx, gr, t, in...); err != nil {
 		return nil, err
 	}
 	out := make([]Released, len(in))
+	labels := g.labelling(gr)
 	for i, s := range in {
-		body := vault.Open(s)
-		out[i] = Released{vault.Head(s), gr, func() ([]byte, error) { return body, nil }}
+		body, h := vault.Open(s), vault.Head(s)
+		r := Released{h: h, holder: gr, body: func() ([]byte, error) { return body, nil }, due: g.due(gr, h), labels: labels}
+		for _, id := range h.Consents {
+			if s, explained := scopes[id]; explained && slices.Contains(r.due, obligation.ConsentCopy) {
+				r.scopes = append(r.scopes, s)
+			}
+		}
+		out[i] = r
 	}
 	return out, nil
 }
@@ -164,7 +199,7 @@ func (g *Gate) disclose(ctx context.Context, gr authz.Grant, t fhir.ResourceType
 			return outcome.New(outcome.Internal, "the server failed; its log says why").Because(
 				fmt.Errorf("record: the query let a %s through that the policy does not permit (labels %s, facts %b)", h.Ref.Type, h.Labels, h.Facts))
 		}
-		ev.Entities = append(ev.Entities, audit.Entity{Ref: h.Ref, Version: h.Version, Labels: h.Labels, Patient: h.Patient})
+		ev.Entities = append(ev.Entities, audit.Entity{Ref: h.Ref, Version: h.Version, Labels: h.Labels, Patient: h.Patient, Consents: h.Consents})
 	}
 	if err := g.recorder.Record(ctx, ev); err != nil {
 		return outcome.New(outcome.Unavailable, "the access could not be recorded, so nothing was disclosed: try again").Because(err)

@@ -27,6 +27,8 @@ type Header struct {
 	Labels  label.Set
 	Facts   authz.Fact // what held between the grant's caller and this resource when it was read
 	Patient fhir.ID    // the one patient of the resource, or ""
+	// Consents are those without which the caller would not see the resource.
+	Consents []fhir.ID
 }
 
 // Sealed is a stored resource that nobody has been allowed to see yet. The
