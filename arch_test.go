@@ -131,6 +131,7 @@ var layers = []struct {
 	{"migrations", 5, ""},
 	{"fhir/patch", 5, ""},
 	{"fhir/profile", 5, ""},
+	{"fhir/signature", 5, ""},
 	{"fhir/codec", 4, ""},
 	{"authz", 4, ""},
 	{"consent", 3, ""},

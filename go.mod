@@ -9,7 +9,7 @@ require (
 	github.com/cockroachdb/apd/v3 v3.2.3 // decimals of quantities and numbers, exact
 	github.com/coreos/go-oidc/v3 v3.21.0 // discovery, key sets and token checks; authz/oidc only
 	github.com/fergusstrange/embedded-postgres v1.34.0 // PostgreSQL for dev where none is installed
-	github.com/go-jose/go-jose/v4 v4.1.8 // signs the tokens of the development issuer and of bench
+	github.com/go-jose/go-jose/v4 v4.1.8 // JWS: signatures of consents, tokens of the development issuer and of bench
 	github.com/gofhir/fhirpath v1.4.0 // FHIRPath for invariants, patches and custom search parameters; fhir/fhirpath only
 	github.com/google/fhir/go v0.7.4 // typed views and the second opinion on validation; fhir/codec only
 	github.com/google/go-cmp v0.7.0 // differences in tests

@@ -1,10 +1,10 @@
 package consent
 
 import (
+	"fmt"
 	"slices"
-	"time"
+	"strings"
 
-	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -14,69 +14,94 @@ const (
 	actReason     = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 	participation = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 	consentAction = "http://terminology.hl7.org/CodeSystem/consentaction"
+	consentScope  = "http://terminology.hl7.org/CodeSystem/consentscope"
+	resourceTypes = "http://hl7.org/fhir/resource-types"
 )
 
-// Everyone is the recipient of a denial that names nobody. [Recipients] holds
-// it for every caller; no permit names it.
-const Everyone = "*"
+// maxProvisions is how many provisions of one Consent are evaluated; one with more is malformed.
+const maxProvisions = 256
 
 // Result is what a Consent comes to.
 type Result struct {
-	Grants []Grant // in a fixed order, whatever the order in the Consent
+	Kind   Kind    // the one kind that it is of, else General
+	Grants []Grant // the provisions, each after its parent; grant i has Node i
 	// Defects says why a Consent permits nothing, by element and citation;
 	// nothing of the Consent's content is in it.
 	Defects []string
 }
 
-// Compile turns a Consent into the disclosures that it permits or forbids.
+// Compile turns a Consent into grants.
 //
-// A permit is a written consent with every element of 42 CFR 2.31(a) whose whole
-// meaning this version understands; otherwise it permits nothing and Defects says
-// why. A Consent that forbids needs no form: what is not understood of it
-// only widens it, up to everything ([Everyone], and the empty Program for every
-// program). A Consent that is not active does neither (S8, S9).
-func Compile(d Directive) Result {
+// A Consent permits if it has what the law asks of its kind, else Defects says why
+// it permits nothing; what it forbids needs no form. What is not understood of a provision
+// never permits and always forbids; a Consent with a malformed provision forbids
+// everything that needs consent. A Consent that is not active does neither (S8, S9).
+func Compile(d Directive, l Labels) Result {
 	if d.Status != "active" {
-		return Result{}
+		return Result{Kind: oneKind(kindsOf(d))}
 	}
 	if d.Patient.Type != "Patient" || !d.Patient.ID.Valid() {
-		return Result{Defects: []string{"42 CFR 2.31(a)(1): the patient is missing"}}
+		return Result{Defects: []string{"42 CFR 2.31(a)(1), 45 CFR 164.508(c)(1): the patient is missing"}}
 	}
-	kinds := kindsOf(d)
-	if len(kinds) == 0 {
-		return Result{Defects: []string{"category: not a kind of consent that this version evaluates"}}
+	c := compiler{d: d, labels: l, kinds: kindsOf(d)}
+	c.kind = oneKind(c.kinds)
+	c.about = c.kind.Bit()
+	for _, k := range c.kinds {
+		c.denies |= k.family()
 	}
-	if effectOf(d) == Deny {
-		return Result{Grants: denials(d, kinds[0])}
+	if len(c.kinds) == 0 {
+		if !slices.Contains(d.Scope, Code{consentScope, "patient-privacy"}) {
+			return Result{Defects: []string{"category: not a kind of consent that is evaluated"}}
+		}
+		c.denies = General.family()
+		c.defect("category: of no kind of consent that is evaluated, so it can only forbid")
 	}
-	var defects []string
-	if effectOf(d) != Permit {
-		defects = append(defects, "provision.type: neither it nor policyRule (OPTIN, OPTOUT) says whether to permit or to deny")
-	}
-	if len(d.Malformed) > 0 {
-		defects = append(defects, "the Consent could not be understood in full")
-	}
-	if len(kinds) > 1 || !kinds[0].Valid() {
-		defects = append(defects, "category: a consent is of one kind (42 CFR 2.31(b)(2), (d))")
-	}
-	p := permit{d: d, kind: kinds[0]}
-	defects = append(defects, p.compile()...)
-	if len(defects) > 0 {
-		return Result{Defects: defects}
-	}
-	return Result{Grants: p.grants()}
+	c.provisions(d)
+	return Result{Kind: c.kind, Grants: c.grants, Defects: c.defects}
 }
 
-// kindsOf lists the kinds in the category, valid or not, sorted and distinct.
-func kindsOf(d Directive) []part2.Kind {
-	var out []part2.Kind
+// kindsOf lists the kinds in the category, sorted and distinct; a code that is
+// none counts as General.
+func kindsOf(d Directive) []Kind {
+	var out []Kind
 	for _, c := range d.Category {
-		if c.System == fhir.ConsentKind {
-			out = append(out, part2.Kind(c.Code))
+		if c.System != fhir.ConsentKind {
+			continue
 		}
+		k := Kind(c.Code)
+		if k.Bit() == 0 {
+			k = General
+		}
+		out = append(out, k)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+func oneKind(list []Kind) Kind {
+	if len(list) == 1 {
+		return list[0]
+	}
+	return General
+}
+
+// compiler is a Consent on its way to grants.
+type compiler struct {
+	d       Directive
+	labels  Labels
+	kinds   []Kind
+	kind    Kind
+	about   Kinds // what its permits are of
+	denies  Kinds // what its denials are of
+	grants  []Grant
+	listed  [][]string // the purposes of each grant, as they are written
+	defects []string
+}
+
+func (c *compiler) defect(text string) {
+	if !slices.Contains(c.defects, text) {
+		c.defects = append(c.defects, text)
+	}
 }
 
 // effectOf is the type of the root provision, else what policyRule says: R4 has
@@ -98,149 +123,131 @@ func effectOf(d Directive) Effect {
 	return ""
 }
 
-// permit is a Consent on its way to grants.
-type permit struct {
-	d          Directive
-	kind       part2.Kind
-	programs   []fhir.ID
-	recipients []string
-	purposes   []string
-	start      time.Time
-}
-
-// compile reads the elements and names the defects.
-func (p *permit) compile() []string {
-	d, root := p.d, p.d.Root
-	p.programs = organizations(d)
-	namesClass := false
-	for _, a := range root.Actors {
-		if !isRecipient(a) {
-			continue
-		}
-		if r := named(a.Reference); r != "" {
-			p.recipients = append(p.recipients, r)
-		}
-		if a.Identifier.System == fhir.RecipientClass {
-			namesClass = true
-			if purposeOf(a.Identifier.Code) != "" {
-				p.recipients = append(p.recipients, class(a.Identifier.Code))
-			}
-		}
-	}
-	slices.Sort(p.recipients)
-	p.recipients = slices.Compact(p.recipients)
-
-	understood := true
-	for _, c := range root.Purposes {
-		p.purposes = append(p.purposes, c.Code)
-		understood = understood && c.System == actReason && (p.kind == part2.TPO || part2.Consentable(c.Code))
-	}
-	slices.Sort(p.purposes)
-	p.purposes = slices.Compact(p.purposes)
-	purpose := understood && len(p.purposes) > 0
-	if p.kind == part2.TPO {
-		purpose = understood && part2.IsTPO(p.purposes)
-	}
-
-	// It is no consent before it is signed.
-	p.start = d.DateTime
-	if root.Period.Start.After(p.start) {
-		p.start = root.Period.Start
-	}
-
-	defects := part2.Missing(p.kind, part2.Written{
-		Patient:     true,
-		Discloser:   len(p.programs) > 0,
-		Description: wholeRecord(root),
-		Recipient:   len(p.recipients) > 0,
-		Purpose:     purpose,
-		Statements:  d.Source,
-		Expiry:      !root.Period.End.IsZero(),
-		Signature: slices.ContainsFunc(d.Performers, func(r fhir.Ref) bool {
-			return part2.MayConsent(d.Patient.String(), r.String())
-		}),
-		Date: !d.DateTime.IsZero(),
-	})
-	if namesClass && p.kind != part2.TPO {
-		defects = append(defects, "42 CFR 2.31(a)(4)(i): only a consent for treatment, payment and operations names a class of recipients")
-	}
-	if !permitsDisclosure(root.Actions) {
-		defects = append(defects, "provision.action: it does not permit to disclose")
-	}
-	if !root.Period.End.IsZero() && !p.start.Before(root.Period.End) {
-		defects = append(defects, "provision.period: it ends before it starts")
-	}
-	return defects
-}
-
-// grants is every program to every recipient. A class of recipients has the
-// one purpose for which the class is named.
-func (p *permit) grants() []Grant {
-	var out []Grant
-	for _, program := range p.programs {
-		for _, r := range p.recipients {
-			purposes := slices.Clone(p.purposes)
-			if one := purposeOf(classCode(r)); one != "" {
-				purposes = []string{one}
-			}
-			out = append(out, Grant{
-				Kind: string(p.kind), Effect: Permit, Patient: p.d.Patient.ID, Program: program,
-				Recipient: r, Purposes: purposes, Start: p.start, End: p.d.Root.Period.End,
-			})
-		}
-	}
-	return out
-}
-
-// apart are purposes that no consent covers: to forbid one forbids nothing else.
-var apart = []string{"BTG", "ETREAT", "HLEGAL", "HMARKT", "HRESCH", "PUBHLTH"}
-
-// denials is what a Consent forbids: at least what it says.
-func denials(d Directive, kind part2.Kind) []Grant {
-	programs := organizations(d)
-	var recipients, purposes []string
-	period := d.Root.Period
-	for _, a := range d.Root.Actors {
-		switch r := named(a.Reference); {
-		case r != "":
-			recipients = append(recipients, r)
-		case a.Identifier.System == fhir.RecipientClass && purposeOf(a.Identifier.Code) != "":
-			recipients = append(recipients, class(a.Identifier.Code))
-		default:
-			recipients = append(recipients, Everyone)
-		}
-	}
-	for _, c := range d.Root.Purposes {
-		if c.System != actReason || !part2.Consentable(c.Code) && !slices.Contains(apart, c.Code) {
-			purposes = nil
-			break
-		}
-		purposes = append(purposes, c.Code)
-	}
-	if len(programs) == 0 || len(programs) < len(d.Organizations) {
-		programs = []fhir.ID{""}
+func (c *compiler) provisions(d Directive) {
+	if malformed(d) {
+		c.defect("the Consent could not be understood in full")
+		c.forbidEverything()
+		return
 	}
 	if len(d.Malformed) > 0 {
-		programs, recipients, purposes, period = []fhir.ID{""}, nil, nil, Period{}
+		c.defect("the Consent could not be understood in full")
 	}
-	if len(recipients) == 0 || slices.Contains(recipients, Everyone) {
-		recipients = []string{Everyone}
+	e := effectOf(d)
+	if e == "" {
+		c.defect("provision.type: neither it nor policyRule (OPTIN, OPTOUT) says whether to permit or to deny")
+		e = Permit // which it does not: its defect is one of the whole
 	}
-	if len(purposes) == 0 {
-		purposes = part2.ConsentablePurposes()
+	c.walk(d.Root, e, "Consent.provision", nil)
+	if len(c.grants) > maxProvisions || !typed(d.Root.Nested) {
+		c.defect("provision: a nested provision has no type, or there are too many")
+		c.forbidEverything()
+		return
 	}
-	slices.Sort(recipients)
-	slices.Sort(purposes)
-	recipients, purposes = slices.Compact(recipients), slices.Compact(purposes)
-	var out []Grant
-	for _, program := range programs {
-		for _, r := range recipients {
-			out = append(out, Grant{Kind: string(kind), Effect: Deny, Patient: d.Patient.ID, Program: program,
-				Recipient: r, Purposes: slices.Clone(purposes), Start: period.Start, End: period.End})
+	if len(c.grants) > 0 && c.permitsSomething() {
+		c.law()
+	}
+	if len(c.defects) > 0 {
+		for i := range c.grants {
+			c.grants[i].Sure = false
 		}
+	}
+	if c.pointless() {
+		c.grants = nil
+	}
+}
+
+// typed reports whether every nested provision has the type that R4 requires of it.
+func typed(list []Provision) bool {
+	return !slices.ContainsFunc(list, func(p Provision) bool {
+		return p.Type != "permit" && p.Type != "deny" || !typed(p.Nested)
+	})
+}
+
+func (c *compiler) permitsSomething() bool {
+	return slices.ContainsFunc(c.grants, func(g Grant) bool { return g.Effect == Permit })
+}
+
+// pointless: nothing in it forbids, and nothing in it may be relied on.
+func (c *compiler) pointless() bool {
+	return !slices.ContainsFunc(c.grants, func(g Grant) bool { return g.Effect == Deny || g.Sure })
+}
+
+// forbidEverything that needs consent, and whatever the Consent is about besides.
+func (c *compiler) forbidEverything() {
+	c.grants = []Grant{{Kind: c.kind, Effect: Deny, Path: "Consent.provision", About: c.denies | Permissions, Patient: c.d.Patient.ID, Labels: AllLabels}}
+}
+
+// walk adds a provision and those nested in it. What does not bear on the
+// disclosure of records is left out.
+func (c *compiler) walk(p Provision, e Effect, path string, above []Grant) {
+	if len(c.grants) > maxProvisions {
+		return
+	}
+	if !bears(p.Actions, e) {
+		if len(above) == 0 {
+			c.defect("provision.action: it does not permit to disclose")
+		}
+		return
+	}
+	g := Grant{Kind: c.kind, Effect: e, Node: int16(len(c.grants)), Path: path, Sure: true, About: c.about, //nolint:gosec // bounded by maxProvisions
+		Patient: c.d.Patient.ID, Period: p.Period, DataPeriod: p.DataPeriod}
+	if e == Deny {
+		g.About = c.denies
+	}
+	for _, a := range above {
+		g.Ancestors = append(g.Ancestors, a.Node)
+		g.Sure = g.Sure && a.Sure
+	}
+	if e == Permit || len(above) == 0 {
+		g.Programs = c.programs(e)
+	}
+	if e == Permit && c.d.DateTime.After(g.Period.Start) {
+		g.Period.Start = c.d.DateTime // it is no consent before it is signed
+	}
+	r := reading{g: &g, leaf: len(p.Nested) == 0}
+	r.actors(p.Actors)
+	r.purposes(p.Purposes)
+	r.classes(p.Classes)
+	r.codes(p.Codes)
+	r.data(p.Data)
+	r.marks(p.SecurityLabels, c.labels)
+	if len(r.flaws) > 0 {
+		g.Sure = false
+		for _, f := range r.flaws {
+			if e == Permit {
+				c.defect(f)
+			}
+		}
+	}
+	c.grants = append(c.grants, g)
+	c.listed = append(c.listed, r.listed)
+	above = append(slices.Clone(above), g)
+	for i, n := range p.Nested {
+		c.walk(n, Effect(n.Type), fmt.Sprintf("%s.provision[%d]", path, i), above)
+	}
+}
+
+// programs are those whose records the Consent is about. Where a denial does not
+// say it clearly, it is about all.
+func (c *compiler) programs(e Effect) []fhir.ID {
+	if c.denies&^part2Kinds != 0 {
+		return nil
+	}
+	out := organizations(c.d)
+	unclear := slices.ContainsFunc(c.d.Malformed, func(p string) bool { return strings.HasPrefix(p, "Consent.organization") }) ||
+		slices.ContainsFunc(c.d.Organizations, func(r fhir.Ref) bool { return r.Type != "Organization" })
+	if e == Deny && unclear {
+		return nil
+	}
+	if len(out) > 0 && c.kind == MinorDisclosure {
+		out = append([]fhir.ID{""}, out...) // care outside of any program
 	}
 	return out
 }
+
+// part2Kinds are those in which organization says of whose program's records a
+// consent speaks. Others name the practice there, of which all records are.
+var part2Kinds = KindsOf(Part2TPO, Part2Specific, Part2Intermediary, Part2SUDCN, Part2Legal, Part2Research, MinorDisclosure)
 
 // organizations are the programs whose records the Consent is about, sorted and distinct.
 func organizations(d Directive) []fhir.ID {
@@ -254,35 +261,21 @@ func organizations(d Directive) []fhir.ID {
 	return slices.Compact(out)
 }
 
-// named is the recipient string of an organization or a practitioner, or "".
-func named(r fhir.Ref) string {
-	if (r.Type == "Organization" || r.Type == "Practitioner") && r.ID.Valid() {
-		return r.String()
-	}
-	return ""
-}
+// formal are the elements that bear on the form of a Consent, not on what it says: not
+// to understand one of them takes its permits away, and leaves its denials as they are.
+var formal = []string{"performer", "organization", "verification", "sourceAttachment", "sourceReference", "source", "policy", "policyRule", "category", "dateTime", "patient"}
 
-// isRecipient: an actor takes part in a disclosure as its recipient, or holds
-// the records, or ...; only the first is meant here.
-func isRecipient(a Actor) bool {
-	return slices.ContainsFunc(a.Role, func(c Code) bool {
-		return c.System == participation && (c.Code == "IRCP" || c.Code == "PRCP")
-	})
-}
-
-// wholeRecord reports whether a provision is about all records of the program:
-// what narrows it further this version cannot evaluate.
-func wholeRecord(p Provision) bool {
-	for _, l := range p.SecurityLabels {
-		if l != (Code{actCode, "42CFRPart2"}) {
-			return false
+// malformed reports whether something that says what is permitted or forbidden
+// was not understood.
+func malformed(d Directive) bool {
+	return slices.ContainsFunc(d.Malformed, func(path string) bool {
+		rest, ok := strings.CutPrefix(path, "Consent.")
+		if end := strings.IndexAny(rest, ".["); end >= 0 {
+			if strings.Contains(rest, "modifierExtension") {
+				return true
+			}
+			rest = rest[:end]
 		}
-	}
-	return len(p.Nested) == 0 && len(p.Classes) == 0 && len(p.Codes) == 0 && p.Data == 0 && p.DataPeriod == (Period{})
-}
-
-func permitsDisclosure(actions []Code) bool {
-	return len(actions) == 0 || slices.ContainsFunc(actions, func(c Code) bool {
-		return c.System == consentAction && (c.Code == "disclose" || c.Code == "access")
+		return !ok || !slices.Contains(formal, rest)
 	})
 }

@@ -1,5 +1,9 @@
 // Package consent turns a FHIR Consent into the disclosures that it permits or
 // forbids, as pure functions.
+//
+// [Compile] flattens the tree of provisions into grants and names what keeps a
+// Consent from being one in law; [Evaluate] answers for one record and one caller, with
+// reasons. The store computes the same answer in SQL from the same grants.
 package consent
 
 import (
@@ -10,6 +14,7 @@ import (
 
 // Directive is what a FHIR R4 Consent says, as fhir/codec reads it through its typed view.
 type Directive struct {
+	Ref           fhir.Ref
 	Status        string // active, inactive ...
 	Scope         []Code
 	Category      []Code
@@ -18,10 +23,11 @@ type Directive struct {
 	Performers    []fhir.Ref // who agreed to it
 	Organizations []fhir.Ref // custodian: who may disclose
 	Source        bool       // sourceAttachment or sourceReference is there
-	Verified      bool       // some verification.verified is true
+	Verified      []fhir.Ref // verifiedWith of every verification that is verified
 	PolicyRule    []Code
+	Policies      []string // policy.uri
 	Root          Provision
-	Malformed     []string // FHIRPaths of what could not be understood; a malformed Consent grants nothing
+	Malformed     []string // FHIRPaths of what could not be understood
 }
 
 // Code is one coding.
@@ -38,7 +44,7 @@ type Provision struct {
 	Classes        []Code
 	Codes          []Code
 	DataPeriod     Period
-	Data           int // number of data elements
+	Data           []Datum
 	Nested         []Provision
 }
 
@@ -52,6 +58,12 @@ type Actor struct {
 	Identifier Code     // logical reference: system and value, or zero
 }
 
+// Datum is one provision.data.
+type Datum struct {
+	Meaning   string // instance, related, dependents or authoredby (consent-data-meaning)
+	Reference fhir.Ref
+}
+
 // Effect says whether a Grant permits or forbids.
 type Effect string
 
@@ -61,15 +73,47 @@ const (
 	Deny   Effect = "deny"
 )
 
-// Grant is one disclosure that a Consent permits or forbids: the row against
-// which the Restriction's consent fact is evaluated.
+// Grant is one provision of a Consent in force, with its own criteria: a row
+// against which the store evaluates the facts consent and unrestricted. A grant
+// matches a question where its criteria and those of all its ancestors do.
 type Grant struct {
-	Kind      string // part2-tpo, part2-specific
+	Kind      Kind
 	Effect    Effect
-	Patient   fhir.ID
-	Program   fhir.ID // the Organization whose records may be disclosed
-	Recipient string  // "Organization/x", "Practitioner/x" or "class:treating-providers" (see [Recipients])
-	Purposes  []string
-	Start     time.Time // valid from, inclusive
-	End       time.Time // valid until, exclusive; zero: until revoked
+	Node      int16   // number within the Consent; the root is 0
+	Ancestors []int16 // from the root to the parent
+	Path      string  // FHIRPath within the Consent
+	// Sure says that all criteria, those of the ancestors too, were understood and
+	// the Consent is one in law: only then does a permit permit.
+	Sure bool
+	// About are the kinds of which this deny forbids disclosures, or this permit permits them.
+	About Kinds
+
+	Patient    fhir.ID
+	Programs   []fhir.ID // whose records; empty: any
+	Recipients []string  // to whom, see [Caller.Recipients]; empty: anyone
+	Purposes   []string  // v3-ActReason, expanded; empty: any
+	Period     Period    // when the provision holds
+	Types      []fhir.ResourceType
+	Documents  []Code // types of documents; Types and Documents both empty: any
+	Labels     Mask
+	Codes      []Code // any of them in the record; empty: any
+	DataPeriod Period // the record's clinical date
+	Data       []Datum
+}
+
+// Mask compares the labels of a record, as bits: it matches where the record
+// has a label of Any (or Any is 0). What has labels outside Within besides is only
+// partly meant, which is not enough for a permit.
+type Mask struct{ Any, Within uint32 }
+
+// AllLabels is the Mask that every record matches.
+var AllLabels = Mask{Within: 1<<31 - 1}
+
+// Labels translates the codes of securityLabel; the house that knows what its
+// labels mean implements it. ok is false where a code is not understood.
+type Labels interface {
+	// Covers gives what a provision with that effect and these codes reaches. A
+	// permit reaches a code and what is below it; a deny, its whole group. A permit of a
+	// confidentiality reaches it and less, a deny it and more.
+	Covers(e Effect, codes []Code) (m Mask, ok bool)
 }

@@ -1,7 +1,6 @@
 package consent_test
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloister-health/cloister/consent"
-	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -64,24 +62,99 @@ func specific() consent.Directive {
 	return d
 }
 
-func TestS15_2_33_a_2_TPO(t *testing.T) {
-	g := func(recipient string, purposes ...string) consent.Grant {
-		return consent.Grant{Kind: "part2-tpo", Effect: consent.Permit, Patient: "p1", Program: "sud", Recipient: recipient, Purposes: purposes, Start: signed}
+// bits translates label codes as a house with these labels does.
+type bits struct{}
+
+const (
+	part2Bit = 1 << iota
+	noteBit
+	counselBit
+	minorBit
+	sudBit
+	hivBit
+	newBit // a label that no code names
+)
+
+var bitOf = map[string]uint32{"42CFRPart2": part2Bit, "PSYTHPN": noteBit, "SUDCN": counselBit, "MINORCONSENT": minorBit, "SUD": sudBit, "HIV": hivBit}
+
+func (bits) Covers(e consent.Effect, codes []consent.Code) (consent.Mask, bool) {
+	m := consent.Mask{Within: part2Bit}
+	for _, c := range codes {
+		b, ok := bitOf[c.Code]
+		if !ok || c.System != actCode {
+			return consent.Mask{}, false
+		}
+		m.Any |= b
+		m.Within |= b
+		if b == part2Bit {
+			m.Within = consent.AllLabels.Within &^ (noteBit | counselBit)
+		}
 	}
-	want := consent.Result{Grants: []consent.Grant{
-		g("Organization/hie", "HOPERAT", "HPAYMT", "TREAT"),
-		g("class:operations", "HOPERAT"), g("class:payers", "HPAYMT"), g("class:treating-providers", "TREAT"),
-	}}
-	if diff := cmp.Diff(want, consent.Compile(tpo())); diff != "" {
-		t.Error(diff)
+	if e == consent.Deny {
+		m.Within = consent.AllLabels.Within
+	}
+	return m, true
+}
+
+func compile(d consent.Directive) consent.Result { return consent.Compile(d, bits{}) }
+
+// records of the program "sud", about nothing in particular.
+func sudRecord() consent.Record {
+	return consent.Record{Ref: fhir.Ref{Type: "Observation", ID: "o"}, Patient: "p1", Programs: []fhir.ID{"sud"}, Labels: part2Bit,
+		Codes: []consent.Code{}, Date: consent.Period{Start: signed, End: signed.Add(time.Second)}}
+}
+
+func dr() consent.Caller { return consent.Caller{User: doctor} }
+
+func exchange() consent.Caller { return consent.Caller{Organizations: []fhir.ID{"hie"}} }
+
+// ask is a doctor's question for treatment half a year after the signature.
+func ask(change ...func(*consent.Request)) consent.Request {
+	q := consent.Request{Record: sudRecord(), Caller: dr(), Purpose: "TREAT", At: signed.AddDate(0, 6, 0)}
+	for _, c := range change {
+		c(&q)
+	}
+	return q
+}
+
+func permitted(q consent.Request, ds ...consent.Directive) bool {
+	return consent.Evaluate(ds, bits{}, q).Permitted
+}
+
+func TestS15_2_33_a_2_TPO(t *testing.T) {
+	for _, c := range []struct {
+		caller  consent.Caller
+		purpose string
+		want    bool
+	}{
+		{dr(), "TREAT", true}, {dr(), "HPAYMT", true}, {dr(), "HOPERAT", true}, {dr(), "COC", true},
+		{exchange(), "TREAT", true}, {exchange(), "CLMATTCH", true},
+		{consent.Caller{Organizations: []fhir.ID{"other"}}, "TREAT", false},
+		{dr(), "HLEGAL", false}, {dr(), "ETREAT", false}, {dr(), "BTG", false}, {dr(), "HMARKT", false}, {dr(), "", false}, {exchange(), "HLEGAL", false},
+	} {
+		if got := permitted(ask(func(q *consent.Request) { q.Caller, q.Purpose = c.caller, c.purpose }), tpo()); got != c.want {
+			t.Errorf("%v for %s: %v", c.caller, c.purpose, got)
+		}
 	}
 }
 
 func TestS14_2_33_a_1_Specific(t *testing.T) {
-	want := consent.Result{Grants: []consent.Grant{{Kind: "part2-specific", Effect: consent.Permit, Patient: "p1", Program: "sud",
-		Recipient: "Practitioner/dr", Purposes: []string{"TREAT"}, Start: signed, End: later}}}
-	if diff := cmp.Diff(want, consent.Compile(specific())); diff != "" {
-		t.Error(diff)
+	if !permitted(ask(), specific()) {
+		t.Error("the named recipient may not")
+	}
+	for name, q := range map[string]consent.Request{
+		"S14 another purpose":  ask(func(q *consent.Request) { q.Purpose = "HPAYMT" }),
+		"another recipient":    ask(func(q *consent.Request) { q.Caller = exchange() }),
+		"another program":      ask(func(q *consent.Request) { q.Record.Programs = []fhir.ID{"sud2"} }),
+		"one program of two":   ask(func(q *consent.Request) { q.Record.Programs = []fhir.ID{"sud", "sud2"} }),
+		"another patient":      ask(func(q *consent.Request) { q.Record.Patient = "p2" }),
+		"a patient among some": ask(func(q *consent.Request) { q.Record.Several = true }),
+		"S8 before":            ask(func(q *consent.Request) { q.At = signed.Add(-time.Second) }),
+		"S8 after":             ask(func(q *consent.Request) { q.At = later }),
+	} {
+		if permitted(q, specific()) {
+			t.Error(name)
+		}
 	}
 }
 
@@ -98,16 +171,14 @@ func TestS7_S8_2_31_Deficient(t *testing.T) {
 		"S7(2) no organization":   {tpo, func(d *consent.Directive) { d.Organizations = []fhir.Ref{doctor} }, "2.31(a)(2)"},
 		"S7(3) only some classes": {tpo, func(d *consent.Directive) { d.Root.Classes = []consent.Code{{Code: "x"}} }, "2.31(a)(3)"},
 		"S7(3) only some codes":   {tpo, func(d *consent.Directive) { d.Root.Codes = []consent.Code{{Code: "x"}} }, "2.31(a)(3)"},
-		"S7(3) only some data":    {tpo, func(d *consent.Directive) { d.Root.Data = 1 }, "2.31(a)(3)"},
-		"S7(3) only some time":    {tpo, func(d *consent.Directive) { d.Root.DataPeriod.End = later }, "2.31(a)(3)"},
-		"S7(3) only some labels":  {tpo, func(d *consent.Directive) { d.Root.SecurityLabels = []consent.Code{{System: actCode, Code: "ETH"}} }, "2.31(a)(3)"},
-		"S7(3) with exceptions":   {tpo, func(d *consent.Directive) { d.Root.Nested = []consent.Provision{{Type: "deny"}} }, "2.31(a)(3)"},
+		"S7(3) only some data":    {tpo, func(d *consent.Directive) { d.Root.Data = []consent.Datum{{Meaning: "nearby", Reference: doctor}} }, "2.31(a)(3)"},
+		"S7(3) only some labels":  {tpo, func(d *consent.Directive) { d.Root.SecurityLabels = []consent.Code{{System: actCode, Code: "XYZ"}} }, "2.31(a)(3)"},
 		"S7(4) no recipient":      {tpo, func(d *consent.Directive) { d.Root.Actors = nil }, "2.31(a)(4)"},
 		"S7(4) only the holder": {tpo, func(d *consent.Directive) {
 			d.Root.Actors = []consent.Actor{{Role: []consent.Code{{System: roles, Code: "CST"}}, Reference: program}}
 		}, "2.31(a)(4)"},
 		"S7(4) an unknown class":         {tpo, func(d *consent.Directive) { d.Root.Actors = []consent.Actor{toClass("friends")} }, "2.31(a)(4)"},
-		"S7(4) a care team":              {specific, func(d *consent.Directive) { d.Root.Actors = []consent.Actor{to(fhir.Ref{Type: "CareTeam", ID: "1"})} }, "2.31(a)(4)"},
+		"S7(4) a place":                  {specific, func(d *consent.Directive) { d.Root.Actors = []consent.Actor{to(fhir.Ref{Type: "Location", ID: "1"})} }, "2.31(a)(4)"},
 		"S7(4)(i) a class, specifically": {specific, func(d *consent.Directive) { d.Root.Actors = append(d.Root.Actors, toClass("payers")) }, "2.31(a)(4)(i)"},
 		"S7(5) no purpose":               {tpo, func(d *consent.Directive) { d.Root.Purposes = nil }, "2.31(a)(5)"},
 		"S7(5) a part of the phrase":     {tpo, func(d *consent.Directive) { d.Root.Purposes = purposes("TREAT") }, "2.31(a)(5)"},
@@ -132,7 +203,7 @@ func TestS7_S8_2_31_Deficient(t *testing.T) {
 		}, "category"},
 		"no kind":                  {tpo, func(d *consent.Directive) { d.Category = nil }, "category"},
 		"a kind of another system": {tpo, func(d *consent.Directive) { d.Category = []consent.Code{{System: "urn:x", Code: "part2-tpo"}} }, "category"},
-		"S8 malformed":             {tpo, func(d *consent.Directive) { d.Malformed = []string{"Consent.provision.period"} }, "could not be understood"},
+		"S8 malformed":             {tpo, func(d *consent.Directive) { d.Malformed = []string{"Consent.performer[1]"} }, "could not be understood"},
 		"S8 ends before it starts": {specific, func(d *consent.Directive) { d.Root.Period.End = signed }, "provision.period"},
 		"neither permit nor deny":  {tpo, func(d *consent.Directive) { d.Root.Type, d.PolicyRule = "", nil }, "provision.type"},
 		"an unknown type":          {tpo, func(d *consent.Directive) { d.Root.Type = "Permit" }, "provision.type"},
@@ -145,9 +216,16 @@ func TestS7_S8_2_31_Deficient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := c.from()
 			c.spoil(&d)
-			r := consent.Compile(d)
+			r := compile(d)
 			if len(r.Grants) > 0 {
 				t.Errorf("it grants %+v", r.Grants)
+			}
+			for _, purpose := range []string{"TREAT", "HPAYMT", "HRESCH", "HLEGAL"} {
+				for _, who := range []consent.Caller{dr(), exchange()} {
+					if permitted(ask(func(q *consent.Request) { q.Purpose, q.Caller = purpose, who }), d) {
+						t.Errorf("it permits %v for %s", who, purpose)
+					}
+				}
 			}
 			found := c.want == ""
 			for _, x := range r.Defects {
@@ -180,65 +258,106 @@ func TestStillAConsent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := tpo()
 			change(&d)
-			if diff := cmp.Diff(consent.Compile(tpo()), consent.Compile(d)); diff != "" {
+			if diff := cmp.Diff(decisions(tpo()), decisions(d)); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
+// decisions are the answers to questions by which consents differ.
+func decisions(ds ...consent.Directive) (out []bool) {
+	for _, who := range []consent.Caller{dr(), exchange(), {User: patient}} {
+		for _, purpose := range []string{"TREAT", "COC", "HPAYMT", "HOPERAT", "HRESCH", "HLEGAL"} {
+			for _, labels := range []uint32{part2Bit, part2Bit | sudBit, part2Bit | hivBit} {
+				out = append(out, permitted(ask(func(q *consent.Request) { q.Caller, q.Purpose, q.Record.Labels = who, purpose, labels }), ds...))
+			}
+		}
+	}
+	return out
+}
+
 func TestStartIsTheLaterOfSignatureAndPeriod(t *testing.T) {
 	d := tpo()
 	d.Root.Period.Start = signed.AddDate(0, 1, 0)
-	if g := consent.Compile(d).Grants; len(g) == 0 || !g[0].Start.Equal(d.Root.Period.Start) {
-		t.Errorf("a future start: %+v", g)
+	at := func(when time.Time) consent.Request { return ask(func(q *consent.Request) { q.At = when }) }
+	if permitted(at(d.Root.Period.Start.Add(-time.Second)), d) || !permitted(at(d.Root.Period.Start), d) {
+		t.Error("a future start")
 	}
 	d.Root.Period.Start = signed.AddDate(0, -1, 0)
-	if g := consent.Compile(d).Grants; len(g) == 0 || !g[0].Start.Equal(signed) {
-		t.Errorf("no consent before it is signed: %+v", g)
+	if permitted(at(signed.Add(-time.Second)), d) || !permitted(at(signed), d) {
+		t.Error("no consent before it is signed")
 	}
 }
 
+// What is not understood of a denial widens it.
 func TestDenialWidens(t *testing.T) {
-	deny := func(change func(*consent.Directive)) []consent.Grant {
-		d := specific()
-		d.Root.Type = "deny"
-		change(&d)
-		return consent.Compile(d).Grants
-	}
-	one := func(program fhir.ID, recipient string, start, end time.Time, purposes ...string) []consent.Grant {
-		return []consent.Grant{{Kind: "part2-specific", Effect: consent.Deny, Patient: "p1", Program: program, Recipient: recipient, Purposes: purposes, Start: start, End: end}}
-	}
-	all := part2.ConsentablePurposes()
-	slices.Sort(all)
-	none := time.Time{}
+	care := fhir.Ref{Type: "CareTeam", ID: "1"}
+	others := consent.Caller{Organizations: []fhir.ID{"hie"}}
+	base := tpo()
+	both := base
+	both.Organizations = []fhir.Ref{program, other}
 	for name, c := range map[string]struct {
-		change func(*consent.Directive)
-		want   []consent.Grant
+		change                           func(*consent.Directive)
+		dr, drPays, hie, elsewhere, late bool // what is still permitted
 	}{
-		"as written":          {func(*consent.Directive) {}, one("sud", "Practitioner/dr", signed, later, "TREAT")},
-		"without formalities": {func(d *consent.Directive) { d.Source, d.Performers, d.DateTime = false, nil, none }, one("sud", "Practitioner/dr", signed, later, "TREAT")},
-		"nobody named":        {func(d *consent.Directive) { d.Root.Actors = nil }, one("sud", consent.Everyone, signed, later, "TREAT")},
+		"as written":          {func(*consent.Directive) {}, false, true, true, true, true},
+		"without formalities": {func(d *consent.Directive) { d.Source, d.Performers, d.DateTime = false, nil, time.Time{} }, false, true, true, true, true},
+		"nobody named":        {func(d *consent.Directive) { d.Root.Actors = nil }, false, true, false, true, true},
 		"somebody not understood": {func(d *consent.Directive) {
-			d.Root.Actors = append(d.Root.Actors, to(fhir.Ref{Type: "CareTeam", ID: "1"}))
-		}, one("sud", consent.Everyone, signed, later, "TREAT")},
-		"a class":                {func(d *consent.Directive) { d.Root.Actors = []consent.Actor{toClass("payers")} }, one("sud", "class:payers", signed, later, "TREAT")},
-		"no purpose":             {func(d *consent.Directive) { d.Root.Purposes = nil }, one("sud", "Practitioner/dr", signed, later, all...)},
-		"purpose not understood": {func(d *consent.Directive) { d.Root.Purposes[0].System = "urn:x" }, one("sud", "Practitioner/dr", signed, later, all...)},
-		"every purpose":          {func(d *consent.Directive) { d.Root.Purposes = purposes("PurposeOfUse") }, one("sud", "Practitioner/dr", signed, later, all...)},
-		"research alone":         {func(d *consent.Directive) { d.Root.Purposes = purposes("HRESCH") }, one("sud", "Practitioner/dr", signed, later, "HRESCH")},
-		"no program":             {func(d *consent.Directive) { d.Organizations = nil }, one("", "Practitioner/dr", signed, later, "TREAT")},
-		"a program unclear":      {func(d *consent.Directive) { d.Organizations = []fhir.Ref{program, doctor} }, one("", "Practitioner/dr", signed, later, "TREAT")},
-		"only some data":         {func(d *consent.Directive) { d.Root.Data, d.Root.Classes = 1, []consent.Code{{Code: "x"}} }, one("sud", "Practitioner/dr", signed, later, "TREAT")},
-		"with exceptions":        {func(d *consent.Directive) { d.Root.Nested = []consent.Provision{{Type: "permit"}} }, one("sud", "Practitioner/dr", signed, later, "TREAT")},
-		"malformed":              {func(d *consent.Directive) { d.Malformed = []string{"x"} }, one("", consent.Everyone, none, none, all...)},
-		"opted out":              {func(d *consent.Directive) { d.Root.Type, d.PolicyRule[0].Code = "", "OPTOUT" }, one("sud", "Practitioner/dr", signed, later, "TREAT")},
-		"S9 revoked":             {func(d *consent.Directive) { d.Status = "inactive" }, nil},
-		"of nobody":              {func(d *consent.Directive) { d.Patient = fhir.Ref{} }, nil},
+			d.Root.Actors = append(d.Root.Actors, to(fhir.Ref{Type: "Location", ID: "1"}))
+		}, false, true, false, true, true},
+		"a team of others":       {func(d *consent.Directive) { d.Root.Actors = []consent.Actor{to(care)} }, true, true, true, true, true},
+		"a class":                {func(d *consent.Directive) { d.Root.Actors = []consent.Actor{toClass("treating-providers")} }, false, true, true, true, true},
+		"no purpose":             {func(d *consent.Directive) { d.Root.Purposes = nil }, false, false, true, true, true},
+		"purpose not understood": {func(d *consent.Directive) { d.Root.Purposes[0].System = "urn:x" }, false, false, true, true, true},
+		"every purpose":          {func(d *consent.Directive) { d.Root.Purposes = purposes("PurposeOfUse") }, false, false, true, true, true},
+		"research alone":         {func(d *consent.Directive) { d.Root.Purposes = purposes("HRESCH") }, true, true, true, true, true},
+		"no program":             {func(d *consent.Directive) { d.Organizations = nil }, false, true, true, false, true},
+		"a program unclear":      {func(d *consent.Directive) { d.Organizations = []fhir.Ref{program, doctor} }, false, true, true, false, true},
+		"a program by name":      {func(d *consent.Directive) { d.Malformed = []string{"Consent.organization[1]"} }, false, true, true, false, true},
+		"only other types": {func(d *consent.Directive) {
+			d.Root.Classes = []consent.Code{{System: "http://hl7.org/fhir/resource-types", Code: "Condition"}}
+		}, true, true, true, true, true},
+		"types not understood":  {func(d *consent.Directive) { d.Root.Classes = []consent.Code{{Code: "x"}} }, false, true, true, true, true},
+		"data not understood":   {func(d *consent.Directive) { d.Root.Data = []consent.Datum{{Meaning: "near", Reference: doctor}} }, false, true, true, true, true},
+		"labels not understood": {func(d *consent.Directive) { d.Root.SecurityLabels = []consent.Code{{System: actCode, Code: "X"}} }, false, true, true, true, true},
+		"to correct":            {func(d *consent.Directive) { d.Root.Actions = []consent.Code{{System: actions, Code: "correct"}} }, true, true, true, true, true},
+		"to do what":            {func(d *consent.Directive) { d.Root.Actions = []consent.Code{{System: "urn:x", Code: "correct"}} }, false, true, true, true, true},
+		"with exceptions for others": {func(d *consent.Directive) {
+			d.Root.Nested = []consent.Provision{{Type: "permit", Actors: []consent.Actor{to(hie)}, Purposes: purposes("TREAT")}}
+		}, false, true, true, true, true},
+		"malformed":           {func(d *consent.Directive) { d.Malformed = []string{"Consent.provision.period"} }, false, false, false, false, false},
+		"malformed deep down": {func(d *consent.Directive) { d.Root.Nested = []consent.Provision{{}} }, false, false, false, false, false},
+		"opted out":           {func(d *consent.Directive) { d.Root.Type, d.PolicyRule[0].Code = "", "OPTOUT" }, false, true, true, true, true},
+		"the custodian": {func(d *consent.Directive) {
+			d.Root.Actors = append(d.Root.Actors, consent.Actor{Role: []consent.Code{{System: roles, Code: "CST"}}, Reference: hie})
+		}, false, true, true, true, true},
+		"S9 revoked": {func(d *consent.Directive) { d.Status = "inactive" }, true, true, true, true, true},
+		"of nobody":  {func(d *consent.Directive) { d.Patient = fhir.Ref{} }, true, true, true, true, true},
+		"of no kind": {func(d *consent.Directive) {
+			d.Category, d.Scope = nil, []consent.Code{{System: "http://terminology.hl7.org/CodeSystem/consentscope", Code: "patient-privacy"}}
+		},
+			false, true, true, false, true},
+		"about no disclosure": {func(d *consent.Directive) { d.Category, d.Scope = nil, nil }, true, true, true, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(c.want, deny(c.change)); diff != "" {
-				t.Error(diff)
+			d := specific()
+			d.Root.Type = "deny"
+			c.change(&d)
+			for what, q := range map[string]struct {
+				q    consent.Request
+				want bool
+			}{
+				"the doctor":      {ask(), c.dr},
+				"for payment":     {ask(func(q *consent.Request) { q.Purpose = "HPAYMT" }), c.drPays},
+				"the exchange":    {ask(func(q *consent.Request) { q.Caller = others }), c.hie},
+				"another program": {ask(func(q *consent.Request) { q.Record.Programs = []fhir.ID{"sud2"} }), c.elsewhere},
+				"later":           {ask(func(q *consent.Request) { q.At = later }), c.late},
+			} {
+				if got := permitted(q.q, both, d); got != q.want {
+					t.Errorf("%s: %v", what, got)
+				}
 			}
 		})
 	}
@@ -246,77 +365,23 @@ func TestDenialWidens(t *testing.T) {
 
 func TestRecipients(t *testing.T) {
 	for name, c := range map[string]struct {
-		user          fhir.Ref
-		organizations []string
+		caller        consent.Caller
 		purpose, want string
 	}{
-		"clinician":          {doctor, []string{"clinic"}, "TREAT", "* Practitioner/dr Organization/clinic class:treating-providers"},
-		"biller":             {doctor, nil, "HPAYMT", "* Practitioner/dr class:payers"},
-		"office":             {doctor, nil, "HOPERAT", "* Practitioner/dr class:operations"},
-		"S6 HLEGAL":          {doctor, nil, "HLEGAL", "* Practitioner/dr"},
-		"emergency":          {doctor, nil, "ETREAT", "* Practitioner/dr"},
-		"exchange":           {fhir.Ref{}, []string{"hie"}, "TREAT", "* Organization/hie"},
-		"patient":            {patient, nil, "TREAT", "* Patient/p1"},
-		"no organization id": {fhir.Ref{}, []string{"", "a/b", "*"}, "TREAT", "*"},
+		"clinician":          {consent.Caller{User: doctor, Organizations: []fhir.ID{"clinic"}}, "TREAT", "Organization/clinic Practitioner/dr class:treating-providers"},
+		"coordination":       {dr(), "COC", "Practitioner/dr class:treating-providers"},
+		"biller":             {dr(), "HPAYMT", "Practitioner/dr class:payers"},
+		"office":             {dr(), "HOPERAT", "Practitioner/dr class:operations"},
+		"S6 HLEGAL":          {dr(), "HLEGAL", "Practitioner/dr"},
+		"emergency":          {dr(), "ETREAT", "Practitioner/dr"},
+		"exchange":           {exchange(), "TREAT", "Organization/hie"},
+		"patient":            {consent.Caller{User: patient}, "TREAT", "Patient/p1"},
+		"no organization id": {consent.Caller{Organizations: []fhir.ID{"", "a/b", "*"}}, "TREAT", ""},
+		"a member": {consent.Caller{User: doctor, ActsAs: []fhir.Ref{{Type: "CareTeam", ID: "t"}, {Type: "PractitionerRole", ID: "r"}}, Identifiers: []consent.Code{{System: "urn:npi", Code: "1"}}},
+			"HRESCH", "CareTeam/t Practitioner/dr PractitionerRole/r identifier:urn:npi|1"},
 	} {
-		if got := strings.Join(consent.Recipients(c.user, c.organizations, c.purpose), " "); got != c.want {
+		if got := strings.Join(c.caller.Recipients(c.purpose), " "); got != c.want {
 			t.Errorf("%s: got %s, want %s", name, got, c.want)
 		}
-	}
-}
-
-func TestCovers(t *testing.T) {
-	at := signed.AddDate(0, 6, 0)
-	answers := consent.Recipients(doctor, []string{"clinic"}, "TREAT")
-	grants := func(ds ...consent.Directive) (out []consent.Grant) {
-		for _, d := range ds {
-			out = append(out, consent.Compile(d).Grants...)
-		}
-		return out
-	}
-	second := tpo()
-	second.Organizations = []fhir.Ref{other}
-	objection := specific()
-	objection.Root.Type = "deny"
-	expired := specific()
-	expired.Root.Period.End = at
-	early := specific()
-	early.Root.Period.Start = at.Add(time.Second)
-	revoked := tpo()
-	revoked.Status = "inactive"
-	wide := objection
-	wide.Organizations = nil
-	for name, c := range map[string]struct {
-		grants   []consent.Grant
-		programs []fhir.ID
-		purpose  string
-		want     bool
-	}{
-		"S15 TPO":                         {grants(tpo()), []fhir.ID{"sud"}, "TREAT", true},
-		"S14 specific":                    {grants(specific()), []fhir.ID{"sud"}, "TREAT", true},
-		"S14 another purpose":             {grants(specific()), []fhir.ID{"sud"}, "HPAYMT", false},
-		"S6 proceedings":                  {grants(tpo()), []fhir.ID{"sud"}, "HLEGAL", false},
-		"S8 expired":                      {grants(expired), []fhir.ID{"sud"}, "TREAT", false},
-		"S8 not yet":                      {grants(early), []fhir.ID{"sud"}, "TREAT", false},
-		"S9 revoked":                      {grants(revoked), []fhir.ID{"sud"}, "TREAT", false},
-		"another program":                 {grants(second), []fhir.ID{"sud"}, "TREAT", false},
-		"one program of two":              {grants(tpo()), []fhir.ID{"sud", "sud2"}, "TREAT", false},
-		"both programs":                   {grants(tpo(), second), []fhir.ID{"sud", "sud2"}, "TREAT", true},
-		"an objection overrides":          {grants(tpo(), second, objection), []fhir.ID{"sud", "sud2"}, "TREAT", false},
-		"an objection to another program": {grants(second, objection), []fhir.ID{"sud2"}, "TREAT", true},
-		"an objection to every program":   {grants(second, wide), []fhir.ID{"sud2"}, "TREAT", false},
-		"no program":                      {grants(tpo()), nil, "TREAT", false},
-		"no consent":                      {nil, []fhir.ID{"sud"}, "TREAT", false},
-		"the empty program":               {grants(tpo()), []fhir.ID{""}, "TREAT", false},
-	} {
-		if got := consent.Covers(c.grants, "p1", c.programs, answers, c.purpose, at); got != c.want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
-	if consent.Covers(grants(tpo()), "p2", []fhir.ID{"sud"}, answers, "TREAT", at) {
-		t.Error("another patient's consent")
-	}
-	if consent.Covers(grants(specific()), "p1", []fhir.ID{"sud"}, consent.Recipients(fhir.Ref{Type: "Practitioner", ID: "x"}, nil, "TREAT"), "TREAT", at) {
-		t.Error("another practitioner")
 	}
 }

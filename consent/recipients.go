@@ -3,13 +3,14 @@ package consent
 import (
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 )
 
-const classPrefix = "class:"
+const (
+	classPrefix      = "class:"
+	identifierPrefix = "identifier:"
+)
 
 // classes of recipients of a single consent (42 CFR 2.31(a)(4)(i)), and the
 // purpose for which each receives.
@@ -19,74 +20,61 @@ var classes = []struct{ code, purpose string }{
 
 func class(code string) string { return classPrefix + code }
 
-func classCode(recipient string) string {
-	code, ok := strings.CutPrefix(recipient, classPrefix)
-	if !ok {
-		return ""
-	}
-	return code
-}
+func isClass(recipient string) bool { return strings.HasPrefix(recipient, classPrefix) }
 
-// purposeOf is the purpose of a class of recipients, or "" for no class.
-func purposeOf(code string) string {
+// knownClass reports whether a code is a class of recipients.
+func knownClass(code string) bool {
 	for _, c := range classes {
 		if c.code == code {
-			return c.purpose
+			return true
+		}
+	}
+	return false
+}
+
+// Identified is the recipient that a Consent names by identifier.
+func Identified(c Code) string { return identifierPrefix + c.System + "|" + c.Code }
+
+// Recipients lists what a caller answers to as the recipient of a provision:
+// the user, the organizations whose workforce it is, what it is a member of, the
+// identifiers of all these, and the class that receives for this purpose or a part of
+// it if the user is a practitioner.
+func (c Caller) Recipients(purpose string) []string {
+	var out []string
+	if s := c.User.String(); s != "" {
+		out = append(out, s)
+	}
+	for _, o := range c.Organizations {
+		if o.Valid() {
+			out = append(out, "Organization/"+string(o))
+		}
+	}
+	for _, r := range c.ActsAs {
+		if s := r.String(); s != "" {
+			out = append(out, s)
+		}
+	}
+	for _, i := range c.Identifiers {
+		out = append(out, Identified(i))
+	}
+	if c.User.Type == "Practitioner" {
+		for _, x := range classes {
+			if permitted(x.purpose, purpose) {
+				out = append(out, class(x.code))
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// named is the recipient of a reference to one that can be compared with a caller, or "".
+func named(r fhir.Ref) string {
+	switch r.Type {
+	case "Organization", "Practitioner", "PractitionerRole", "CareTeam", "Group", "RelatedPerson", "Patient", "Device":
+		if r.ID.Valid() {
+			return r.String()
 		}
 	}
 	return ""
-}
-
-// Recipients lists what a caller answers to as the recipient of a grant: the
-// user, the organizations whose workforce it is, the class that receives for this
-// purpose if the user is a practitioner, and [Everyone].
-func Recipients(user fhir.Ref, organizations []string, purpose string) []string {
-	out := []string{Everyone}
-	if s := user.String(); s != "" {
-		out = append(out, s)
-	}
-	for _, o := range organizations {
-		if fhir.ID(o).Valid() {
-			out = append(out, "Organization/"+o)
-		}
-	}
-	if user.Type == "Practitioner" {
-		for _, c := range classes {
-			if c.purpose == purpose {
-				out = append(out, class(c.code))
-			}
-		}
-	}
-	return out
-}
-
-// Covers is the consent fact, as the store computes it in SQL: whether
-// grants let a record of all these programs be disclosed to one who answers to
-// recipients, for purpose, at the moment. Each program needs a permit, and a
-// denial for any of them overrides. A record of no program has no such consent.
-func Covers(grants []Grant, patient fhir.ID, programs []fhir.ID, recipients []string, purpose string, at time.Time) bool {
-	if len(programs) == 0 || patient == "" {
-		return false
-	}
-	for _, program := range programs {
-		permitted := false
-		for _, g := range grants {
-			if g.Patient != patient || !slices.Contains(g.Purposes, purpose) ||
-				!slices.Contains(recipients, g.Recipient) || !part2.InForce(g.Start, g.End, at) {
-				continue
-			}
-			switch g.Effect {
-			case Permit:
-				permitted = permitted || g.Program == program && program != ""
-			default:
-				if g.Program == program || g.Program == "" {
-					return false
-				}
-			}
-		}
-		if !permitted {
-			return false
-		}
-	}
-	return true
 }

@@ -186,11 +186,24 @@ const (
 	// EncounterKind: code minor-consented marks care to which a minor consented
 	// alone (in Encounter.type).
 	EncounterKind = Canonical + "/CodeSystem/encounter-kind"
-	// ConsentKind: codes part2-tpo and part2-specific (in Consent.category).
+	// CareTeamKind: code supervision marks a CareTeam of the staff, in
+	// CareTeam.category; its participants have the role supervisor or supervisee.
+	CareTeamKind = Canonical + "/CodeSystem/care-team-kind"
+	// ConsentKind: the kinds of consent that are evaluated (in Consent.category):
+	// part2-tpo, part2-specific, part2-intermediary, part2-sudcn, part2-legal,
+	// part2-research, hipaa-authorization, hipaa-psychotherapy, restriction,
+	// deidentified-optout, ai-documentation, minor-disclosure.
 	ConsentKind = Canonical + "/CodeSystem/consent-kind"
-	// SecurityLabel: codes SUDCN, MINORCONSENT and 42CFRPart2-RECEIVED, the labels that
+	// SecurityLabel: codes SUDCN, MINORCONSENT, 42CFRPart2-RECEIVED and UNCLASSIFIED, the labels that
 	// v3-ActCode has no code for (in meta.security, or securityLabel of a Consent provision).
 	SecurityLabel = Canonical + "/CodeSystem/security-label"
+	// ConsentStatement: what a signed form states (in Consent.policyRule, or in
+	// policy.uri as "system#code"): revocation, conditioning, redisclosure, remuneration,
+	// paid-in-full, expires-end-of-treatment, expires-none, expires-end-of-study,
+	// authority-parent, authority-guardian, authority-executor.
+	ConsentStatement = Canonical + "/CodeSystem/consent-statement"
+	// ConsentActorRole: code intermediary (42 CFR 2.11) in the role of a Consent actor.
+	ConsentActorRole = Canonical + "/CodeSystem/consent-actor-role"
 	// RecipientClass: classes of recipients that a single TPO consent may name
 	// (42 CFR 2.31(a)(4)(i)); used as identifier.system of a Consent actor.
 	// Codes: treating-providers, payers, operations.

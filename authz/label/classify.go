@@ -2,10 +2,8 @@ package label
 
 import (
 	"iter"
-	"strings"
 
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/element"
 )
 
 // Codes of our own systems that name a source.
@@ -16,41 +14,61 @@ const (
 	codeMinorConsented = "minor-consented"
 )
 
+// URI is the system of a coding whose code is a canonical URL
+// (codesystem-uri, RFC 3986): the questionnaire that was answered, for one.
+const URI = "urn:ietf:rfc:3986"
+
 // Content is what decides over the labels that a resource has of itself: its
-// type, and every coding anywhere in it, contained resources included (see [Codings]).
+// type, and every coding anywhere in it, contained resources included. A code
+// whose system the element does not name has the system "".
 type Content struct {
 	Type    fhir.ResourceType
 	Codings iter.Seq2[string, string] // system, code
 }
 
+// Classify gives the labels of a resource's own content by the house's own
+// rules: see [Classifier.Classify].
+func Classify(c Content) Set { return Default().Classify(c) }
+
 // Classify gives the labels of a resource's own content. What flows in along
 // references, and what the resource was labelled before, the store adds. A
 // further coding can only add labels.
-func Classify(c Content) Set {
+func (x *Classifier) Classify(c Content) Set {
 	var s Set
 	if c.Codings == nil {
 		return 0
 	}
 	for system, code := range c.Codings {
-		switch system {
-		case fhir.NoteKind:
-			if c.Type == "DocumentReference" || c.Type == "Composition" {
-				s |= noteKind(code)
-			}
-		case fhir.EncounterKind:
-			if code == codeMinorConsented {
-				s |= MinorConsented
-			}
-		case fhir.OrganizationKind:
-			// The program itself, or a contained one.
-			if code == codePart2Program {
-				s |= Part2
-			}
-		default:
-			s |= OfCode(system, code)
+		if source, ok := ofSource(c.Type, system, code); ok {
+			s |= source
+		} else {
+			s |= x.OfCode(system, code)
 		}
 	}
 	return s
+}
+
+// ofSource gives the source that a coding of our own systems names in a
+// resource of that type; ok says that the system is one of them.
+func ofSource(t fhir.ResourceType, system, code string) (s Set, ok bool) {
+	switch system {
+	case fhir.NoteKind:
+		if t == "DocumentReference" || t == "Composition" {
+			s = noteKind(code)
+		}
+	case fhir.EncounterKind:
+		if code == codeMinorConsented {
+			s = MinorConsented
+		}
+	case fhir.OrganizationKind:
+		// The program itself, or a contained one.
+		if code == codePart2Program {
+			s = Part2
+		}
+	default:
+		return 0, false
+	}
+	return s, true
 }
 
 func noteKind(code string) Set {
@@ -77,76 +95,20 @@ func IsPart2Program(c Content) bool {
 	return false
 }
 
-// Codings yields every coding in a resource: each object that has a code,
-// contained resources and extensions included, with its system or ""; the
-// questions of a questionnaire that name LOINC codes in their linkId or URL; but not
-// meta.security, by which a caller would label its own resource.
-func Codings(root *element.Node) iter.Seq2[string, string] {
-	return func(yield func(string, string) bool) {
-		more := true
-		root.Walk(func(name string, n *element.Node) bool {
-			if !more {
-				return false
-			}
-			if name == "meta" {
-				for i := range n.Fields {
-					if n.Fields[i].Name != "security" && more {
-						more = codingsBelow(n.Fields[i].Value, yield)
-					}
-				}
-				return false
-			}
-			more = codingsOf(name, n, yield)
-			return more
-		})
-	}
-}
-
-func codingsBelow(n *element.Node, yield func(string, string) bool) bool {
-	more := true
-	n.Walk(func(name string, x *element.Node) bool {
-		more = more && codingsOf(name, x, yield)
-		return more
-	})
-	return more
-}
-
-func codingsOf(name string, n *element.Node, yield func(string, string) bool) bool {
-	switch n.Kind {
-	case element.Object:
-		if code := n.Get("code").String(); code != "" {
-			return yield(n.Get("system").String(), code)
+// Stated gives the labels that the security labels of a resource from
+// elsewhere add to those of its content (DS4P). They only raise: what is not
+// stated takes nothing away, and a confidentiality adds nothing, since it is
+// derived here. 42CFRPart2 makes no record of a program of this practice, but
+// one that was [Received]. A stated note of a session is in the result, for
+// whoever stores it to hold it to what such a note is.
+func Stated(security iter.Seq2[string, string]) Set {
+	var s Set
+	for system, code := range security {
+		named, _ := OfLabelCode(system, code)
+		if named.Any(Part2) {
+			named = named&^Part2 | Received
 		}
-	case element.String:
-		switch name {
-		case "linkId":
-			// LOINC's own forms use "/44250-9", nested ones "/44249-1/44250-9".
-			for part := range strings.SplitSeq(n.Text, "/") {
-				if isLOINC(part) && !yield("http://loinc.org", part) {
-					return false
-				}
-			}
-		case "questionnaire", "url", "instantiatesCanonical", "derivedFrom":
-			if i := strings.LastIndexByte(n.Text, '/'); i >= 0 && strings.Contains(n.Text, "loinc.org/") {
-				code, _, _ := strings.Cut(n.Text[i+1:], "|")
-				if isLOINC(code) {
-					return yield("http://loinc.org", code)
-				}
-			}
-		}
+		s |= named
 	}
-	return true
-}
-
-func isLOINC(s string) bool {
-	n := len(s)
-	if n < 3 || n > 8 || s[n-2] != '-' {
-		return false
-	}
-	for i := 0; i < n; i++ {
-		if i != n-2 && (s[i] < '0' || s[i] > '9') {
-			return false
-		}
-	}
-	return true
+	return s
 }

@@ -63,7 +63,7 @@ var labelCodes = map[string]Set{
 }
 
 // ownCodes are the labels that v3-ActCode has no code for; their codes are of [fhir.SecurityLabel].
-const ownCodes = CounselingNote | MinorConsented | Received
+const ownCodes = CounselingNote | MinorConsented | Received | Unclassified
 
 // OfLabelCode gives the labels that a security label names: a sensitivity or
 // privacy law code of v3-ActCode, or a code of [fhir.SecurityLabel]. ok is false

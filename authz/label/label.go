@@ -46,6 +46,7 @@ const (
 	MST
 	TBOO
 	IDS
+	Unclassified // coded in a system that no rule knows, where an operator wants that protected
 )
 
 // Notes are the labels of the records that live in their own schema.
@@ -64,6 +65,7 @@ var names = []struct {
 	{ETH, "ETH"}, {SUD, "SUD"}, {ETHUD, "ETHUD"}, {OPIOIDUD, "OPIOIDUD"}, {PSY, "PSY"}, {MH, "MH"}, {BH, "BH"},
 	{HIV, "HIV"}, {STD, "STD"}, {SEX, "SEX"}, {SDV, "SDV"}, {VIO, "VIO"}, {PREGNANT, "PREGNANT"}, {GDIS, "GDIS"}, {SICKLE, "SICKLE"},
 	{COGN, "COGN"}, {DVD, "DVD"}, {EMOTDIS, "EMOTDIS"}, {MST, "MST"}, {TBOO, "TBOO"}, {IDS, "IDS"},
+	{Unclassified, "UNCLASSIFIED"},
 }
 
 // All is every label there is.

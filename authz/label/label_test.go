@@ -57,16 +57,24 @@ func TestOfCode(t *testing.T) {
 		{icd, "O80", "PREGNANT"}, {icd, "O99.324", "ETH+SUD+PREGNANT"}, {icd, "T74.11XA", "SDV+VIO"}, {icd, "D57.1", "SICKLE"}, {icd, "K70.30", "ETH+SUD+ETHUD"},
 		{icd, "R45.851", "PSY+MH"}, {icd, "J45.909", "-"}, {icd, "E11.9", "-"}, {icd, "I10", "-"},
 		{"urn:oid:2.16.840.1.113883.6.4", "HZ30ZZZ", "ETH+SUD"}, {"urn:oid:2.16.840.1.113883.6.4", "GZ58ZZZ", "PSY+MH"},
-		{icd9, "304.00", "ETH"}, {icd9, "30400", "ETH"}, {icd9, "042", "HIV"}, {icd9, "42", "HIV"}, {icd9, "250.00", "-"},
+		{icd9, "304.00", "ETH+SUD+OPIOIDUD"}, {icd9, "30400", "ETH+SUD+OPIOIDUD"}, {icd9, "305.20", "ETH+SUD+PSY"}, {icd9, "296.30", "PSY+MH"}, {icd9, "042", "HIV"}, {icd9, "42", "HIV"}, {icd9, "250.00", "-"},
 		{rxnorm, "1819", "ETH+SUD+OPIOIDUD"}, {rxnorm, "6813", "ETH+SUD+OPIOIDUD"}, {rxnorm, "7243", "ETH+SUD"},
-		{rxnorm, "3554", "ETH+SUD+ETHUD"}, {rxnorm, "82819", "ETH+SUD+ETHUD"}, {rxnorm, "351266", "SUD"}, {rxnorm, "36437", "PSY"},
+		{rxnorm, "3554", "ETH+SUD+ETHUD"}, {rxnorm, "82819", "ETH+SUD+ETHUD"}, {rxnorm, "351266", "ETH+SUD+OPIOIDUD"}, {rxnorm, "36437", "PSY"},
 		{rxnorm, "312941", "PSY+MH"}, {rxnorm, "161", "-"},
-		{hcpcs, "H0020", "ETH+SUD"}, {hcpcs, "G2067", "ETH+SUD"}, {hcpcs, "H0031", "PSY+MH"}, {hcpcs, "H0004", "BH"}, {hcpcs, "A0425", "-"},
+		{hcpcs, "H0020", "ETH+SUD"}, {hcpcs, "G2067", "ETH+SUD"}, {hcpcs, "H0031", "PSY+MH"}, {hcpcs, "H0004", "BH"}, {hcpcs, "H0043", "BH"}, {hcpcs, "A0425", "-"},
 		{"http://www.ama-assn.org/go/cpt", "99408", "ETH+SUD"}, {"http://www.ama-assn.org/go/cpt", "90837", "PSY+MH"}, {"http://www.ama-assn.org/go/cpt", "99213", "-"},
 		{loinc, "44249-1", "PSY+MH"}, {loinc, "69737-5", "PSY+MH"}, {loinc, "93373-9", "PSY+MH"}, {loinc, "75624-7", "ETH+SUD"}, {loinc, "82667-7", "ETH+SUD"}, {loinc, "8480-6", "-"},
 		{snomed, "7200002", "ETH+SUD+ETHUD"}, {snomed, "47505003", "PSY+MH"}, {snomed, "86406008", "HIV"}, {snomed, "44054006", "-"},
 		{snomed + "/731000124108", "7200002", "ETH+SUD+ETHUD"},
 		{"http://terminology.hl7.org/CodeSystem/v3-ActCode", "ETHUD", "ETHUD"},
+		{"http://terminology.hl7.org/CodeSystem/v3-ActCode", "DVD", "BH+DVD"}, {"http://terminology.hl7.org/CodeSystem/v3-ActCode", "SCA", "SICKLE"},
+		{icd, "F70", "PSY+MH+BH+COGN+DVD"}, {icd, "F03.90", "BH+COGN"}, {"http://hl7.org/fhir/sid/cvx", "61", "HIV"}, {"http://hl7.org/fhir/sid/cvx", "140", "-"},
+		{rxnorm, "1010600", "ETH+SUD+OPIOIDUD"}, {rxnorm, "835726", "ETH+SUD+ETHUD"}, {rxnorm, "1483744", "ETH+SUD"},
+		// Instruments by their URL.
+		{label.URI, "http://loinc.org/q/69737-5|2.7", "PSY+MH"}, {label.URI, "Questionnaire/phq-9", "PSY+MH"}, {label.URI, "https://example.org/Questionnaire/us-bhp-AUDIT-C|1.0", "ETH+SUD+ETHUD"},
+		{label.URI, "http://example.org/q/dast-10", "ETH+SUD"}, {label.URI, "http://example.org/q/C-SSRS-screener", "PSY+MH"}, {label.URI, "http://example.org/asam-criteria/", "ETH+SUD"},
+		{label.URI, "http://example.org/q/gad7", "PSY+MH"}, {label.URI, "http://example.org/q/cage-aid", "ETH+SUD+ETHUD"},
+		{label.URI, "http://example.org/q/auditory", "-"}, {label.URI, "http://example.org/audit/q", "-"}, {label.URI, "http://example.org/q/69737-5", "-"}, {label.URI, "urn:uuid:0b9b7f0e-6a3e-4b6d-9f62-7a0d53e6a0c4", "-"},
 		// A source is never a matter of codes.
 		{"http://terminology.hl7.org/CodeSystem/v3-ActCode", "PSYTHPN", "-"}, {"http://terminology.hl7.org/CodeSystem/v3-ActCode", "42CFRPart2", "-"},
 		// Tobacco is left out.
@@ -190,58 +198,6 @@ func node(v any) *element.Node {
 	return &element.Node{Kind: element.Number, Text: fmt.Sprint(v)}
 }
 
-func classify(t testing.TB, text string) label.Set {
-	t.Helper()
-	n := tree(t, text)
-	return label.Classify(label.Content{Type: fhir.ResourceType(n.Get("resourceType").String()), Codings: label.Codings(n)})
-}
-
-func TestCodingsAreFoundAnywhere(t *testing.T) {
-	for name, c := range map[string]struct{ text, want string }{
-		"code":                 {`{"resourceType":"Condition","code":{"coding":[{"system":"http://loinc.org","code":"1-1"},{"system":"` + icd + `","code":"F32.1"}]}}`, "PSY+MH"},
-		"reason":               {`{"resourceType":"Appointment","reasonCode":[{"coding":[{"system":"` + icd + `","code":"F11.2"}]}]}`, "ETH+SUD+OPIOIDUD"},
-		"contained":            {`{"resourceType":"MedicationRequest","contained":[{"resourceType":"Medication","code":{"coding":[{"system":"` + rxnorm + `","code":"1819"}]}}]}`, "ETH+SUD+OPIOIDUD"},
-		"extension":            {`{"resourceType":"Patient","extension":[{"url":"u","valueCoding":{"system":"` + icd + `","code":"B20"}}]}`, "HIV"},
-		"primitive extension":  {`{"resourceType":"Patient","_birthDate":{"extension":[{"url":"u","valueCodeableConcept":{"coding":[{"system":"` + icd + `","code":"B20"}]}}]}}`, "HIV"},
-		"without a system":     {`{"resourceType":"Condition","code":{"coding":[{"code":"F32.1"}]}}`, "PSY+MH"},
-		"tag":                  {`{"resourceType":"Condition","meta":{"tag":[{"system":"` + icd + `","code":"B20"}]}}`, "HIV"},
-		"not meta.security":    {`{"resourceType":"Condition","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}}`, "-"},
-		"securityLabel":        {`{"resourceType":"DocumentReference","securityLabel":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}]}`, "HIV"},
-		"linkId":               {`{"resourceType":"QuestionnaireResponse","item":[{"linkId":"/44249-1/44250-9"}]}`, "PSY+MH"},
-		"linkId without slash": {`{"resourceType":"QuestionnaireResponse","item":[{"linkId":"g","item":[{"linkId":"68518-0"}]}]}`, "ETH+SUD"},
-		"LOINC questionnaire":  {`{"resourceType":"QuestionnaireResponse","questionnaire":"http://loinc.org/q/69737-5|2.7"}`, "PSY+MH"},
-		"other questionnaire":  {`{"resourceType":"QuestionnaireResponse","questionnaire":"http://example.org/q/69737-5"}`, "-"},
-		"quantity":             {`{"resourceType":"Observation","valueQuantity":{"value":1,"system":"http://unitsofmeasure.org","code":"mg"}}`, "-"},
-		"text is no code":      {`{"resourceType":"Condition","code":{"text":"F32.1"}}`, "-"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := classify(t, c.text); got != set(t, c.want) {
-				t.Errorf("got %s, want %s", got, c.want)
-			}
-		})
-	}
-	// A consumer may stop at any coding.
-	n := tree(t, `{"resourceType":"X","meta":{"tag":[{"code":"a"},{"code":"b"}]},"code":{"coding":[{"code":"c"},{"code":"d"}]},"item":[{"linkId":"1-1/2-2"}],"url":"http://loinc.org/1-1"}`)
-	all := 0
-	for range label.Codings(n) {
-		all++
-	}
-	for stop := 1; stop <= all; stop++ {
-		seen := 0
-		for range label.Codings(n) {
-			if seen++; seen == stop {
-				break
-			}
-		}
-		if seen != stop {
-			t.Errorf("stopped at %d after %d", stop, seen)
-		}
-	}
-	if all != 7 {
-		t.Errorf("%d codings, want 7", all)
-	}
-}
-
 const goodNote = `{"resourceType":"DocumentReference","type":{"coding":[{"system":"` + fhir.NoteKind + `","code":"psychotherapy-note"}]},
 	"subject":{"reference":"Patient/1"},"author":[{"reference":"Practitioner/1"}],"context":{}%s}`
 
@@ -321,11 +277,10 @@ func TestTableHoldsThePublishedLists(t *testing.T) {
 }
 
 func BenchmarkClassify(b *testing.B) {
-	n := tree(b, `{"resourceType":"Condition","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/condition-category","code":"encounter-diagnosis"}]}],
-		"code":{"coding":[{"system":"`+icd+`","code":"F32.1"},{"system":"`+snomed+`","code":"370143000"}]},"subject":{"reference":"Patient/1"},"onsetDateTime":"2026-01-01"}`)
+	codings := pairs("http://terminology.hl7.org/CodeSystem/condition-category", "encounter-diagnosis", icd, "F32.1", snomed, "370143000", "", "final")
 	b.ReportAllocs()
 	for b.Loop() {
-		label.Classify(label.Content{Type: "Condition", Codings: label.Codings(n)})
+		label.Classify(label.Content{Type: "Condition", Codings: codings})
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package part2 holds the rules of 42 CFR part 2 (2024) on disclosure and
 // consent, one function each, over plain facts.
 //
-// The numbers S1 to S43 are those of the segmentation rules. What this version does not
-// decide (S3, S17 to S25, S28 to S43 but S38) is denied by having no rule here.
+// The numbers S1 to S43 are those of the segmentation rules; [Rules] lists them.
+// What a function is not told does not hold, and what does not hold denies.
 package part2
 
 import (
@@ -109,18 +109,3 @@ func CoversCounselingNotes(Kind) bool { return false }
 // of the patient's records: the patient, a minor too (S27, 42 CFR 2.14(b)). Those who
 // sign for another (S28 to S30, 42 CFR 2.14(c), 2.15) this version cannot tell apart.
 func MayConsent(patient, performer string) bool { return patient != "" && patient == performer }
-
-// Basis is what holds between the one who asks and a record of a program.
-type Basis struct {
-	Program bool // works for the program that holds it
-	Consent bool // a consent in force covers recipient, purpose and moment
-	Self    bool // is the patient
-}
-
-// MayDisclose reports whether part 2 lets a record be disclosed at all: within
-// the program (S38, 42 CFR 2.12(c)(3)), with consent (S14, S15, 42 CFR 2.33(a)), or to
-// the patient (S26, 42 CFR 2.23); never for proceedings against the patient (S6).
-// Who answers yes may still have no business with the record (S5, 42 CFR 2.13(a)).
-func MayDisclose(b Basis, purpose string) bool {
-	return !Proceeding(purpose) && (b.Program || b.Consent || b.Self)
-}

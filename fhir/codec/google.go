@@ -92,7 +92,14 @@ func consentOf(m *consentpb.Consent, n *notes) consent.Directive {
 		}
 	}
 	for _, v := range m.GetVerification() {
-		d.Verified = d.Verified || v.GetVerified().GetValue()
+		if with, ok := fhir.ParseRef(literal(v.GetVerifiedWith())); ok && v.GetVerified().GetValue() {
+			d.Verified = append(d.Verified, with)
+		}
+	}
+	for _, p := range m.GetPolicy() {
+		if u := p.GetUri().GetValue(); u != "" {
+			d.Policies = append(d.Policies, u)
+		}
 	}
 	if p := m.GetPolicyRule(); p != nil {
 		d.PolicyRule = n.concept("Consent.policyRule", p)
@@ -112,10 +119,15 @@ func (n *notes) provision(path string, m *consentpb.Consent_Provision) consent.P
 		Classes:        n.codings(path+".class", m.GetClassValue()),
 		Codes:          n.concepts(path+".code", m.GetCode()),
 		DataPeriod:     n.period(path+".dataPeriod", m.GetDataPeriod()),
-		Data:           len(m.GetData()),
 	}
 	if t := m.GetType(); t != nil {
 		p.Type = enumCode(t.GetValue())
+	}
+	for i, x := range m.GetData() {
+		p.Data = append(p.Data, consent.Datum{
+			Meaning:   enumCode(x.GetMeaning().GetValue()),
+			Reference: n.local(fmt.Sprintf("%s.data[%d].reference", path, i), x.GetReference()),
+		})
 	}
 	for i, a := range m.GetActor() {
 		p.Actors = append(p.Actors, n.actor(fmt.Sprintf("%s.actor[%d]", path, i), a))
@@ -243,9 +255,14 @@ func enumCode(v fmt.Stringer) string {
 
 func careTeamOf(m *careteam.CareTeam, n *notes) CareTeamView {
 	v := CareTeamView{
-		Status:  enumCode(m.GetStatus().GetValue()),
-		Patient: n.local("CareTeam.subject", m.GetSubject()),
-		Period:  n.period("CareTeam.period", m.GetPeriod()),
+		Status: enumCode(m.GetStatus().GetValue()),
+		Period: n.period("CareTeam.period", m.GetPeriod()),
+	}
+	for _, c := range m.GetCategory() {
+		v.Categories = append(v.Categories, (&notes{}).codings("", c.GetCoding())...)
+	}
+	if m.GetSubject() != nil { // a team of the staff is nobody's
+		v.Patient = n.local("CareTeam.subject", m.GetSubject())
 	}
 	for i, p := range m.GetParticipant() {
 		own := notes{}

@@ -200,27 +200,69 @@ func cutBase(text, base string) (string, bool) {
 	return text[len(base)+1:], true
 }
 
+// systemURI is the code system of URIs themselves.
+const systemURI = "urn:ietf:rfc:3986"
+
+// Coding is a code that a resource holds, and where.
+type Coding struct{ System, Code, Path string }
+
 // Codings yields system and code of every Coding anywhere in the resource, in
-// contained resources and extensions too, of every Quantity that has a coded
-// unit, and, with system "", of every other element of type code. Labels
-// (meta.security) are not among them.
+// contained resources and extensions too, and of every Quantity that has a coded
+// unit. With system "" it yields every other element of type code and the LOINC codes
+// that the linkIds of a questionnaire are made of ("/44249-1/44250-9"), and as codes of
+// urn:ietf:rfc:3986 the definitions that the resource names: the questionnaire that was
+// answered, or is asked. Labels (meta.security) are not among them.
 func (r *Resource) Codings() iter.Seq2[string, string] {
 	return func(yield func(system, code string) bool) {
-		done := false
-		emit := func(system, code string) {
-			if !done && code != "" && !yield(system, code) {
-				done = true
+		r.codings(func(_ *walker, system, code string) bool { return yield(system, code) })
+	}
+}
+
+// Coded lists what [Resource.Codings] yields, with the path of each.
+func (r *Resource) Coded() []Coding {
+	var out []Coding
+	r.codings(func(w *walker, system, code string) bool {
+		out = append(out, Coding{system, code, w.trail.String()})
+		return true
+	})
+	return out
+}
+
+func (r *Resource) codings(yield func(w *walker, system, code string) bool) {
+	done := false
+	emit := func(w *walker, system, code string) {
+		if !done && code != "" && !yield(w, system, code) {
+			done = true
+		}
+	}
+	r.walk(func(w *walker, d *typeDef, e *fieldDef, n, _ *element.Node) bool {
+		switch {
+		case done, d.meaning == isMeta && (e.json == "security" || e.json == "profile"):
+			return false
+		case e.typ != nil && (e.typ.meaning == isCoding || e.typ.meaning == isQuantity):
+			emit(w, n.Get("system").String(), n.Get("code").String())
+		case e.json == "code" && (d.meaning == isCoding || d.meaning == isQuantity): // said with its system
+		case e.prim == code:
+			emit(w, "", n.String())
+		case e.prim == canonical, e.json == "url" && d.name == "Questionnaire":
+			emit(w, systemURI, n.String())
+		case e.json == "linkId":
+			for part := range strings.SplitSeq(n.String(), "/") {
+				emit(w, "", part)
 			}
 		}
+		return !done
+	})
+}
+
+// Security yields system and code of every security label, in the meta of
+// contained resources too.
+func (r *Resource) Security() iter.Seq2[string, string] {
+	return func(yield func(system, code string) bool) {
+		done := false
 		r.walk(func(_ *walker, d *typeDef, e *fieldDef, n, _ *element.Node) bool {
-			switch {
-			case done, d.meaning == isMeta && e.json == "security":
-				return false
-			case e.typ != nil && (e.typ.meaning == isCoding || e.typ.meaning == isQuantity):
-				emit(n.Get("system").String(), n.Get("code").String())
-			case e.json == "code" && (d.meaning == isCoding || d.meaning == isQuantity): // said with its system
-			case e.prim == code:
-				emit("", n.String())
+			if !done && d.meaning == isMeta && e.json == "security" {
+				done = !yield(n.Get("system").String(), n.Get("code").String())
 			}
 			return !done
 		})

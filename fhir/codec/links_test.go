@@ -174,6 +174,37 @@ func TestCodings(t *testing.T) {
 		got = append(got, system+"|"+code)
 	}
 	same(t, "codings", got, []string{"|active", "|order", "rx|351266", "|mon", "|tue"})
+	got = nil
+	for _, c := range mustParse(t, `{"resourceType":"QuestionnaireResponse","status":"completed","meta":{"profile":["http://example.org/p/audit"],"tag":[{"system":"urn:t","code":"x"}]},
+	 "questionnaire":"http://example.org/Questionnaire/phq-9|1","item":[{"linkId":"/44249-1/44250-9","_text":{"extension":[{"url":"u","valueCode":"F32.1"}]}},{"linkId":"g","item":[{"linkId":"68518-0","answer":[{"valueCoding":{"system":"s","code":"c"}}]}]}]}`).Coded() {
+		got = append(got, c.Path+" "+c.System+"|"+c.Code)
+	}
+	same(t, "coded", got, []string{"QuestionnaireResponse.status |completed", "QuestionnaireResponse.meta.tag[0] urn:t|x",
+		"QuestionnaireResponse.questionnaire urn:ietf:rfc:3986|http://example.org/Questionnaire/phq-9|1",
+		"QuestionnaireResponse.item[0].linkId |44249-1", "QuestionnaireResponse.item[0].linkId |44250-9", "QuestionnaireResponse.item[0].text.extension[0].value |F32.1",
+		"QuestionnaireResponse.item[1].linkId |g", "QuestionnaireResponse.item[1].item[0].linkId |68518-0", "QuestionnaireResponse.item[1].item[0].answer[0].value s|c"})
+	got = nil
+	for _, c := range mustParse(t, `{"resourceType":"Questionnaire","status":"active","url":"http://loinc.org/q/69737-5","item":[{"linkId":"1","type":"choice","answerValueSet":"http://example.org/ValueSet/v"}]}`).Coded() {
+		got = append(got, c.System+"|"+c.Code)
+	}
+	same(t, "coded", got, []string{"|active", "urn:ietf:rfc:3986|http://loinc.org/q/69737-5", "|1", "|choice", "urn:ietf:rfc:3986|http://example.org/ValueSet/v"})
+}
+
+func TestSecurity(t *testing.T) {
+	r := mustParse(t, `{"resourceType":"Condition","subject":{"reference":"Patient/1"},"evidence":[{"detail":[{"reference":"#o"}]}],"meta":{"security":[{"system":"a","code":"1"},{"system":"a","code":"2"}],"tag":[{"system":"t","code":"no"}]},
+	 "contained":[{"resourceType":"Observation","id":"o","status":"final","code":{"text":"x"},"meta":{"security":[{"system":"b","code":"3"}]}}]}`)
+	var got []string
+	for system, code := range r.Security() {
+		got = append(got, system+code)
+	}
+	same(t, "security", got, []string{"a1", "a2", "b3"})
+	for range r.Security() {
+		break // stopping early must not panic
+	}
+	r.StripSecurity()
+	for range r.Security() {
+		t.Error("a label is left")
+	}
 }
 
 func TestEntries(t *testing.T) {

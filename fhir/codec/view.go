@@ -14,7 +14,8 @@ import (
 // (http://hl7.org/fhir/R4/careteam.html).
 type CareTeamView struct {
 	Status       string   // active, inactive ...; "" if the CareTeam does not say
-	Patient      fhir.Ref // subject, a Patient or a Group
+	Patient      fhir.Ref // subject, a Patient or a Group; zero without one
+	Categories   []consent.Code
 	Period       consent.Period
 	Participants []Participant // those whose member is a resource of this server
 	Malformed    []string      // FHIRPaths of what was not understood; such a participant is left out
@@ -38,7 +39,7 @@ type RelatedPersonView struct {
 
 // ConsentDirective reads a Consent (http://hl7.org/fhir/R4/consent.html). The
 // error is about r not being a Consent; whatever in it is not understood is in
-// Malformed, and such a Consent grants nothing.
+// Malformed, see [consent.Compile].
 func ConsentDirective(r *Resource) (consent.Directive, error) {
 	root, n, err := prepare(r, "Consent")
 	if err != nil {
@@ -47,9 +48,14 @@ func ConsentDirective(r *Resource) (consent.Directive, error) {
 	var d consent.Directive
 	if m, err := typed(root); err != nil || m.GetConsent() == nil {
 		n.add("Consent")
+		// Enough to know whom it may protect.
+		d.Status = root.Get("status").String()
+		d.Patient, _ = fhir.ParseRef(root.Get("patient").Get("reference").String())
+		d.Scope = append(d.Scope, consent.Code{System: "http://terminology.hl7.org/CodeSystem/consentscope", Code: "patient-privacy"})
 	} else {
 		d = consentOf(m.GetConsent(), n)
 	}
+	d.Ref = r.Ref()
 	slices.Sort(n.paths)
 	d.Malformed = n.paths
 	return d, nil

@@ -18,7 +18,7 @@ const part2Consent = `{"resourceType":"Consent","id":"c1","status":"active",
  "patient":{"reference":"Patient/p1","display":"P"},"dateTime":"2026-01-02T10:00:00-05:00",
  "performer":[{"reference":"Patient/p1"}],"organization":[{"reference":"Organization/sud/_history/3"}],
  "sourceAttachment":{"title":"paper"},"policyRule":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"42CFRPart2"}]},
- "verification":[{"verified":false},{"verified":true,"verificationDate":"2026-01-02"}],
+ "verification":[{"verified":false},{"verified":true,"verifiedWith":{"reference":"Patient/p1"},"verificationDate":"2026-01-02"}],
  "provision":{"type":"permit","period":{"start":"2026-01-02","end":"2026-12-31"},
   "actor":[{"role":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ParticipationType","code":"IRCP"}]},"reference":{"reference":"Organization/hie"}},
    {"role":{"coding":[{"code":"IRCP"}]},"reference":{"identifier":{"system":"https://cloister.health/fhir/CodeSystem/recipient-class","value":"treating-providers"}}}],
@@ -43,10 +43,10 @@ func TestConsentDirective(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := consent.Directive{
-		Status: "active", Scope: []consent.Code{{System: "http://terminology.hl7.org/CodeSystem/consentscope", Code: "patient-privacy"}},
+		Ref: ref("Consent/c1"), Status: "active", Scope: []consent.Code{{System: "http://terminology.hl7.org/CodeSystem/consentscope", Code: "patient-privacy"}},
 		Category: []consent.Code{{System: fhir.ConsentKind, Code: "part2-tpo"}, {System: "http://loinc.org", Code: "59284-0"}},
 		Patient:  ref("Patient/p1"), DateTime: time.Date(2026, 1, 2, 15, 0, 0, 0, time.UTC),
-		Performers: []fhir.Ref{ref("Patient/p1")}, Organizations: []fhir.Ref{ref("Organization/sud")}, Source: true, Verified: true,
+		Performers: []fhir.Ref{ref("Patient/p1")}, Organizations: []fhir.Ref{ref("Organization/sud")}, Source: true, Verified: []fhir.Ref{ref("Patient/p1")},
 		PolicyRule: []consent.Code{{System: "http://terminology.hl7.org/CodeSystem/v3-ActCode", Code: "42CFRPart2"}},
 		Root: consent.Provision{
 			Type: "permit", Period: consent.Period{Start: day(2026, 1, 2), End: day(2027, 1, 1)},
@@ -56,7 +56,7 @@ func TestConsentDirective(t *testing.T) {
 			Actions: []consent.Code{{Code: "disclose"}}, SecurityLabels: []consent.Code{{System: "urn:s", Code: "R"}},
 			Purposes: []consent.Code{{System: "http://terminology.hl7.org/CodeSystem/v3-ActReason", Code: "TREAT"}},
 			Classes:  []consent.Code{{System: "urn:c", Code: "Observation"}}, Codes: []consent.Code{{Code: "44261-6"}},
-			DataPeriod: consent.Period{End: day(2026, 7, 1)}, Data: 1,
+			DataPeriod: consent.Period{End: day(2026, 7, 1)}, Data: []consent.Datum{{Meaning: "instance", Reference: ref("Observation/1")}},
 			Nested: []consent.Provision{{Type: "deny", Period: consent.Period{End: day(2017, 1, 1)}}},
 		},
 	}

@@ -21,6 +21,10 @@ const (
 	HCPCS   // HCPCS level II
 	CPT     // HCPCS level I
 	ActCode // HL7 v3-ActCode
+	CVX     // vaccines
+	// Instrument is what canonical URLs name: questionnaires, and the scales that
+	// they ask. Its codes are words, such as phq9.
+	Instrument
 	systems
 )
 
@@ -44,8 +48,10 @@ var names = [Systems]struct {
 	RxNorm: {"rxnorm", []string{"www.nlm.nih.gov/research/umls/rxnorm", "nlm.nih.gov/research/umls/rxnorm", "2.16.840.1.113883.6.88"}},
 	HCPCS: {"hcpcs", []string{"www.cms.gov/medicare/coding/hcpcsreleasecodesets", "terminology.hl7.org/codesystem/hcpcs-all-codes",
 		"www.cms.gov/medicare/coding/medhcpcsgeninfo", "2.16.840.1.113883.6.285", "2.16.840.1.113883.6.14"}},
-	CPT:     {"cpt", []string{"www.ama-assn.org/go/cpt", "ama-assn.org/go/cpt", "2.16.840.1.113883.6.12"}},
-	ActCode: {"actcode", []string{"terminology.hl7.org/codesystem/v3-actcode", "hl7.org/fhir/v3/actcode", "2.16.840.1.113883.5.4"}},
+	CPT:        {"cpt", []string{"www.ama-assn.org/go/cpt", "ama-assn.org/go/cpt", "2.16.840.1.113883.6.12"}},
+	CVX:        {"cvx", []string{"hl7.org/fhir/sid/cvx", "2.16.840.1.113883.12.292", "2.16.840.1.113883.6.59"}},
+	Instrument: {"instrument", []string{"urn:ietf:rfc:3986"}},
+	ActCode:    {"actcode", []string{"terminology.hl7.org/codesystem/v3-actcode", "hl7.org/fhir/v3/actcode", "2.16.840.1.113883.5.4"}},
 }
 
 var (
@@ -111,6 +117,8 @@ func (s System) Normal(code string) string {
 		return strings.ReplaceAll(code, ".", "")
 	case ICD9CM:
 		return normalICD9(code)
+	case Instrument:
+		return strings.ToLower(code)
 	}
 	return code
 }

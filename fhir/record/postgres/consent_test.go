@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/consent"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/record"
 )
 
 // part2Consent is a Consent with every element that 42 CFR 2.31(a) asks for.
@@ -118,7 +120,7 @@ func TestConsentFactAgreesWithItsDefinition(t *testing.T) {
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	covered := 0
 	for range 40 {
-		var grants []consent.Grant
+		var grants []consent.Directive
 		for i := range 3 {
 			c := part2Consent{
 				id: fmt.Sprintf("c%d", i), status: pick("active", "active", "inactive"), effect: pick("permit", "permit", "permit", "deny"),
@@ -136,17 +138,16 @@ func TestConsentFactAgreesWithItsDefinition(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			grants = append(grants, consent.Compile(d).Grants...)
+			grants = append(grants, d)
 		}
 		for _, p := range []authz.Principal{
 			h.as("hie", "TREAT", "", "hie"), h.as("therapist", "TREAT", "Practitioner/dora"), h.as("hie", "TREAT", "", "none"),
 		} {
-			var orgs []string
-			for _, o := range p.Organizations {
-				orgs = append(orgs, string(o))
-			}
+			who := consent.Caller{User: p.User, Organizations: p.Organizations, Roles: p.Roles}
 			for ref, programs := range records {
-				want := consent.Covers(grants, "anna", programs, consent.Recipients(p.User, orgs, p.Purpose), p.Purpose, h.now())
+				want := consent.Evaluate(grants, record.Labels, consent.Request{
+					Record: consent.Record{Ref: ref, Patient: "anna", Programs: programs, Labels: uint32(label.Part2)}, Caller: who, Purpose: p.Purpose, At: h.now(),
+				}).Permitted
 				if got := h.sees(p, ref); got != want {
 					t.Fatalf("%s %v of %v: the store says %v, the definition %v\n%+v", p.Roles, p.Organizations, programs, got, want, grants)
 				}

@@ -5,23 +5,25 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/consent"
+	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/record"
 )
 
-// derive brings up to date what a resource says about access: CareTeam and
-// RelatedPerson become relations, Consent becomes grants. What cannot be read
-// grants nothing.
+// derive brings up to date what a resource says about access: who treats whom
+// and who stands for whom become relations, Consent becomes grants. What cannot
+// be read grants nothing.
 func (w *write) derive(ctx context.Context) error {
 	var relations relationRows
 	var grants grantRows
+	var situation situationRows
 	var sources []int64
 	for _, r := range w.rows {
 		if r.unchanged {
 			continue
 		}
-		switch r.c.Ref.Type {
-		case "CareTeam", "RelatedPerson", "Consent":
+		if derives[r.c.Ref.Type] && r.old != nil {
 			sources = append(sources, r.pk)
 		}
 		if r.c.Content == nil {
@@ -29,7 +31,11 @@ func (w *write) derive(ctx context.Context) error {
 		}
 		switch r.c.Ref.Type {
 		case "CareTeam":
-			relations.careTeam(r)
+			relations.careTeam(r, &situation)
+		case "Encounter", "Appointment", "EpisodeOfCare", "ServiceRequest":
+			relations.treatment(r, w.s.windows, w.s.now())
+		case "PractitionerRole":
+			situation.practitionerRole(r)
 		case "RelatedPerson":
 			relations.relatedPerson(r)
 		case "Consent":
@@ -37,23 +43,36 @@ func (w *write) derive(ctx context.Context) error {
 			if err != nil {
 				continue
 			}
-			for _, g := range consent.Compile(d).Grants {
-				grants.add(r.pk, g)
-			}
+			grants.consent(r.pk, consent.Compile(d, record.Labels))
 		}
 	}
-	if len(sources) == 0 {
-		return nil
+	// Whom the caller treats is asked before anything of it changes.
+	if err := relations.assigned(ctx, w); err != nil {
+		return err
 	}
-	for _, table := range []string{"relation", "consent_grant"} {
-		if _, err := w.tx.Exec(ctx, "DELETE FROM record."+table+" WHERE tenant = $1 AND source = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
+	if len(sources) > 0 {
+		for _, table := range []string{"relation", "membership", "supervision", "consent_grant"} {
+			if _, err := w.tx.Exec(ctx, "DELETE FROM record."+table+" WHERE tenant = $1 AND source = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
+				return err
+			}
+		}
+		if _, err := w.tx.Exec(ctx, "DELETE FROM record.relation WHERE tenant = $1 AND via = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
 			return err
 		}
 	}
 	if err := relations.insert(ctx, w); err != nil {
 		return err
 	}
+	if err := situation.insert(ctx, w, relations); err != nil {
+		return err
+	}
 	return grants.insert(ctx, w)
+}
+
+// derives are the types that say something about access.
+var derives = map[fhir.ResourceType]bool{
+	"CareTeam": true, "RelatedPerson": true, "Consent": true,
+	"Encounter": true, "Appointment": true, "EpisodeOfCare": true, "ServiceRequest": true, "PractitionerRole": true,
 }
 
 type relationRows struct {
@@ -61,6 +80,7 @@ type relationRows struct {
 	members, patients []string
 	starts, ends      []*time.Time
 	sources           []int64
+	weak              []bool // of a resource whose writer must be one who may assign care
 }
 
 func (t *relationRows) add(kind int16, member fhir.Ref, patient fhir.ID, p consent.Period, source int64) {
@@ -70,18 +90,7 @@ func (t *relationRows) add(kind int16, member fhir.Ref, patient fhir.ID, p conse
 	t.starts = append(t.starts, moment(p.Start))
 	t.ends = append(t.ends, moment(p.End))
 	t.sources = append(t.sources, source)
-}
-
-func (t *relationRows) careTeam(r *row) {
-	v, err := codec.CareTeam(r.c.Content)
-	if err != nil || v.Status != "active" || v.Patient.Type != "Patient" {
-		return
-	}
-	for _, p := range v.Participants {
-		if p.Member.Type == "Practitioner" {
-			t.add(relationTreating, p.Member, v.Patient.ID, within(v.Period, p.Period), r.pk)
-		}
-	}
+	t.weak = append(t.weak, false)
 }
 
 func (t *relationRows) relatedPerson(r *row) {
@@ -108,15 +117,41 @@ type grantRows struct {
 	sources                                                  []int64
 }
 
-func (t *grantRows) add(source int64, g consent.Grant) {
-	t.kinds = append(t.kinds, g.Kind)
+// consent adds what this table can hold of a Consent: a permit of whole records
+// without exceptions, and denials, which are widened to everything where they have any.
+func (t *grantRows) consent(source int64, r consent.Result) {
+	for _, g := range r.Grants {
+		whole := len(g.Types) == 0 && len(g.Documents) == 0 && len(g.Codes) == 0 && len(g.Data) == 0 && g.DataPeriod == consent.Period{}
+		if g.Effect == consent.Permit && (!whole || !g.Sure || len(r.Grants) > 1) {
+			continue
+		}
+		programs, recipients := g.Programs, g.Recipients
+		if len(r.Grants) > 1 || len(programs) == 0 {
+			programs = []fhir.ID{""}
+		}
+		if len(r.Grants) > 1 || len(recipients) == 0 {
+			recipients = []string{"*"}
+		}
+		for _, p := range programs {
+			for _, to := range recipients {
+				t.add(source, g, p, to)
+			}
+		}
+	}
+}
+
+func (t *grantRows) add(source int64, g consent.Grant, program fhir.ID, recipient string) {
+	if g.Purposes == nil {
+		g.Purposes = part2.ConsentablePurposes()
+	}
+	t.kinds = append(t.kinds, string(g.Kind))
 	t.effects = append(t.effects, string(g.Effect))
 	t.patients = append(t.patients, string(g.Patient))
-	t.programs = append(t.programs, string(g.Program))
-	t.recipients = append(t.recipients, g.Recipient)
+	t.programs = append(t.programs, string(program))
+	t.recipients = append(t.recipients, recipient)
 	t.purposes = append(t.purposes, textArray(g.Purposes))
-	t.starts = append(t.starts, moment(g.Start))
-	t.ends = append(t.ends, moment(g.End))
+	t.starts = append(t.starts, moment(g.Period.Start))
+	t.ends = append(t.ends, moment(g.Period.End))
 	t.sources = append(t.sources, source)
 }
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/smart"
@@ -265,6 +267,20 @@ func (h *house) wantStatus(what string, err error, want int) {
 	if status(err) != want {
 		h.t.Fatalf("%s: got %d (%v, %v), want %d", what, status(err), err, errors.Unwrap(outcome.Of(err)), want)
 	}
+}
+
+// count asks the owner of the database for one number.
+func (h *house) count(sql string, args ...any) (n int) {
+	h.t.Helper()
+	c, err := pgx.Connect(context.Background(), h.dsn)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = c.Close(context.Background()) }()
+	if err := c.QueryRow(context.Background(), sql, args...).Scan(&n); err != nil {
+		h.t.Fatal(err)
+	}
+	return n
 }
 
 func mustScopes(text string) authz.Scopes { return smart.Parse(text) }

@@ -102,8 +102,11 @@ func settle(ctx context.Context, x execer, o record.Once, d record.Done) error {
 	return err
 }
 
-// Forget removes keys and jobs that have expired and reports how many keys.
+// Forget removes keys, jobs and relations that have expired and reports how many keys.
 func (s *Store) Forget(ctx context.Context) (int64, error) {
+	if err := s.forgetRelations(ctx); err != nil {
+		return 0, failed(err)
+	}
 	if _, err := s.side.Exec(ctx, "DELETE FROM record.job WHERE expires <= $1", s.now().UTC()); err != nil {
 		return 0, failed(err)
 	}

@@ -247,9 +247,13 @@ func (x *restriction) facts(alias string, ask authz.Fact) string {
 	return strings.Join(terms, " + ")
 }
 
+// Kinds of relations between a caller and a patient. The first two are those of
+// record.relation; the others have tables of their own: see [restriction.relations].
 const (
-	relationTreating = 1
-	relationProxy    = 2
+	relationTreating    = 1
+	relationProxy       = 2
+	relationSupervising = 3
+	relationEmergency   = 4
 )
 
 func (x *restriction) fact(alias string, f authz.Fact) string {
@@ -276,6 +280,10 @@ func (x *restriction) fact(alias string, f authz.Fact) string {
 		return "COALESCE(" + alias + ".originator = " + x.arg("user", func() any { return x.c.User.String() }) + ", false)"
 	case authz.Consent:
 		return x.consented(alias)
+	case authz.Supervising:
+		return x.related(alias, relationSupervising)
+	case authz.Emergency:
+		return x.emergency(alias)
 	default:
 		return "false"
 	}
@@ -303,14 +311,6 @@ func (x *restriction) related(alias string, kind int) string {
 // each says that patients are looked up one by one. Where the caller is a column
 // there is no set for the whole statement.
 func (x *restriction) each() bool { return x.q.columns || x.keyed }
-
-// relations is FROM and WHERE for the patients to whom the caller stands in the relation now.
-func (x *restriction) relations(kind int) string {
-	now := x.arg("now", func() any { return x.c.Now })
-	return "FROM record.relation rel WHERE rel.tenant = " + x.tenant + " AND rel.kind = " + strconv.Itoa(kind) +
-		" AND rel.member = " + x.arg("user", func() any { return x.c.User.String() }) +
-		" AND (rel.starts IS NULL OR rel.starts <= " + now + ") AND (rel.ends IS NULL OR rel.ends > " + now + ")"
-}
 
 // mine is the set of those patients, as the keys of an object: a look-up in it
 // costs little, and it is made once for the statement. Of one patient it says
@@ -340,8 +340,8 @@ func (x *restriction) ready() (s string) {
 	for _, f := range []struct {
 		fact authz.Fact
 		kind int
-	}{{authz.Treating, relationTreating}, {authz.Proxy, relationProxy}} {
-		if needed(x.r).Has(f.fact) {
+	}{{authz.Treating, relationTreating}, {authz.Proxy, relationProxy}, {authz.Supervising, relationSupervising}, {authz.Emergency, relationEmergency}} {
+		if needed(x.r).Has(f.fact) && (f.kind != relationEmergency || x.declares()) {
 			s += x.mine(f.kind) + " IS NOT NULL AND "
 		}
 	}
@@ -356,7 +356,11 @@ func (x *restriction) consented(alias string) string {
 	grant := func(effect, program string) string {
 		return "EXISTS (SELECT FROM record.consent_grant cg WHERE cg.tenant = " + x.tenant + " AND cg.patient = " + alias + ".patient AND cg.program " + program + " AND cg.effect = '" + effect + "'" +
 			" AND cg.recipient = ANY (" + x.arg("recipients", func() any {
-			return consent.Recipients(x.c.User, x.c.Organizations, x.c.Purpose)
+			c := consent.Caller{User: x.c.User}
+			for _, o := range x.c.Organizations {
+				c.Organizations = append(c.Organizations, fhir.ID(o))
+			}
+			return append(c.Recipients(x.c.Purpose), "*")
 		}) + "::text[]) AND " + x.arg("purpose", func() any { return x.c.Purpose }) + " = ANY (cg.purposes)" +
 			" AND (cg.starts IS NULL OR cg.starts <= " + now + ") AND (cg.ends IS NULL OR cg.ends > " + now + "))"
 	}

@@ -40,6 +40,7 @@ type Store struct {
 	// plans are kept, which halves what such a statement costs.
 	appReads, noteReads *reader
 	now                 func() time.Time
+	windows             Windows
 
 	mu      sync.Mutex // guards refills of classes, tenants and pks
 	classes atomic.Pointer[catalogue]
@@ -63,6 +64,7 @@ type Options struct {
 	URL      string           // connection string of a login that is a member of both roles
 	MaxConns int              // per pool; 0 means DefaultMaxConns
 	Now      func() time.Time // the one clock of the server; nil means time.Now
+	Windows  Windows          // the zero value means DefaultWindows
 	// Tracer is told of every statement with its arguments, which are health
 	// data: for measurements alone, and no configuration leads to it.
 	Tracer pgx.QueryTracer
@@ -76,7 +78,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = DefaultMaxConns
 	}
-	s := &Store{now: o.Now}
+	if o.Windows == (Windows{}) {
+		o.Windows = DefaultWindows
+	}
+	s := &Store{now: o.Now, windows: o.Windows}
 	s.appReads, s.noteReads = newReader(s), newReader(s)
 	for _, p := range []struct {
 		pool  **pgxpool.Pool
