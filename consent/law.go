@@ -40,7 +40,7 @@ type form struct {
 	event      string // an expiry that is no date
 	signed     part2.Signatures
 	recipients bool // every permit names some
-	classes    bool // some permit names a class of recipients
+	classes    bool // some permit names nobody but by class
 	purposes   bool // every permit names some
 	listed     [][]string
 }
@@ -124,19 +124,21 @@ func (c *compiler) form() form {
 		if g.Effect != Permit {
 			continue
 		}
-		to, purposes, end := g.Recipients, c.listed[i], !g.Period.End.IsZero()
-		for _, a := range slices.Backward(g.Ancestors) {
-			if len(to) == 0 {
-				to = c.grants[a].Recipients
-			}
-			if len(purposes) == 0 {
-				purposes = c.listed[a]
-			}
-			end = end || !c.grants[a].Period.End.IsZero()
+		purposes, end, to, named := c.listed[i], false, false, false
+		for _, n := range append(slices.Clone(g.Ancestors), g.Node) {
+			x := c.grants[n]
+			to = to || len(x.Recipients) > 0
+			named = named || len(x.Recipients) > 0 && !slices.ContainsFunc(x.Recipients, isClass)
+			end = end || !x.Period.End.IsZero()
 		}
-		f.recipients = f.recipients && len(to) > 0
+		for _, n := range slices.Backward(g.Ancestors) {
+			if len(purposes) == 0 {
+				purposes = c.listed[n]
+			}
+		}
+		f.recipients = f.recipients && to
 		f.purposes = f.purposes && len(purposes) > 0
-		f.classes = f.classes || slices.ContainsFunc(to, isClass)
+		f.classes = f.classes || !named
 		f.listed = append(f.listed, purposes)
 		f.expiry = f.expiry && end
 	}
@@ -171,7 +173,7 @@ func (f form) fit(k part2.Kind) bool {
 		return f.all(func(p []string) bool { return part2.PurposesFit(k, p) })
 	}
 	return slices.ContainsFunc(f.listed, part2.IsTPO) &&
-		f.all(func(p []string) bool { return part2.IsTPO(append(slices.Clone(p), "TREAT", "HPAYMT", "HOPERAT")) })
+		f.all(func(p []string) bool { return part2.PurposesFit(part2.Specific, p) })
 }
 
 // part2 applies 42 CFR 2.31(a) to a consent of kind k.

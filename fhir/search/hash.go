@@ -49,6 +49,9 @@ func TargetHash(r fhir.Ref) int64 {
 // URLHash is the hash of a reference to elsewhere: an absolute, urn: or canonical url.
 func URLHash(url string) int64 { return hash(kindURL, url) }
 
+// CodingHash is the hash of a coding, wherever it stands in a resource.
+func CodingHash(system, code string) int64 { return tokenPart(system, code) }
+
 // ParamKey is what tells the references of one parameter from those of
 // another, see [RefEntry]. It is never 0.
 func ParamKey(code string) int64 { return hash(kindParam, code) | 1 }

@@ -5,10 +5,8 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/consent"
-	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
-	"github.com/cloister-health/cloister/fhir/record"
 )
 
 // derive brings up to date what a resource says about access: who treats whom
@@ -16,7 +14,8 @@ import (
 // be read grants nothing.
 func (w *write) derive(ctx context.Context) error {
 	var relations relationRows
-	var grants grantRows
+	var grants consentRows
+	var names nameRows
 	var situation situationRows
 	var sources []int64
 	for _, r := range w.rows {
@@ -32,18 +31,22 @@ func (w *write) derive(ctx context.Context) error {
 		switch r.c.Ref.Type {
 		case "CareTeam":
 			relations.careTeam(r, &situation)
+			names.careTeam(r)
+		case "Practitioner":
+			names.identifiers(r)
+		case "Organization":
+			names.organization(r)
+		case "Group":
+			names.group(r)
 		case "Encounter", "Appointment", "EpisodeOfCare", "ServiceRequest":
 			relations.treatment(r, w.s.windows, w.s.now())
 		case "PractitionerRole":
 			situation.practitionerRole(r)
+			names.practitionerRole(r)
 		case "RelatedPerson":
 			relations.relatedPerson(r)
 		case "Consent":
-			d, err := codec.ConsentDirective(r.c.Content)
-			if err != nil {
-				continue
-			}
-			grants.consent(r.pk, consent.Compile(d, record.Labels))
+			grants.consent(w.tenant(), r)
 		}
 	}
 	// Whom the caller treats is asked before anything of it changes.
@@ -51,7 +54,7 @@ func (w *write) derive(ctx context.Context) error {
 		return err
 	}
 	if len(sources) > 0 {
-		for _, table := range []string{"relation", "membership", "supervision", "consent_grant"} {
+		for _, table := range []string{"relation", "membership", "supervision", "consent_grant", "recipient_name"} {
 			if _, err := w.tx.Exec(ctx, "DELETE FROM record."+table+" WHERE tenant = $1 AND source = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
 				return err
 			}
@@ -66,13 +69,20 @@ func (w *write) derive(ctx context.Context) error {
 	if err := situation.insert(ctx, w, relations); err != nil {
 		return err
 	}
-	return grants.insert(ctx, w)
+	if err := names.insert(ctx, w); err != nil {
+		return err
+	}
+	if err := grants.insert(ctx, w); err != nil {
+		return err
+	}
+	return w.related(ctx, grants)
 }
 
 // derives are the types that say something about access.
 var derives = map[fhir.ResourceType]bool{
 	"CareTeam": true, "RelatedPerson": true, "Consent": true,
 	"Encounter": true, "Appointment": true, "EpisodeOfCare": true, "ServiceRequest": true, "PractitionerRole": true,
+	"Practitioner": true, "Organization": true, "Group": true,
 }
 
 type relationRows struct {
@@ -108,62 +118,6 @@ func (t *relationRows) insert(ctx context.Context, w *write) error {
 	_, err := w.tx.Exec(ctx, `INSERT INTO record.relation (tenant, kind, member, patient, starts, ends, source)
 SELECT $1, * FROM unnest($2::smallint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])`,
 		w.tenant(), t.kinds, t.members, t.patients, t.starts, t.ends, t.sources)
-	return err
-}
-
-type grantRows struct {
-	kinds, effects, patients, programs, recipients, purposes []string
-	starts, ends                                             []*time.Time
-	sources                                                  []int64
-}
-
-// consent adds what this table can hold of a Consent: a permit of whole records
-// without exceptions, and denials, which are widened to everything where they have any.
-func (t *grantRows) consent(source int64, r consent.Result) {
-	for _, g := range r.Grants {
-		whole := len(g.Types) == 0 && len(g.Documents) == 0 && len(g.Codes) == 0 && len(g.Data) == 0 && g.DataPeriod == consent.Period{}
-		if g.Effect == consent.Permit && (!whole || !g.Sure || len(r.Grants) > 1) {
-			continue
-		}
-		programs, recipients := g.Programs, g.Recipients
-		if len(r.Grants) > 1 || len(programs) == 0 {
-			programs = []fhir.ID{""}
-		}
-		if len(r.Grants) > 1 || len(recipients) == 0 {
-			recipients = []string{"*"}
-		}
-		for _, p := range programs {
-			for _, to := range recipients {
-				t.add(source, g, p, to)
-			}
-		}
-	}
-}
-
-func (t *grantRows) add(source int64, g consent.Grant, program fhir.ID, recipient string) {
-	if g.Purposes == nil {
-		g.Purposes = part2.ConsentablePurposes()
-	}
-	t.kinds = append(t.kinds, string(g.Kind))
-	t.effects = append(t.effects, string(g.Effect))
-	t.patients = append(t.patients, string(g.Patient))
-	t.programs = append(t.programs, string(program))
-	t.recipients = append(t.recipients, recipient)
-	t.purposes = append(t.purposes, textArray(g.Purposes))
-	t.starts = append(t.starts, moment(g.Period.Start))
-	t.ends = append(t.ends, moment(g.Period.End))
-	t.sources = append(t.sources, source)
-}
-
-func (t *grantRows) insert(ctx context.Context, w *write) error {
-	if len(t.kinds) == 0 {
-		return nil
-	}
-	_, err := w.tx.Exec(ctx, `INSERT INTO record.consent_grant (tenant, kind, effect, patient, program, recipient, purposes, starts, ends, source)
-SELECT $1, kind, effect, patient, program, recipient, purposes::text[], starts, ends, source
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::bigint[])
-AS g(kind, effect, patient, program, recipient, purposes, starts, ends, source)`,
-		w.tenant(), t.kinds, t.effects, t.patients, t.programs, t.recipients, t.purposes, t.starts, t.ends, t.sources)
 	return err
 }
 

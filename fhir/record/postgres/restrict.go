@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/cloister-health/cloister/authz"
-	"github.com/cloister-health/cloister/consent"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/compartment"
 )
@@ -280,6 +279,8 @@ func (x *restriction) fact(alias string, f authz.Fact) string {
 		return "COALESCE(" + alias + ".originator = " + x.arg("user", func() any { return x.c.User.String() }) + ", false)"
 	case authz.Consent:
 		return x.consented(alias)
+	case authz.Unrestricted:
+		return x.unrestricted(alias)
 	case authz.Supervising:
 		return x.related(alias, relationSupervising)
 	case authz.Emergency:
@@ -334,8 +335,12 @@ func (x *restriction) of() string {
 // ready has the sets made that the arms ask for before any row is found: else
 // the time that it takes would tell whether there is a row.
 func (x *restriction) ready() (s string) {
-	if x.each() || x.c.User == (fhir.Ref{}) {
+	if x.each() {
 		return ""
+	}
+	s = x.readyConsents()
+	if x.c.User == (fhir.Ref{}) {
+		return s
 	}
 	for _, f := range []struct {
 		fact authz.Fact
@@ -346,24 +351,4 @@ func (x *restriction) ready() (s string) {
 		}
 	}
 	return s
-}
-
-// consented holds when the row has one patient, comes from a program, and for
-// each of its programs a consent permits this caller, purpose and moment and
-// none forbids it.
-func (x *restriction) consented(alias string) string {
-	now := x.arg("now", func() any { return x.c.Now })
-	grant := func(effect, program string) string {
-		return "EXISTS (SELECT FROM record.consent_grant cg WHERE cg.tenant = " + x.tenant + " AND cg.patient = " + alias + ".patient AND cg.program " + program + " AND cg.effect = '" + effect + "'" +
-			" AND cg.recipient = ANY (" + x.arg("recipients", func() any {
-			c := consent.Caller{User: x.c.User}
-			for _, o := range x.c.Organizations {
-				c.Organizations = append(c.Organizations, fhir.ID(o))
-			}
-			return append(c.Recipients(x.c.Purpose), "*")
-		}) + "::text[]) AND " + x.arg("purpose", func() any { return x.c.Purpose }) + " = ANY (cg.purposes)" +
-			" AND (cg.starts IS NULL OR cg.starts <= " + now + ") AND (cg.ends IS NULL OR cg.ends > " + now + "))"
-	}
-	return "(" + alias + ".patient IS NOT NULL AND " + alias + ".co_patients IS NULL AND COALESCE(cardinality(" + alias + ".programs), 0) > 0" +
-		" AND NOT EXISTS (SELECT FROM unnest(" + alias + ".programs) AS pr(program) WHERE NOT " + grant("permit", "= pr.program") + " OR " + grant("deny", "IN (pr.program, '')") + "))"
 }

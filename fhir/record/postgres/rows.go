@@ -12,22 +12,22 @@ import (
 )
 
 // The array columns travel as array literals, because unnest flattens arrays of arrays.
-const insertRowsSQL = `.resource (tenant, type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted)
-SELECT $1, type, id, shadow, pk, version, updated, label_class, patient, co_patients::text[], programs::text[], originator, tokens::bigint[], refs::bigint[], body::jsonb, self, canonical, at_lo, at_hi, posted
-FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::boolean[])
-AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted)`
+const insertRowsSQL = `.resource (tenant, type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted, codes)
+SELECT $1, type, id, shadow, pk, version, updated, label_class, patient, co_patients::text[], programs::text[], originator, tokens::bigint[], refs::bigint[], body::jsonb, self, canonical, at_lo, at_hi, posted, codes::bigint[]
+FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::boolean[], $21::text[])
+AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted, codes)`
 
 const updateRowsSQL = `.resource r SET version = n.version, updated = n.updated, deleted = n.body IS NULL, label_class = n.label_class,
  patient = CASE WHEN n.body IS NULL THEN r.patient ELSE n.patient END,
  co_patients = CASE WHEN n.body IS NULL THEN r.co_patients ELSE n.co_patients::text[] END,
  programs = n.programs::text[], tokens = n.tokens::bigint[], refs = n.refs::bigint[], body = n.body::jsonb,
- canonical = n.canonical, at_lo = n.at_lo, at_hi = n.at_hi, posted = n.posted
-FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::boolean[])
-AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted)
+ canonical = n.canonical, at_lo = n.at_lo, at_hi = n.at_hi, posted = n.posted, codes = n.codes::bigint[]
+FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::boolean[], $21::text[])
+AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted, codes)
 WHERE r.pk = n.pk AND r.tenant = $1`
 
-const copyHistorySQL = `.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted)
-SELECT tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted FROM `
+const copyHistorySQL = `.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted, self, at_lo, at_hi, refs, codes)
+SELECT tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted, self, at_lo, at_hi, refs, codes FROM `
 
 // indexTables hold the index values that are ranges or texts, several to a resource.
 var indexTables = []string{"resource_date", "resource_string", "resource_quantity"}
@@ -119,7 +119,7 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 		selves                                                          = make([]int64, n)
 		canonicals                                                      = make([]*int64, n)
 		from, to                                                        = make([]*time.Time, n), make([]*time.Time, n)
-		patients, coPatients, programs, originators, tokens, refs, body = make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n)
+		patients, coPatients, programs, originators, tokens, refs, body, codes = make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n)
 	)
 	for i, r := range rows {
 		types[i], shadows[i], classes[i], posted[i] = r.c.Ref.Type.Code(), r.shadow, r.class, r.posted && r.old == nil
@@ -143,6 +143,7 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 		}
 		if r.body != nil {
 			tokens[i], refs[i] = text(intArray(w.mixed(r.c.Ref.Type.Code(), r.index.Tokens))), text(intArray(w.linked(r.index.Refs)))
+			codes[i] = w.codes(r)
 			body[i] = text(string(r.body))
 			if at := r.index; !at.AtHi.IsZero() {
 				from[i], to[i] = &at.AtLo, &at.AtHi
@@ -150,7 +151,7 @@ func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 			canonicals[i] = w.canonical(r.c.Ref.Type, r.c.Content.Root)
 		}
 	}
-	_, err := w.tx.Exec(ctx, sql, w.tenant(), types, ids, shadows, pks, versions, updated, classes, patients, coPatients, programs, originators, tokens, refs, body, selves, canonicals, from, to, posted)
+	_, err := w.tx.Exec(ctx, sql, w.tenant(), types, ids, shadows, pks, versions, updated, classes, patients, coPatients, programs, originators, tokens, refs, body, selves, canonicals, from, to, posted, codes)
 	return err
 }
 
