@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir/element"
 )
 
@@ -35,8 +36,8 @@ const classifier = "Cloister security labeling service"
 // The order is that of HL7's Healthcare Privacy and Security Classification System:
 // confidentiality, policy and sensitivity, refrain, mark.
 func Security(s label.Set, due []Name, l Labelling, consents []string) []byte {
-	noticed := slices.Contains(due, Notice)
-	refrain := slices.Contains(due, NoRedisclosure)
+	noticed := slices.Contains(due, part2.Notice)
+	refrain := slices.Contains(due, part2.NoRedisclosure)
 	if l == Obliged && !noticed && !refrain {
 		return nil
 	}
@@ -48,7 +49,7 @@ func Security(s label.Set, due []Name, l Labelling, consents []string) []byte {
 		}
 	}
 	for bit := label.Set(1); bit != 0 && bit <= label.All; bit <<= 1 {
-		if !s.Has(bit) || l == Obliged && !part2.Has(bit) {
+		if !s.Has(bit) || l == Obliged && !protected.Has(bit) {
 			continue
 		}
 		if system, code := label.LabelCode(bit); code != "" {
@@ -59,7 +60,7 @@ func Security(s label.Set, due []Name, l Labelling, consents []string) []byte {
 		}
 	}
 	if refrain {
-		out = coding(out, systemActCode, string(NoRedisclosure))
+		out = coding(out, systemActCode, string(part2.NoRedisclosure))
 		for i, url := range consents {
 			if i == 0 {
 				out = append(out[:len(out)-1], `,"extension":[`...)
@@ -105,7 +106,7 @@ func detailed(out []byte, why string) []byte {
 // basis is the law because of which a record is more than normally confidential,
 // as a code of v3-ActCode, or "".
 func basis(s label.Set) string {
-	for _, source := range []label.Set{part2, label.PsychNote} {
+	for _, source := range []label.Set{protected, label.PsychNote} {
 		if s.Any(source) {
 			return law(source & s)
 		}
@@ -116,7 +117,7 @@ func basis(s label.Set) string {
 // law is the law behind one label, as a code of v3-ActCode, or "".
 func law(s label.Set) string {
 	switch {
-	case s.Any(part2):
+	case s.Any(protected):
 		return "42CFRPart2"
 	case s.Any(label.PsychNote):
 		return "HIPAAPsyNotes"

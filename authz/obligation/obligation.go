@@ -11,23 +11,17 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/consent"
+	"github.com/cloister-health/cloister/consent/hipaa"
+	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 )
 
-// Name is one obligation, in the words that rules and cases use for it.
-type Name string
-
-// The obligations.
-const (
-	Notice         Name = "notice-2.32"        // the notice that accompanies a disclosure with consent, 42 CFR 2.32(a)
-	ConsentCopy    Name = "consent-copy"       // the consent, or a clear explanation of its scope, 42 CFR 2.32(b)
-	NoRedisclosure Name = "NORDSCLCD"          // no redisclosure without consent (v3-ActCode), 42 CFR 2.12(d), 2.32(a)
-	Accounting     Name = "accounting"         // an entry in the accounting of disclosures, 42 CFR 2.25, 45 CFR 164.528
-	Documentation  Name = "documentation-2.51" // what is written down of a disclosure in an emergency, 42 CFR 2.51(c)
-)
+// Name is one obligation.
+type Name = part2.Obligation
 
 // ShortNotice is the notice in the form that 42 CFR 2.32(a)(2) gives for it.
-const ShortNotice = "42 CFR part 2 prohibits unauthorized use or disclosure of these records."
+const ShortNotice = part2.StatementShort
 
 // Recipient is the class of who receives a record.
 type Recipient uint8
@@ -83,69 +77,48 @@ type Disclosure struct {
 	Purpose   string // v3-ActReason
 }
 
-// part2 are the labels of records that 42 CFR part 2 protects.
-const part2 = label.Part2 | label.CounselingNote | label.Received
+// protected are the labels of records that 42 CFR part 2 protects.
+const protected = label.Part2 | label.CounselingNote | label.Received
 
-// Of lists the obligations of a disclosure, in a fixed order.
+// Of lists the obligations of a disclosure, each once, in the order of [part2.Obligations].
 //
 //   - a Part 2 record with consent: the notice, the consent's scope, no redisclosure, the accounting
 //     (S14, S19, S20, S24, 42 CFR 2.25, 2.32, 2.33)
-//   - a Part 2 record to a qualified service organization: no redisclosure (S22, 42 CFR 2.11, 2.12(c)(4))
-//   - a Part 2 record in an emergency: its documentation (S33, 42 CFR 2.51(c))
+//   - a Part 2 record in an emergency: its documentation, the accounting (S33, 42 CFR 2.51(c))
+//   - a Part 2 record to a service organization of the program: the accounting, and no redisclosure but
+//     back to the program (S22, 42 CFR 2.11, 2.12(c)(4))
 //   - any record that leaves the practice for another purpose than treatment, payment and
 //     operations: the accounting (H1, 45 CFR 164.528)
 //
 // Within the program, and to the patient, there is none.
 func Of(d Disclosure) (out []Name) {
-	protected := d.Labels.Any(part2)
-	consented := protected && len(d.Consents) > 0
-	if consented {
-		out = append(out, Notice, ConsentCopy)
-	}
 	own := d.Facts&(authz.Program|authz.Self) != 0
-	serving := protected && !own && d.Facts.Has(authz.Agreement)
-	if consented || serving {
-		out = append(out, NoRedisclosure)
+	switch {
+	case !d.Labels.Any(protected):
+	case len(d.Consents) > 0:
+		return part2.Obligations("S14")
+	case own:
+	case d.Facts.Has(authz.Emergency):
+		return part2.Obligations("S33")
+	case d.Facts.Has(authz.Agreement):
+		return append([]Name{part2.NoRedisclosure}, part2.Obligations("S22")...)
 	}
-	if consented || Accountable(d) {
-		out = append(out, Accounting)
-	}
-	if protected && !consented && !own && d.Facts.Has(authz.Emergency) {
-		out = append(out, Documentation)
+	if Accountable(d) {
+		out = append(out, part2.AccountingEntry)
 	}
 	return out
 }
 
 // Accountable reports whether a disclosure without a consent under part 2 is one
-// for the accounting of 45 CFR 164.528(a)(1) (H1): all are but those for treatment,
-// payment and operations, to the individual or who acts for them, with an authorization,
-// and what the practice's own workforce uses.
+// for the accounting of 45 CFR 164.528 (H1). What v3-ActReason has below treatment,
+// payment and operations is one of them, but for proceedings.
 func Accountable(d Disclosure) bool {
-	return d.Recipient == Outside && len(d.Consents) == 0 && !exempt[d.Purpose]
-}
-
-// exempt are the purposes of 45 CFR 164.528(a)(1)(i): treatment, payment, health care
-// operations, and what v3-ActReason has below them. HLEGAL is not among them: here it is
-// a proceeding. Nor is what nobody knows.
-var exempt = func() map[string]bool {
-	out := map[string]bool{}
-	for _, p := range []string{
-		"TREAT", "CLINTRL", "COC", "ETREAT", "BTG", "ERTREAT", "POPHLTH",
-		"HPAYMT", "CLMATTCH", "COVAUTH", "COVERAGE", "ELIGDTRM", "ELIGVER", "ENROLLM", "MILDCRG", "REMITADV",
-		"HOPERAT", "CAREMGT", "FRAUD", "HACCRED", "HCOMPL", "HOUTCOMS", "HPRGRP", "HQUALIMP",
-		"HSYSADMIN", "LABELING", "METAMGT", "MEMADMIN", "PATADMIN", "PATSFTY", "PERFMSR", "RECORDMGT", "TRAIN",
-	} {
-		out[p] = true
+	purpose := d.Purpose
+	if !part2.Proceeding(purpose) {
+		purpose = consent.Category(purpose)
 	}
-	return out
-}()
-
-// ExemptPurposes lists the purposes that [Accountable] exempts, sorted.
-func ExemptPurposes() []string {
-	out := make([]string, 0, len(exempt))
-	for p := range exempt {
-		out = append(out, p)
-	}
-	slices.Sort(out)
-	return out
+	return hipaa.Accountable(hipaa.Disclosure{
+		Purpose: purpose, Authorized: len(d.Consents) > 0,
+		ToIndividual: d.Recipient == Individual || d.Recipient == Representative, WithinWorkforce: d.Recipient == Workforce || d.Recipient == System,
+	})
 }

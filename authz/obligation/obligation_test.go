@@ -13,6 +13,7 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/authz/pdp"
+	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -40,7 +41,7 @@ func check(t *testing.T, cases map[string]struct {
 	}
 }
 
-const consented = "notice-2.32 consent-copy NORDSCLCD accounting"
+const consented = "notice-2.32 copy-of-consent-2.32 NORDSCLCD accounting-entry"
 
 func TestS14_S15_2_33_a_WithConsent(t *testing.T) {
 	check(t, map[string]struct {
@@ -77,7 +78,7 @@ func TestS22_2_11_NoRedisclosureByServiceOrganizations(t *testing.T) {
 		d    disclosure
 		want string
 	}{
-		"under an agreement":       {disclosure{Labels: label.Part2, Facts: authz.Agreement, Purpose: "HOPERAT"}, "NORDSCLCD"},
+		"under an agreement":       {disclosure{Labels: label.Part2, Facts: authz.Agreement, Purpose: "HOPERAT"}, "NORDSCLCD accounting-entry"},
 		"of the program itself":    {disclosure{Labels: label.Part2, Facts: authz.Agreement | authz.Program, Purpose: "HOPERAT"}, ""},
 		"what is no Part 2 record": {disclosure{Labels: label.MH, Facts: authz.Agreement, Purpose: "HOPERAT"}, ""},
 	})
@@ -88,7 +89,7 @@ func TestS33_2_51_DocumentationOfEmergencies(t *testing.T) {
 		d    disclosure
 		want string
 	}{
-		"without consent":    {disclosure{Labels: label.Part2, Facts: authz.Emergency, Recipient: obligation.Workforce, Purpose: "ETREAT"}, "documentation-2.51"},
+		"without consent":    {disclosure{Labels: label.Part2, Facts: authz.Emergency, Recipient: obligation.Workforce, Purpose: "ETREAT"}, "documentation-2.51 accounting-entry"},
 		"with consent":       {disclosure{Labels: label.Part2, Facts: authz.Emergency | authz.Consent, Consents: one, Recipient: obligation.Workforce, Purpose: "ETREAT"}, consented},
 		"within the program": {disclosure{Labels: label.Part2, Facts: authz.Emergency | authz.Program, Recipient: obligation.Workforce, Purpose: "ETREAT"}, ""},
 		"no Part 2 record":   {disclosure{Labels: label.MH, Facts: authz.Emergency, Recipient: obligation.Workforce, Purpose: "ETREAT"}, ""},
@@ -100,10 +101,10 @@ func TestH1_164_528_a_1_WhatIsAccountedFor(t *testing.T) {
 		d    disclosure
 		want string
 	}{
-		"research":         {disclosure{Purpose: "HRESCH"}, "accounting"},
-		"public health":    {disclosure{Purpose: "PUBHLTH"}, "accounting"},
-		"a proceeding":     {disclosure{Purpose: "HLEGAL"}, "accounting"},
-		"nobody knows why": {disclosure{Purpose: ""}, "accounting"},
+		"research":         {disclosure{Purpose: "HRESCH"}, "accounting-entry"},
+		"public health":    {disclosure{Purpose: "PUBHLTH"}, "accounting-entry"},
+		"a proceeding":     {disclosure{Purpose: "HLEGAL"}, "accounting-entry"},
+		"nobody knows why": {disclosure{Purpose: ""}, "accounting-entry"},
 		"treatment":        {disclosure{Purpose: "TREAT"}, ""},
 		"coordination":     {disclosure{Purpose: "COC"}, ""},
 		"payment":          {disclosure{Purpose: "HPAYMT"}, ""},
@@ -113,11 +114,6 @@ func TestH1_164_528_a_1_WhatIsAccountedFor(t *testing.T) {
 		"a parent":         {disclosure{Recipient: obligation.Representative, Purpose: "PATRQT"}, ""},
 		"the workforce":    {disclosure{Recipient: obligation.Workforce, Purpose: "THREAT"}, ""},
 	})
-	for _, p := range obligation.ExemptPurposes() {
-		if !slices.Contains(pdp.Purposes(), p) {
-			t.Errorf("%s is no purpose", p)
-		}
-	}
 }
 
 func TestRecipientOf(t *testing.T) {
@@ -152,11 +148,11 @@ func TestS19_MoreLabelsObligeToMore(t *testing.T) {
 		d.Labels |= label.Set(rapid.Uint32().Draw(t, "more")) & label.All
 		has := obligation.Of(d)
 		for _, n := range had {
-			if !slices.Contains(has, n) && !(n == obligation.Documentation && len(d.Consents) > 0) {
+			if !slices.Contains(has, n) && !(n == part2.Documentation) {
 				t.Fatalf("%v lost %s", d, n)
 			}
 		}
-		if slices.Contains(has, obligation.Notice) != (len(has) == 4) || len(d.Consents) == 0 && slices.Contains(has, obligation.Notice) {
+		if slices.Contains(has, part2.Notice) != (len(has) == 4) || len(d.Consents) == 0 && slices.Contains(has, part2.Notice) {
 			t.Fatalf("%v: %v", d, has)
 		}
 	})
@@ -226,7 +222,7 @@ func TestSecurityOfARecord(t *testing.T) {
 		"no labels are normal":            {0, nil, obligation.Labels, confidentiality + "N"},
 		"labels of a note":                {label.PsychNote, nil, obligation.Labels, confidentiality + "V " + act + "PSYTHPN"},
 		"what v3-ActCode has no code for": {label.MinorConsented, nil, obligation.Labels, confidentiality + "R " + fhir.SecurityLabel + "|MINORCONSENT"},
-		"a service organization":          {label.Part2, []obligation.Name{obligation.NoRedisclosure}, obligation.Obliged, act + "42CFRPart2 " + act + "NORDSCLCD"},
+		"a service organization":          {label.Part2, []obligation.Name{part2.NoRedisclosure}, obligation.Obliged, act + "42CFRPart2 " + act + "NORDSCLCD"},
 	} {
 		if _, got := tags(t, obligation.Security(c.s, c.due, c.l, nil)); got != c.want {
 			t.Errorf("%s: %s\nwant %s", name, got, c.want)

@@ -8,6 +8,7 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/obligation"
+	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -65,7 +66,7 @@ var errConsents = errors.New("record: consents that a disclosure is made under c
 func (g *Gate) explain(ctx context.Context, gr authz.Grant, in []Sealed) (map[fhir.ID]obligation.Scope, error) {
 	var ids []fhir.ID
 	for _, s := range in {
-		if h := vault.Head(s); len(h.Consents) > 0 && slices.Contains(g.due(gr, h), obligation.ConsentCopy) {
+		if h := vault.Head(s); len(h.Consents) > 0 && slices.Contains(g.due(gr, h), part2.CopyOfConsent) {
 			ids = append(ids, h.Consents...)
 		}
 	}

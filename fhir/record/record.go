@@ -18,6 +18,7 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/obligation"
+	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -171,7 +172,7 @@ func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType,
 		body, h := vault.Open(s), vault.Head(s)
 		r := Released{h: h, holder: gr, body: func() ([]byte, error) { return body, nil }, due: g.due(gr, h), labels: labels}
 		for _, id := range h.Consents {
-			if s, explained := scopes[id]; explained && slices.Contains(r.due, obligation.ConsentCopy) {
+			if s, explained := scopes[id]; explained && slices.Contains(r.due, part2.CopyOfConsent) {
 				r.scopes = append(r.scopes, s)
 			}
 		}
