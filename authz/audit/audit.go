@@ -35,6 +35,7 @@ type Entity struct {
 	Version fhir.VersionID
 	Labels  label.Set
 	Patient fhir.ID
+	Facts   authz.Fact // what held between the caller and it, of what was asked
 	// Consents are those without which it would not have been disclosed.
 	Consents []fhir.ID
 }

@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -52,6 +51,7 @@ type Gate struct {
 	now         func() time.Time
 	conformance Conformance
 	consents    Consents
+	ledger      Ledger
 	labelled    Labelled
 }
 
@@ -188,24 +188,12 @@ func (g *Gate) disclose(ctx context.Context, gr authz.Grant, t fhir.ResourceType
 	}
 	ev := g.event(gr, t, audit.Success)
 	for _, s := range in {
-		h := vault.Head(s)
-		if !vault.ReadFor(s, gr) {
-			return authz.ErrDenied.Because(fmt.Errorf("record: %s was read for another request", h.Ref.Type))
-		}
-		d, err := g.decider.Decide(ctx, gr, gr.Interaction(), authz.Resource{Type: h.Ref.Type, Labels: h.Labels, Facts: h.Facts, Patient: h.Patient})
-		if err != nil {
+		if err := g.permitted(ctx, gr, s); err != nil {
 			return err
 		}
-		if !d.Permit {
-			return outcome.New(outcome.Internal, "the server failed; its log says why").Because(
-				fmt.Errorf("record: the query let a %s through that the policy does not permit (labels %s, facts %b)", h.Ref.Type, h.Labels, h.Facts))
-		}
-		ev.Entities = append(ev.Entities, audit.Entity{Ref: h.Ref, Version: h.Version, Labels: h.Labels, Patient: h.Patient, Consents: h.Consents})
+		ev.Entities = append(ev.Entities, entity(vault.Head(s)))
 	}
-	if err := g.recorder.Record(ctx, ev); err != nil {
-		return outcome.New(outcome.Unavailable, "the access could not be recorded, so nothing was disclosed: try again").Because(err)
-	}
-	return nil
+	return g.record(ctx, ev)
 }
 
 // Refuse records that a request came to nothing (not found, or denied). It

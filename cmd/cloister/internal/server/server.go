@@ -37,7 +37,8 @@ type Config struct {
 	Dangling      bool          // a delete may leave references to what it deletes
 	KeyLife       time.Duration // of an Idempotency-Key; 0 is a day
 	Cursors       [32]byte
-	Validation    profile.Mode // of writes
+	Validation    profile.Mode    // of writes
+	Labels        record.Labelled // to whom security labels go unasked
 	Log           *slog.Logger
 	Now           func() time.Time
 }
@@ -63,7 +64,7 @@ func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
 	engine := authz.NewEngine(policy, store, now)
 	definitions := store.Definitions()
 	return &Core{
-		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now),
+		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now).Explaining(store).Accounting(store),
 		Definitions: definitions, Terminology: terminology.New(definitions, terminology.Options{Now: now}),
 	}, nil
 }
@@ -72,7 +73,7 @@ func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
 func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	validator := profile.New(c.Definitions, c.Terminology, cfg.Now)
 	return api.New(api.Config{
-		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Labelling(cfg.Labels), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
 		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
