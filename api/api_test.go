@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/rest"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
@@ -23,6 +24,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/search"
+	"github.com/cloister-health/cloister/fhir/signature"
 )
 
 // The tests here stop at the door of the store: noStore panics when it is
@@ -96,6 +98,19 @@ type fixture struct {
 	ready  error
 }
 
+// signingKeys is one key set for all tests.
+var signingKeys = sync.OnceValue(func() *signature.Keys {
+	set, err := signature.Generate()
+	if err != nil {
+		panic(err)
+	}
+	k, err := signature.Parse(set)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
 func clock() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 
 func newFixture(t *testing.T) *fixture {
@@ -103,7 +118,7 @@ func newFixture(t *testing.T) *fixture {
 	f := &fixture{log: &bytes.Buffer{}, events: &events{}}
 	engine := authz.NewEngine(onePolicy{}, oneClass{}, clock)
 	c := Config{
-		Base: "https://clinic.example/fhir", Engine: engine, Gate: record.NewGate(engine, f.events, clock),
+		Base: "https://clinic.example/fhir", Engine: engine, Gate: record.NewGate(engine, f.events, clock).Signing(signingKeys()),
 		Store: noStore{}, Authenticator: tokens{}, Ready: func(context.Context) error { return f.ready },
 		SMART:   &SMART{Issuer: "https://id.example", TokenEndpoint: "https://id.example/token", GrantTypes: []string{"client_credentials"}},
 		Version: "test", Released: clock(), Deadline: time.Minute, MaxBody: 4096, Origins: []string{"https://app.example"},
@@ -115,6 +130,8 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.Handler = h
 	f.server = &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.options())}
+	f.server.operations = operation.New(c.Engine, c.Gate, c.Store, f.server.rest)
+	f.server.ceremony = operation.NewCeremony(f.server.operations, c.Store)
 	if f.table, err = f.server.routes(); err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +207,7 @@ func TestNoRouteAnswersWithoutToken(t *testing.T) {
 		t.Fatalf("the answer without a token is\n%s", want)
 	}
 	open := map[string]bool{
-		"/fhir/metadata": true, "/fhir/.well-known/smart-configuration": true, "/health": true, "/health/live": true,
+		"/fhir/metadata": true, "/fhir/.well-known/smart-configuration": true, "/fhir/.well-known/consent-jwks.json": true, "/health": true, "/health/live": true,
 	}
 	paths := []string{"/", "/fhir", "/fhir/", "/fhir/Nothing", "/nothing", "/fhir/Patient/1/$everything", "/metrics", "/debug/pprof/", "/fhir/%6detadata", "/FHIR/metadata", "/fhir/metadata/", "/fhir//metadata", "/health/"}
 	for _, r := range f.table {

@@ -77,7 +77,14 @@ func (s *server) routes() ([]route, error) {
 		}
 		table = append(table, route{method: "GET", path: "/fhir/.well-known/smart-configuration", open: true, handler: h})
 	}
-	for _, o := range slices.Concat(s.operations.Operations(), s.validation.Operations(), s.terms.Operations()) {
+	if s.Gate.Signs() {
+		h, err := s.keys()
+		if err != nil {
+			return nil, err
+		}
+		table = append(table, route{method: "GET", path: "/fhir/.well-known/consent-jwks.json", open: true, handler: h})
+	}
+	for _, o := range slices.Concat(s.operations.Operations(), s.validation.Operations(), s.ceremony.Operations(), s.terms.Operations()) {
 		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition, needs: o.Needs}
 		if o.Level == operation.Instance && o.Needs == "" {
 			r.needs = fhir.Read

@@ -58,7 +58,7 @@ type Config struct {
 // Store is where resources are kept.
 type Store interface {
 	rest.Store
-	operation.Store
+	operation.CeremonyStore
 }
 
 // New builds the handler of the whole service. The error names the field of
@@ -73,6 +73,7 @@ func New(c Config) (http.Handler, error) {
 	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.options())}
 	s.operations = operation.New(c.Engine, c.Gate, c.Store, s.rest)
 	s.validation = operation.NewValidation(s.operations, c.Validator)
+	s.ceremony = operation.NewCeremony(s.operations, c.Store)
 	s.terms = operation.NewTerminology(c.Gate, c.Terminology)
 	e := echo.New()
 	table, err := s.routes()
@@ -160,4 +161,5 @@ type server struct {
 	operations *operation.Service
 	terms      *operation.Terminology
 	validation *operation.Validation
+	ceremony   *operation.Ceremony
 }

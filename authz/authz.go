@@ -90,6 +90,11 @@ const (
 	ActionCreate Action = "create"
 	ActionUpdate Action = "update"
 	ActionDelete Action = "delete"
+
+	// What is done to a Consent, and to the records of it that are made along the way.
+	ActionPrepare Action = "prepare" // fill in a form that is to be signed
+	ActionSign    Action = "sign"
+	ActionRevoke  Action = "revoke"
 )
 
 // ActionOf maps an interaction to its action; ok is false for interactions
@@ -104,6 +109,12 @@ func ActionOf(i fhir.Interaction) (a Action, ok bool) {
 		return ActionUpdate, true
 	case fhir.Delete:
 		return ActionDelete, true
+	case fhir.PrepareConsent:
+		return ActionPrepare, true
+	case fhir.SignConsent:
+		return ActionSign, true
+	case fhir.RevokeConsent:
+		return ActionRevoke, true
 	}
 	return "", false
 }
@@ -127,6 +138,7 @@ type PolicyDecisionPoint interface {
 	Version() string
 	// Permit lists the minimal sets of facts under which the answer is permit:
 	// nil means deny, one zero Fact means permit without condition. An error means deny.
+	// The caller owns the slice.
 	Permit(q Question) ([]Fact, error)
 	// Asked lists the sets of labels that some lines ask for: who is denied the
 	// unlabelled and each of these is denied everything of a type.
@@ -140,15 +152,20 @@ type Classes interface {
 
 // Engine is the decision point of the house.
 type Engine struct {
-	pdp     PolicyDecisionPoint
-	classes Classes
-	now     func() time.Time
-	plans   plans
+	policies Policies
+	classes  Classes
+	now      func() time.Time
+	plans    plans
 }
 
-// NewEngine wires the engine. now is the one clock of the server.
+// NewEngine wires the engine to one policy for all practices. now is the one clock of the server.
 func NewEngine(p PolicyDecisionPoint, c Classes, now func() time.Time) *Engine {
-	return &Engine{pdp: p, classes: c, now: now}
+	return NewEngineOf(everywhere{Practice{Policy: p}}, c, now)
+}
+
+// NewEngineOf wires the engine to a policy for each practice.
+func NewEngineOf(p Policies, c Classes, now func() time.Time) *Engine {
+	return &Engine{policies: p, classes: c, now: now}
 }
 
 // ErrDenied is every refusal that concerns the caller rather than one
@@ -172,7 +189,7 @@ func (e *Engine) Authorize(_ context.Context, p Principal, i fhir.Interaction, t
 	c := Caller{
 		Tenant: p.Tenant, Subject: p.Subject, Client: p.Client,
 		Roles: append([]string(nil), p.Roles...), Purpose: p.Purpose, User: p.User,
-		PolicyVersion: e.pdp.Version(), Now: now.UTC(), RequestID: p.RequestID,
+		PolicyVersion: e.policies.Of(p.Tenant).Policy.Version(), Now: now.UTC(), RequestID: p.RequestID,
 	}
 	sort.Strings(c.Roles)
 	for _, o := range p.Organizations {
@@ -199,8 +216,9 @@ func (e *Engine) Extend(g Grant, i fhir.Interaction, t fhir.ResourceType) (Grant
 		return Grant{}, ErrDenied
 	}
 	c := g.Caller()
-	for _, labels := range append([]label.Set{0}, e.pdp.Asked()...) {
-		sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
+	practice := e.policies.Of(c.Tenant)
+	for _, labels := range append([]label.Set{0}, practice.Policy.Asked()...) {
+		sets, err := practice.permit(Question{c.Roles, c.Purpose, action, t, labels})
 		if err != nil {
 			return Grant{}, ErrDenied.Because(err)
 		}
@@ -232,11 +250,12 @@ func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restric
 		return issue.Planned(issue.NewRestriction(g, t, nil, 0, "", nil), len(classes)), nil
 	}
 	c := g.Caller()
-	if c.PolicyVersion != e.pdp.Version() {
+	practice := e.policies.Of(c.Tenant)
+	if c.PolicyVersion != practice.Policy.Version() {
 		return Restriction{}, outcome.New(outcome.Unavailable, "the policy changed during this request: repeat it")
 	}
 	permit := func(labels label.Set) ([]Fact, error) {
-		return e.pdp.Permit(Question{c.Roles, c.Purpose, action, t, labels})
+		return practice.permit(Question{c.Roles, c.Purpose, action, t, labels})
 	}
 	cell := planned{joined(c.Roles), c.Purpose, action, t, c.PolicyVersion}
 	p, ok := e.plans.get(classes, cell)
@@ -245,7 +264,7 @@ func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restric
 		if p, err = compile(classes, permit); err != nil {
 			return Restriction{}, ErrDenied.Because(err)
 		}
-		if e.pdp.Version() == c.PolicyVersion { // else parts of it may be the next policy's
+		if practice.Policy.Version() == c.PolicyVersion { // else parts of it may be the next policy's
 			e.plans.put(classes, cell, p)
 		}
 	}
@@ -266,24 +285,25 @@ type Resource struct {
 	Patient fhir.ID // the one patient in whose compartment it is, or ""
 }
 
-// Decide answers for one resource. It asks the same policy and scopes as
+// Decide answers for one resource. It asks the same policy, law and scopes as
 // [Engine.Plan]; the gate calls it for every resource that the SQL let
 // through, so that a fault in either one alone does not leak.
 func (e *Engine) Decide(_ context.Context, g Grant, i fhir.Interaction, r Resource) (Decision, error) {
-	d := Decision{PolicyVersion: e.pdp.Version()}
 	action, ok := ActionOf(i)
 	if !g.Valid() || !ok {
-		return d, ErrDenied
+		return Decision{}, ErrDenied
 	}
+	c := g.Caller()
+	practice := e.policies.Of(c.Tenant)
+	d := Decision{PolicyVersion: practice.Policy.Version()}
 	open, launch := issue.Scoped(g, r.Type, i)
 	if !open || launch != "" && r.Patient != launch && (r.Patient != "" || compartment.InPatientCompartment(r.Type)) {
 		return d, nil
 	}
-	c := g.Caller()
 	if c.PolicyVersion != d.PolicyVersion {
 		return d, outcome.New(outcome.Unavailable, "the policy changed during this request: repeat it")
 	}
-	sets, err := e.pdp.Permit(Question{c.Roles, c.Purpose, action, r.Type, r.Labels})
+	sets, err := practice.permit(Question{c.Roles, c.Purpose, action, r.Type, r.Labels})
 	if err != nil {
 		return d, ErrDenied.Because(err)
 	}

@@ -55,8 +55,8 @@ func planFor(t *testing.T, e *authz.Engine, roles ...string) ([]authz.Arm, error
 }
 
 func TestPlanFollowsPolicyAndClasses(t *testing.T) {
-	policy := &rule{version: "1", role: "a", labels: label.Part2}
-	known := classes{1: 0, 2: label.Part2}
+	policy := &rule{version: "1", role: "a", labels: label.SUD}
+	known := classes{1: 0, 2: label.SUD}
 	e := authz.NewEngine(policy, &known, func() time.Time { return time.Unix(1e9, 0) })
 	want := func(what string, roles []string, classes ...int16) {
 		t.Helper()
@@ -77,14 +77,14 @@ func TestPlanFollowsPolicyAndClasses(t *testing.T) {
 	if got := policy.asked - before; got > 2 { // Authorize asks once
 		t.Errorf("a remembered plan asked the policy %d times", got)
 	}
-	known = classes{1: 0, 2: label.Part2, 3: label.Part2}
+	known = classes{1: 0, 2: label.SUD, 3: label.SUD}
 	want("with a new class", []string{"a"}, 1, 2, 3)
-	known = classes{1: 0, 2: label.Part2, 3: label.PsychNote}
+	known = classes{1: 0, 2: label.SUD, 3: label.HIV}
 	want("with other classes, as many", []string{"a"}, 1, 2)
 	policy.version, policy.labels = "2", 0
 	want("under a new policy", []string{"a"}, 1)
-	known = classes{1: 0, 2: label.Part2}
-	policy.version, policy.labels, policy.role, policy.everybody = "3", label.Part2, "b", true
+	known = classes{1: 0, 2: label.SUD}
+	policy.version, policy.labels, policy.role, policy.everybody = "3", label.SUD, "b", true
 	want("for two roles", []string{"a", "b"}, 1, 2)
 	for _, role := range []string{"ab", "a,b", "a b", "a\x00b", `a""b`, `"a""b"`, "a\"\"b"} {
 		want("for the one role "+role, []string{role}, 1)
@@ -93,7 +93,7 @@ func TestPlanFollowsPolicyAndClasses(t *testing.T) {
 
 func TestBrokenPolicyIsNotRemembered(t *testing.T) {
 	policy := &rule{version: "1", role: "a", broken: true}
-	e := authz.NewEngine(policy, &classes{1: 0, 2: label.Part2}, func() time.Time { return time.Unix(1e9, 0) })
+	e := authz.NewEngine(policy, &classes{1: 0, 2: label.SUD}, func() time.Time { return time.Unix(1e9, 0) })
 	if _, err := planFor(t, e, "a"); err == nil {
 		t.Fatal("a policy that fails permits")
 	}

@@ -18,7 +18,7 @@ func (e *Engine) Refused(p Principal, i fhir.Interaction) Grant {
 	c := Caller{
 		Tenant: p.Tenant, Subject: p.Subject, Client: p.Client,
 		Roles: append([]string(nil), p.Roles...), Purpose: p.Purpose, User: p.User,
-		PolicyVersion: e.pdp.Version(), Now: e.now().UTC(), RequestID: p.RequestID,
+		PolicyVersion: e.policies.Of(p.Tenant).Policy.Version(), Now: e.now().UTC(), RequestID: p.RequestID,
 	}
 	sort.Strings(c.Roles)
 	for _, o := range p.Organizations {

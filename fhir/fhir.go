@@ -170,6 +170,12 @@ const (
 	// Operation is the invocation of a named operation. By itself it touches no
 	// resource: it is made of other interactions.
 	Operation Interaction = "operation"
+
+	// The operations on a Consent that are permissions of their own: whoever may
+	// update a Consent may not therefore sign it.
+	PrepareConsent Interaction = "$prepare"
+	SignConsent    Interaction = "$sign"
+	RevokeConsent  Interaction = "$revoke"
 )
 
 // Canonicals of the code systems that Cloister defines for itself. Content
@@ -200,7 +206,9 @@ const (
 	// ConsentStatement: what a signed form states (in Consent.policyRule, or in
 	// policy.uri as "system#code"): revocation, conditioning, redisclosure, remuneration,
 	// paid-in-full, expires-end-of-treatment, expires-none, expires-end-of-study,
-	// authority-parent, authority-guardian, authority-executor.
+	// authority-parent, authority-guardian, authority-executor. The items of a consent
+	// form say by their code what they state (in Questionnaire.item.code); of the form alone are
+	// stands-alone and may-not-be-agreed.
 	ConsentStatement = Canonical + "/CodeSystem/consent-statement"
 	// ConsentActorRole: code intermediary (42 CFR 2.11) in the role of a Consent actor.
 	ConsentActorRole = Canonical + "/CodeSystem/consent-actor-role"

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"strings"
 	"time"
 
 	"github.com/cloister-health/cloister/fhir"
@@ -17,6 +18,7 @@ const (
 var actions = map[fhir.Interaction]string{
 	fhir.Create: "C", fhir.Read: "R", fhir.VRead: "R", fhir.HistoryInstance: "R", fhir.HistoryType: "R", fhir.HistorySystem: "R", fhir.Update: "U", fhir.Patch: "U", fhir.Delete: "D",
 	fhir.SearchType: "E", fhir.SearchSystem: "E", fhir.Operation: "E", fhir.Batch: "E", fhir.Transaction: "E",
+	fhir.PrepareConsent: "C", fhir.SignConsent: "U", fhir.RevokeConsent: "U",
 }
 
 // Render gives the R4 AuditEvent of e. Its entities name records: whoever may
@@ -47,7 +49,7 @@ func Render(e Event) *element.Node {
 		str("resourceType", "AuditEvent"),
 		str("id", e.ID),
 		field("type", coding(systemEventType, "rest")),
-		field("subtype", list(coding(systemInteraction, string(e.Interaction)))),
+		field("subtype", list(coding(systemInteraction, subtype(e.Interaction)))),
 		str("action", actions[e.Interaction]),
 		str("recorded", e.At.UTC().Format(time.RFC3339Nano)),
 		str("outcome", string(e.Outcome)),
@@ -67,6 +69,14 @@ func Render(e Event) *element.Node {
 		n.Set("entity", list(entities...))
 	}
 	return n
+}
+
+// subtype is the code of an interaction: an operation is an operation, whatever its name.
+func subtype(i fhir.Interaction) string {
+	if strings.HasPrefix(string(i), "$") {
+		return string(fhir.Operation)
+	}
+	return string(i)
 }
 
 func field(name string, v *element.Node) element.Field { return element.Field{Name: name, Value: v} }

@@ -189,7 +189,8 @@ func TestStated(t *testing.T) {
 		{[]string{actCode, "42CFRPart2"}, "42CFRPart2-RECEIVED"},
 		{[]string{actCode, "SUD", actCode, "HIV"}, "SUD+HIV"},
 		{[]string{fhir.SecurityLabel, "MINORCONSENT"}, "MINORCONSENT"},
-		{[]string{actCode, "PSYTHPN"}, "PSYTHPN"},
+		{[]string{actCode, "PSYTHPN"}, "PSY+MH"},
+		{[]string{fhir.SecurityLabel, "SUDCN"}, "ETH+SUD"},
 		{[]string{"http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "U"}, "-"},
 		{[]string{actCode, "NORDSCLCD", "http://example.org", "SUD", "", ""}, "-"},
 	} {

@@ -99,16 +99,23 @@ func IsPart2Program(c Content) bool {
 // elsewhere add to those of its content (DS4P). They only raise: what is not
 // stated takes nothing away, and a confidentiality adds nothing, since it is
 // derived here. 42CFRPart2 makes no record of a program of this practice, but
-// one that was [Received]. A stated note of a session is in the result, for
-// whoever stores it to hold it to what such a note is.
+// one that was [Received]. What is stated to be a note of a session and is none by its
+// type is not kept apart, so it is none in law (45 CFR 164.501, 42 CFR 2.11):
+// that makes it mental health or substance use information.
 func Stated(security iter.Seq2[string, string]) Set {
 	var s Set
 	for system, code := range security {
 		named, _ := OfLabelCode(system, code)
+		s |= named &^ (Part2 | Notes)
 		if named.Any(Part2) {
-			named = named&^Part2 | Received
+			s |= Received
 		}
-		s |= named
+		if named.Any(PsychNote) {
+			s |= PSY | MH
+		}
+		if named.Any(CounselingNote) {
+			s |= ETH | SUD
+		}
 	}
 	return s
 }

@@ -79,6 +79,17 @@ func alternatives(field, sep string, fault func(format string, args ...any)) []s
 func loadGroups(text string) (*groups, error) {
 	g := &groups{map[string][]string{}, map[string]label.Set{}, map[string][]fhir.ResourceType{}, map[fhir.ResourceType]string{}}
 	f := &faults{file: "groups.csv"}
+	f.groups(text, g)
+	for _, t := range fhir.ResourceTypes() {
+		if g.of[t] == "" {
+			f.errs = append(f.errs, fmt.Errorf("groups.csv: %s is in no group; %s is the group of what is always denied", t, noneGroup))
+		}
+	}
+	return g, f.err()
+}
+
+// groups adds the groups of a file to g.
+func (f *faults) groups(text string, g *groups) {
 	rows(text, func(n int, fields []string) {
 		if len(fields) != 3 {
 			f.at(n, "%d fields; a group has 3: kind, name, members", len(fields))
@@ -137,12 +148,6 @@ func loadGroups(text string) (*groups, error) {
 			fault("unknown kind of group %q: role, label or type", kind)
 		}
 	})
-	for _, t := range fhir.ResourceTypes() {
-		if g.of[t] == "" {
-			f.errs = append(f.errs, fmt.Errorf("groups.csv: %s is in no group; %s is the group of what is always denied", t, noneGroup))
-		}
-	}
-	return g, f.err()
 }
 
 // load reads a policy, strictly: it reports every fault and then nothing of
@@ -151,45 +156,53 @@ func loadGroups(text string) (*groups, error) {
 func load(text string, g *groups) ([]*line, error) {
 	f := &faults{file: "policy.csv"}
 	var lines []*line
-	names := map[string]int{}
+	names := map[string]string{}
 	rows(text, func(n int, fields []string) {
-		fault := func(format string, args ...any) { f.at(n, format, args...) }
-		if fields[0] != "p" {
-			fault("a line starts with p, not with %q", fields[0])
-			return
+		if l := f.line(n, fields, g, names); l != nil {
+			lines = append(lines, l)
 		}
-		fields = fields[1:]
-		if len(fields) != columns {
-			fault("%d fields after p; a line has %d: role, purpose, action, types, labels, facts, effect, name", len(fields), columns)
-			return
-		}
-		l := &line{number: n, fields: fields, name: fields[columnName]}
-		switch fields[columnEffect] {
-		case "allow":
-			l.allow = true
-		case "deny":
-		default:
-			fault("the effect is allow or deny, not %q", fields[columnEffect])
-		}
-		if l.name == "" {
-			fault("a line has a name")
-		} else if first, taken := names[l.name]; taken {
-			fault("the name %q is that of line %d", l.name, first)
-		} else {
-			names[l.name] = n
-		}
-		l.role = parseChoice("role", fields[columnRole], l.allow, knownRoles, g.roles, fault)
-		l.purpose = parseChoice("purpose", fields[columnPurpose], l.allow, knownPurposes, nil, fault)
-		l.action = parseChoice("action", fields[columnAction], false, knownActions, nil, fault)
-		l.types = parseTypes(fields[columnTypes], l.allow, g, fault)
-		l.labels = parseLabels(fields[columnLabels], l.allow, g, fault)
-		l.facts = parseFacts(fields[columnFacts], l.allow, fault)
-		lines = append(lines, l)
 	})
 	if len(lines) == 0 {
 		f.errs = append(f.errs, errors.New("policy.csv: no lines: an empty policy is a mistake, not a decision"))
 	}
 	return lines, f.err()
+}
+
+// line reads one line; names are those that are taken, and where. What is wrong
+// with it is kept in f.
+func (f *faults) line(n int, fields []string, g *groups, names map[string]string) *line {
+	fault := func(format string, args ...any) { f.at(n, format, args...) }
+	if fields[0] != "p" {
+		fault("a line starts with p, not with %q", fields[0])
+		return nil
+	}
+	fields = fields[1:]
+	if len(fields) != columns {
+		fault("%d fields after p; a line has %d: role, purpose, action, types, labels, facts, effect, name", len(fields), columns)
+		return nil
+	}
+	l := &line{number: n, fields: fields, name: fields[columnName]}
+	switch fields[columnEffect] {
+	case "allow":
+		l.allow = true
+	case "deny":
+	default:
+		fault("the effect is allow or deny, not %q", fields[columnEffect])
+	}
+	if l.name == "" {
+		fault("a line has a name")
+	} else if first, taken := names[l.name]; taken {
+		fault("the name %q is that of %s", l.name, first)
+	} else {
+		names[l.name] = fmt.Sprintf("line %d", n)
+	}
+	l.role = parseChoice("role", fields[columnRole], l.allow, knownRoles, g.roles, fault)
+	l.purpose = parseChoice("purpose", fields[columnPurpose], l.allow, knownPurposes, nil, fault)
+	l.action = parseChoice("action", fields[columnAction], false, knownActions, nil, fault)
+	l.types = parseTypes(fields[columnTypes], l.allow, g, fault)
+	l.labels = parseLabels(fields[columnLabels], l.allow, g, fault)
+	l.facts = parseFacts(fields[columnFacts], l.allow, fault)
+	return l
 }
 
 func parseChoice(what, field string, named bool, known map[string]bool, groups map[string][]string, fault func(string, ...any)) choice {

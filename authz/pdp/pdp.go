@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/consent/state"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -67,6 +67,11 @@ func (p *Point) Replace(src Source) error {
 	if err != nil {
 		return err
 	}
+	return p.put(next)
+}
+
+// put puts a policy in force that passes the self-test.
+func (p *Point) put(next *policy) error {
 	if err := next.selfTest(); err != nil {
 		return err
 	}
@@ -109,6 +114,8 @@ type policy struct {
 	version  string
 	asked    []label.Set // never changed
 	lines    []*line
+	groups   *groups
+	states   state.Set
 	enforcer *casbin.Enforcer
 	kinds    map[fhir.ResourceType]uint16 // types that every line treats alike share a number
 	cells    bounded[cell, []authz.Fact]
@@ -124,13 +131,19 @@ func build(src Source) (*policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &policy{version: version(src), lines: lines, kinds: kindsOf(lines)}
+	return assemble(version(src), lines, g, nil)
+}
+
+// assemble makes a policy of lines that were read.
+func assemble(version string, lines []*line, g *groups, states state.Set) (*policy, error) {
+	p := &policy{version: version, lines: lines, groups: g, states: states, kinds: kindsOf(lines)}
 	p.cells.max, p.parts.max = maxCells, maxParts
 	for _, l := range lines {
 		if l.allow && l.labels.must != 0 && !slices.Contains(p.asked, l.labels.must) {
 			p.asked = append(p.asked, l.labels.must)
 		}
 	}
+	var err error
 	p.enforcer, err = newEnforcer(lines, functions(lines))
 	return p, err
 }
@@ -157,13 +170,13 @@ func newEnforcer(lines []*line, functions map[string]func(...any) (any, error)) 
 	return e, nil
 }
 
-// version changes whenever an answer can change.
-func version(src Source) string {
+// version changes whenever an answer can change. more are the texts of a practice.
+func version(src Source, more ...string) string {
 	h := sha256.New()
-	for _, part := range []string{
+	for _, part := range append([]string{
 		modelText, src.Policy, src.Groups,
 		strings.Join(roles, ","), strings.Join(purposes, ","), label.All.String(), factNames(allFacts),
-	} {
+	}, more...) {
 		// The length keeps two texts from being cut in another place.
 		_, _ = fmt.Fprintf(h, "%d\n", len(part)) // a hash never fails to write
 		_, _ = io.WriteString(h, part)
@@ -244,12 +257,7 @@ func (p *policy) part(about aspect, q authz.Question) (*policy, error) {
 	if part, ok := p.parts.get(about); ok {
 		return part, nil
 	}
-	part := &policy{version: p.version}
-	for _, l := range p.lines {
-		if l.role.holds(q.Roles...) && l.purpose.holds(q.Purpose) && l.action.holds(string(q.Action)) && l.types[q.Type] {
-			part.lines = append(part.lines, l)
-		}
-	}
+	part := &policy{version: p.version, lines: p.speaking(q), groups: p.groups, states: p.states}
 	var err error
 	if part.enforcer, err = newEnforcer(part.lines, functions(part.lines)); err != nil {
 		return nil, err
@@ -258,27 +266,14 @@ func (p *policy) part(about aspect, q authz.Question) (*policy, error) {
 	return part, nil
 }
 
-// minimal enumerates the sets of those facts that lines about q mention, small
-// ones first. The answer can only grow with the facts: an allow line asks for
+// minimal asks Casbin about the sets of facts that could be minimal (see
+// [least]), small ones first. The answer can only grow with the facts: an allow line asks for
 // facts, a deny line is lifted by them, and no line is set off by one. So the
-// supersets of a set that permits need not be asked.
+// supersets of a set that permits need not be asked. What Casbin denies is denied,
+// whatever the lines say.
 func (p *policy) minimal(q authz.Question) ([]authz.Fact, error) {
-	var matter authz.Fact
-	allowed := false
-	for _, l := range p.lines {
-		if l.about(q) {
-			matter |= l.mentions()
-			allowed = allowed || l.allow
-		}
-	}
-	if !allowed {
-		return nil, nil
-	}
 	var sets []authz.Fact
-	for _, f := range subsets(matter) {
-		if slices.ContainsFunc(sets, f.Has) {
-			continue
-		}
+	for _, f := range least(p.speaking(q), q.Labels) {
 		permit, err := p.enforce(q, f)
 		if err != nil {
 			return nil, err
@@ -288,21 +283,6 @@ func (p *policy) minimal(q authz.Question) ([]authz.Fact, error) {
 		}
 	}
 	return sets, nil
-}
-
-// subsets lists the subsets of f, those of fewer facts first.
-func subsets(f authz.Fact) []authz.Fact {
-	out := []authz.Fact{0}
-	for s := f; s != 0; s = (s - 1) & f {
-		out = append(out, s)
-	}
-	slices.SortFunc(out, func(a, b authz.Fact) int {
-		if d := bits.OnesCount16(uint16(a)) - bits.OnesCount16(uint16(b)); d != 0 {
-			return d
-		}
-		return int(a) - int(b)
-	})
-	return out
 }
 
 // aspect is a question without its labels.

@@ -40,9 +40,9 @@ func nevers() []never {
 	documents := []fhir.ResourceType{"DocumentReference"}
 	return []never{
 		{"a note of a session is its originator's (45 CFR 164.508(a)(2), 42 CFR 2.31(b))",
-			people, usual, []authz.Action{authz.ActionRead, authz.ActionUpdate}, documents, notes, authz.Originator},
+			people, usual, []authz.Action{authz.ActionRead, authz.ActionUpdate}, documents, notes, authz.Originator | authz.Consent},
 		{"a note of a session is a clinician's (45 CFR 164.501)",
-			notClinicians, usual, read, documents, notes, 0},
+			notClinicians, usual, read, documents, notes, authz.Consent},
 		{"a note of a session has no emergency exception (45 CFR 164.508(a)(2))",
 			people, []string{"ETREAT", "BTG", "HLEGAL"}, read, documents, notes, 0},
 		{"a Part 2 record needs program, consent or self (42 CFR 2.13)",
@@ -51,7 +51,10 @@ func nevers() []never {
 		{"a Part 2 record is not for proceedings (42 CFR 2.12(d)(1))",
 			roles, []string{"HLEGAL", "LEGAL"}, read, []fhir.ResourceType{"Condition"}, []label.Set{label.Part2}, 0},
 		{"what a minor consented to is not the parent's (42 CFR 2.14)",
-			[]string{"proxy"}, usual, read, []fhir.ResourceType{"Encounter"}, []label.Set{label.MinorConsented, label.Part2}, authz.Self},
+			[]string{"proxy"}, usual, read, []fhir.ResourceType{"Encounter"}, []label.Set{label.MinorConsented, label.Part2}, authz.Self | authz.Consent},
+		{"a restriction binds whoever it names (45 CFR 164.522(a), 42 CFR 2.26)",
+			[]string{"therapist", "psychiatrist", "biller", "front-desk", "hie", "proxy"}, usual, read, []fhir.ResourceType{"Condition", "Patient", "Coverage"}, []label.Set{0, label.PSY, label.Part2},
+			authz.Unrestricted},
 		{"a patient has no right of access to notes of sessions (45 CFR 164.524(a)(1)(i))",
 			[]string{"patient", "proxy"}, []string{"PATRQT"}, read, documents, notes, 0},
 		{"a clinical record is not for the front desk (45 CFR 164.502(b))",

@@ -50,22 +50,22 @@ type factTerm struct {
 
 // line is one rule of the policy, as text for Casbin and as terms for the functions.
 type line struct {
-	number  int // in policy.csv
-	name    string
-	allow   bool
-	fields  []string // the eight columns
-	role    choice
-	purpose choice
-	action  choice
-	types   map[fhir.ResourceType]bool
-	labels  labelTerm
-	facts   factTerm
+	number   int  // in its file
+	practice bool // of a practice, not of the house
+	name     string
+	allow    bool
+	fields   []string // the eight columns
+	role     choice
+	purpose  choice
+	action   choice
+	types    map[fhir.ResourceType]bool
+	labels   labelTerm
+	facts    factTerm
 }
 
 // about reports whether the line speaks of the cell, leaving facts aside.
 func (l *line) about(q authz.Question) bool {
-	return l.role.holds(q.Roles...) && l.purpose.holds(q.Purpose) && l.action.holds(string(q.Action)) &&
-		l.types[q.Type] && l.labelled(q.Labels)
+	return l.concerns(q) && l.labelled(q.Labels)
 }
 
 // labelled: an allow line must cover every label, and may ask for some; a deny
@@ -88,15 +88,6 @@ func (l *line) applies(f authz.Fact) bool {
 		}
 	}
 	return true
-}
-
-// mentions is every fact on which the line's effect depends.
-func (l *line) mentions() authz.Fact {
-	f := l.facts.need
-	for _, u := range l.facts.unless {
-		f |= u
-	}
-	return f
 }
 
 var errArguments = errors.New("pdp: a matcher function got arguments that no policy line has")

@@ -36,7 +36,10 @@ var purposes = []string{
 
 // Actions lists the actions. The caller owns the slice.
 func Actions() []authz.Action {
-	return []authz.Action{authz.ActionRead, authz.ActionCreate, authz.ActionUpdate, authz.ActionDelete}
+	return []authz.Action{
+		authz.ActionRead, authz.ActionCreate, authz.ActionUpdate, authz.ActionDelete,
+		authz.ActionPrepare, authz.ActionSign, authz.ActionRevoke,
+	}
 }
 
 var (

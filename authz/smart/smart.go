@@ -99,6 +99,10 @@ var needs = map[fhir.Interaction]permission{
 	fhir.Create:          create,
 	fhir.Update:          update,
 	fhir.Delete:          del,
+	// Nothing in SMART App Launch names operations: each needs what it does to its Consent.
+	fhir.PrepareConsent: create,
+	fhir.SignConsent:    update,
+	fhir.RevokeConsent:  update,
 }
 
 // Allow reports whether some scope covers interaction i on type t, and whether

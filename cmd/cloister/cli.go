@@ -28,6 +28,7 @@ type cli struct {
 	Migrate migrateCmd `cmd:"" help:"Bring the database schema to the version of this program."`
 	Import  importCmd  `cmd:"" help:"Load Bundles and NDJSON files into a practice."`
 	Package packageCmd `cmd:"" help:"Install and list FHIR packages: profiles, value sets, code systems."`
+	Label   labelCmd   `cmd:"" help:"Say which labels a resource gets, and why; needs no database."`
 	Policy  policyCmd  `cmd:"" help:"Explain and test the access policy; needs no database."`
 	Bench   benchCmd   `cmd:"" help:"Measure this server against the raw ceiling of this machine."`
 	Version versionCmd `cmd:"" help:"Say which version this is."`

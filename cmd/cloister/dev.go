@@ -26,6 +26,7 @@ type devCmd struct {
 
 	config.Database
 	config.API
+	config.Labels
 }
 
 // Help is shown below the summary.
@@ -44,7 +45,7 @@ const maxPatients = 100_000
 // Validate refuses a bad configuration before anything starts.
 func (c *devCmd) Validate() error {
 	errs := []error{
-		c.Database.Check(false), c.API.Check(),
+		c.Database.Check(false), c.API.Check(), c.Labels.Check(),
 		config.CheckLoopback("CLOISTER_LISTEN (--listen)", c.Listen),
 		config.CheckLoopback("CLOISTER_ISSUER_LISTEN (--issuer-listen)", c.IssuerListen),
 	}

@@ -16,8 +16,10 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cloister-health/cloister/api"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/issuer"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/seed"
@@ -31,6 +33,10 @@ const tokenLifetime = 24 * time.Hour
 
 // Run starts everything, prints how to use it, and serves until ctx ends.
 func (c *devCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err error) {
+	labels, err := c.Classifier()
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
 	dir, err := c.dataDir()
 	if err != nil {
 		return err
@@ -60,18 +66,18 @@ func (c *devCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err 
 		return fmt.Errorf("dev: %w", err)
 	}
 	defer store.Close()
-	sample, err := c.seed(ctx, store, dir, log)
+	sample, err := c.seed(ctx, store, dir, labels, log)
 	if err != nil {
 		return err
 	}
-	return c.serve(ctx, out, log, dir, db, store, sample)
+	return c.serve(ctx, out, log, dir, db, store, labels, sample)
 }
 
 // sampleFile remembers which clinic the database holds, so that a restart on
 // another day, or with other flags, does not mix two of them.
 const sampleFile = "clinic.json"
 
-func (c *devCmd) seed(ctx context.Context, store *postgres.Store, dir string, log *slog.Logger) (clinic.Config, error) {
+func (c *devCmd) seed(ctx context.Context, store *postgres.Store, dir string, labels *label.Classifier, log *slog.Logger) (clinic.Config, error) {
 	want := clinic.Config{Seed: c.Seed, Patients: max(c.Patients, clinic.MinPatients), Now: time.Now().UTC().Truncate(24 * time.Hour)}
 	path := filepath.Join(dir, sampleFile)
 	switch text, err := os.ReadFile(path); { //nolint:gosec // in the data directory
@@ -99,6 +105,7 @@ func (c *devCmd) seed(ctx context.Context, store *postgres.Store, dir string, lo
 	if err != nil {
 		return want, fmt.Errorf("dev: %w", err)
 	}
+	core = core.Labelling(labels)
 	bar := progress(int64(clinic.Total(want)), "sample clinic", false)
 	start, stored := time.Now(), 0
 	err = seed.Run(ctx, core, want, func(_ string, n int) {
@@ -122,7 +129,7 @@ func progress(total int64, what string, bytes bool) *progressbar.ProgressBar {
 		progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true))
 }
 
-func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir string, db *database, store *postgres.Store, sample clinic.Config) error {
+func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir string, db *database, store *postgres.Store, labels *label.Classifier, sample clinic.Config) error {
 	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
 	front, err := issuer.Listen(ctx, c.Listen)
 	if err != nil {
@@ -150,7 +157,14 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	h, err := handler(store, c.API, base, tokens, &api.SMART{
+	cfg := c.API
+	if cfg.SigningKeys == "" {
+		cfg.SigningKeys = filepath.Join(dir, "signing.jwks")
+		if err := config.MakeKeys(cfg.SigningKeys); err != nil {
+			return fmt.Errorf("dev: %w", err)
+		}
+	}
+	h, err := handler(store, cfg, labels, base, tokens, &api.SMART{
 		Issuer: issuerURL, JWKS: issuerURL + "/keys", TokenEndpoint: issuerURL + "/token",
 		GrantTypes: []string{"client_credentials"}, TokenAuthMethods: []string{"none"},
 		Capabilities: []string{"permission-patient", "permission-user", "permission-v1", "permission-v2"},

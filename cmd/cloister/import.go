@@ -18,6 +18,7 @@ import (
 // importCmd loads files in bulk, as the operator.
 type importCmd struct {
 	config.Database
+	config.Labels
 	Paths    []string `arg:"" name:"path" type:"existingpath" help:"Files, or directories that are searched for them: transaction Bundles (.json) and NDJSON (.ndjson), plain or compressed (.gz, .bz2, .zst)."`
 	Practice string   `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" help:"The practice that gets the records."`
 	Create   bool     `name:"create-practice" help:"Add the practice if the database does not know it."`
@@ -37,7 +38,7 @@ when it is started again: the database remembers what is done.`
 
 // Validate refuses a bad configuration before anything starts.
 func (c *importCmd) Validate() error {
-	errs := []error{c.Check(true)}
+	errs := []error{c.Database.Check(true), c.Labels.Check()}
 	if c.Practice == "" {
 		errs = append(errs, errors.New("CLOISTER_PRACTICE (--practice) is not set: it names the practice that gets the records"))
 	}
@@ -73,10 +74,15 @@ func (c *importCmd) Run(ctx context.Context, out io.Writer) (err error) {
 	if !ok {
 		return errors.Join(err, fmt.Errorf("import: the database knows no practice %q: check CLOISTER_PRACTICE (--practice), or add it with --create-practice", c.Practice))
 	}
+	labels, err := c.Classifier()
+	if err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
 	core, err := server.NewCore(store, time.Now)
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
+	core = core.Labelling(labels)
 	report, err := os.OpenFile(c.Report, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("import: --report: %w", err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/api/transport"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
@@ -56,7 +57,11 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	h, err := handler(store, c.API, c.BaseURL, tokens, nil, log)
+	labels, err := c.Classifier()
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	h, err := handler(store, c.API, labels, c.BaseURL, tokens, nil, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -70,7 +75,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 }
 
 // handler is the HTTP face of the server over an open store.
-func handler(store *postgres.Store, cfg config.API, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
+func handler(store *postgres.Store, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
 	core, err := server.NewCore(store, time.Now)
 	if err != nil {
 		return nil, err
@@ -79,10 +84,14 @@ func handler(store *postgres.Store, cfg config.API, base string, tokens transpor
 	if err != nil {
 		return nil, err
 	}
+	keys, err := cfg.Keys()
+	if err != nil {
+		return nil, err
+	}
 	number, built := release()
-	return core.Handler(server.Config{
+	return core.Labelling(labels).Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: smart, Version: number, Released: built, Deadline: cfg.Timeout,
 		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife,
-		Cursors: [32]byte(key), Validation: cfg.Validation, Log: log, Now: time.Now,
+		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Log: log, Now: time.Now,
 	})
 }

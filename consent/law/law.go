@@ -171,7 +171,8 @@ func program(r Request) (string, bool) {
 func states(r Request) (string, bool) {
 	c := r.Consents
 	d := state.Disclosure{
-		Purpose: r.Purpose, Outside: r.Recipient != Workforce && r.Recipient != Patient && r.Recipient != Parent,
+		// What somebody else brings in discloses nothing.
+		Purpose: r.Purpose, Outside: !r.Write && r.Recipient != Workforce && r.Recipient != Patient && r.Recipient != Parent,
 		OtherState: r.OtherState, ToParent: r.Recipient == Parent, Self: r.Self, Emergency: r.Emergency,
 		Consent:      c.TPO || c.Specific || c.Counseling || c.Notes || c.Minor,
 		MentalHealth: r.Record.MentalHealth, Psychotherapy: r.Record.MentalHealth, SubstanceUse: r.Record.SubstanceUse || r.Record.Part2,

@@ -182,6 +182,7 @@ func TestJ1_J4_J10_StatesAreSelected(t *testing.T) {
 	for _, c := range []law.Consents{{TPO: true}, {Specific: true}, {Notes: true}, {Minor: true}, {Counseling: true}} {
 		decides(t, "Washington, with consent", with(ordinary, exchange, mental, in("US-WA"), func(r *law.Request) { r.Consents = c }), true, "HIPAA")
 	}
+	decides(t, "Washington, what an exchange brings in", with(ordinary, exchange, mental, in("US-WA"), func(r *law.Request) { r.Write = true }), true, "HIPAA")
 	decides(t, "Washington, an emergency", with(ordinary, exchange, mental, in("US-WA"), func(r *law.Request) { r.Emergency = true }), true, "HIPAA")
 	decides(t, "Washington, inside", with(ordinary, mental, in("US-WA")), true, "HIPAA")
 	decides(t, "elsewhere", with(ordinary, exchange, mental), true, "HIPAA")

@@ -26,10 +26,10 @@ func California(d Disclosure) string {
 }
 
 // Illinois is the MHDDCA, 740 ILCS 110 (J6): mental health records leave the practice with a consent that names the recipient; a
-// therapist's personal notes leave it never, and no consent changes that.
+// therapist's personal notes leave it never, and no consent changes that. That the patient does not see them is P17.
 func Illinois(d Disclosure) string {
 	switch {
-	case d.PersonalNote && (d.Outside || d.ToParent || d.Self):
+	case d.PersonalNote && (d.Outside || d.ToParent):
 		return "J6"
 	case d.Outside && d.MentalHealth && !open(d) && !d.Emergency:
 		return "J6"

@@ -68,7 +68,6 @@ func TestJ6_740_ILCS_110(t *testing.T) {
 	leaves(t, "J6", state.Illinois, with(out, mental))
 	personal := func(d *state.Disclosure) { d.PersonalNote, d.Consent = true, true }
 	no(t, state.Illinois(with(out, personal)) != "J6", "a personal note")
-	no(t, state.Illinois(with(with(state.Disclosure{}, personal), self)) != "J6", "a personal note, to the patient")
 	no(t, state.Illinois(with(with(state.Disclosure{}, personal), func(d *state.Disclosure) { d.ToParent = true })) != "J6", "a personal note, to a parent")
 	yes(t, state.Illinois(with(state.Disclosure{}, personal)) == "", "a personal note, inside")
 	yes(t, state.Illinois(out) == "", "another record")

@@ -14,7 +14,11 @@ import (
 )
 
 func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, error) {
-	gr, err := g.decider.Extend(gr, c.Interaction, c.Ref.Type)
+	under := c.Interaction
+	if c.under != "" {
+		under = c.under
+	}
+	gr, err := g.decider.Extend(gr, under, c.Ref.Type)
 	if err != nil {
 		return Cleared{}, err
 	}
@@ -26,7 +30,7 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 		IfMatch: c.IfMatch, Upsert: c.Upsert, Only: c.Only, Import: c.Import,
 		Resolve: map[fhir.ResourceType]authz.Restriction{},
 	}
-	if x.Check, err = g.decider.Plan(ctx, gr, c.Interaction, c.Ref.Type); err != nil {
+	if x.Check, err = g.decider.Plan(ctx, gr, under, c.Ref.Type); err != nil {
 		return Cleared{}, err
 	}
 	if x.Visible, err = g.decider.Plan(ctx, gr, fhir.Read, c.Ref.Type); err != nil {
@@ -77,9 +81,11 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 		return Cleared{}, outcome.At(outcome.Unprocessable, string(c.Ref.Type)+".meta.tag", "the resource is tagged SUBSETTED: it is what a summary left, and storing it would lose the rest; read it whole, change that, and send that")
 	}
 	x.Chosen = c.Content.ID()
+	x.Stated = stated(c)
 	c.Content.StripSecurity()
 	content := label.Content{Type: c.Ref.Type, Codings: c.Content.Codings()}
-	x.Labels = label.Classify(content)
+	x.Rules = g.labels
+	x.Labels = g.labels.Classify(content) | x.Stated
 	x.Program = c.Ref.Type == "Organization" && label.IsPart2Program(content)
 	if err := g.note(gr, &x); err != nil {
 		return Cleared{}, err
@@ -88,6 +94,16 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 		return Cleared{}, err
 	}
 	return g.resolve(ctx, gr, c, x)
+}
+
+// stated is what the labels that a client sends add. That a record was received
+// is said when it comes in: who sends back what was read here receives nothing.
+func stated(c Change) label.Set {
+	s := label.Stated(c.Content.Security())
+	if c.Interaction != fhir.Create && !c.Import && !c.Upsert && c.Condition == nil {
+		s &^= label.Received
+	}
+	return s
 }
 
 // resolve plans what the references of the content may meet.

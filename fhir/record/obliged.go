@@ -43,15 +43,15 @@ const (
 // Valid reports whether l is one of the choices.
 func (l Labelled) Valid() bool { return l == LabelsExchange || l == LabelsAll || l == LabelsNone }
 
-// Labelling is g with that choice; without one it is [LabelsExchange].
-func (g *Gate) Labelling(l Labelled) *Gate {
+// Showing is g with that choice; without one it is [LabelsExchange].
+func (g *Gate) Showing(l Labelled) *Gate {
 	h := *g
 	h.labelled = l
 	return &h
 }
 
-// labelling is what the holder of a grant gets unasked.
-func (g *Gate) labelling(gr authz.Grant) obligation.Labelling {
+// unasked is what the holder of a grant gets unasked.
+func (g *Gate) unasked(gr authz.Grant) obligation.Labelling {
 	outside := obligation.RecipientOf(gr.Caller().Roles) == obligation.Outside
 	if g.labelled == LabelsAll || outside && g.labelled != LabelsNone {
 		return obligation.Labels

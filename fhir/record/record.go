@@ -16,6 +16,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
@@ -23,6 +24,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 	"github.com/cloister-health/cloister/fhir/search"
+	"github.com/cloister-health/cloister/fhir/signature"
 )
 
 type (
@@ -53,6 +55,8 @@ type Gate struct {
 	consents    Consents
 	ledger      Ledger
 	labelled    Labelled
+	labels      *label.Classifier
+	keys        *signature.Keys // nil: nothing can be signed
 }
 
 // Conformance checks content that is about to be stored against more than the
@@ -69,9 +73,29 @@ func (g *Gate) Holding(c Conformance) *Gate {
 	return &h
 }
 
+// Labelling is g with other content rules than the built-in ones.
+func (g *Gate) Labelling(c *label.Classifier) *Gate {
+	h := *g
+	h.labels = c
+	return &h
+}
+
+// Signing is g with the keys by which it signs consents, and checks their signatures.
+func (g *Gate) Signing(k *signature.Keys) *Gate {
+	h := *g
+	h.keys = k
+	return &h
+}
+
+// Signs reports whether g can sign.
+func (g *Gate) Signs() bool { return g.keys != nil }
+
+// JWKS is the public keys by which its signatures can be checked, a JSON Web Key Set.
+func (g *Gate) JWKS() ([]byte, error) { return g.keys.JWKS() }
+
 // NewGate wires the gate. now is the one clock of the server.
 func NewGate(d Decider, r Recorder, now func() time.Time) *Gate {
-	return &Gate{decider: d, recorder: r, now: now}
+	return &Gate{decider: d, recorder: r, now: now, labels: label.Default()}
 }
 
 // Released is a resource that the gate let out to the holder of one grant.
@@ -167,7 +191,7 @@ func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType,
 		return nil, err
 	}
 	out := make([]Released, len(in))
-	labels := g.labelling(gr)
+	labels := g.unasked(gr)
 	for i, s := range in {
 		body, h := vault.Open(s), vault.Head(s)
 		r := Released{h: h, holder: gr, body: func() ([]byte, error) { return body, nil }, due: g.due(gr, h), labels: labels}
@@ -233,6 +257,9 @@ type Change struct {
 	// Advice, if it is set, receives what the client may be told of content that
 	// was let in although it could conform better.
 	Advice *[]outcome.Issue
+	// under is the interaction whose permission the change needs, where that is not
+	// Interaction: what the gate itself makes of a Consent (see Sign).
+	under fhir.Interaction
 }
 
 // NewVersion stands for a version in a reference to a resource that the same

@@ -28,16 +28,27 @@ const Types = "urn:iso-astm:E1762-95:2013"
 
 // The types of signatures that this server makes.
 const (
-	Consent = "1.2.840.10065.1.12.1.7"  // of somebody who consents
-	Witness = "1.2.840.10065.1.12.1.11" // of somebody who witnessed a consent
-	Author  = "1.2.840.10065.1.12.1.1"
+	Consent = "1.2.840.10065.1.12.1.7" // of somebody who consents
+	Author  = "1.2.840.10065.1.12.1.1" // of somebody who revokes one
 )
+
+// Display is the name of a type of signature.
+func Display(kind string) string {
+	switch kind {
+	case Consent:
+		return "Consent Signature"
+	case Author:
+		return "Author's Signature"
+	}
+	return ""
+}
 
 // Claims is what a signature says beside the content.
 type Claims struct {
 	Type      string    // what the signer stands for: Consent ...
 	Who       string    // literal reference to the signer
 	OnBehalf  string    // literal reference to the one signed for, or ""
+	Witness   string    // literal reference to the one who saw it, or ""
 	At        time.Time // whole seconds
 	Canonical string    // names the canonical form that was signed
 }
@@ -125,6 +136,7 @@ const (
 	headerType      = "fhir-type"
 	headerWho       = "fhir-who"
 	headerOnBehalf  = "fhir-onBehalfOf"
+	headerWitness   = "fhir-witness"
 	headerCanonical = "fhir-canonicalization"
 )
 
@@ -140,6 +152,9 @@ func (k *Keys) Sign(content []byte, c Claims) (string, error) {
 		WithHeader(headerType, c.Type).WithHeader(headerWho, c.Who).WithHeader(headerCanonical, c.Canonical)
 	if c.OnBehalf != "" {
 		o = o.WithHeader(headerOnBehalf, c.OnBehalf)
+	}
+	if c.Witness != "" {
+		o = o.WithHeader(headerWitness, c.Witness)
 	}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.signing.Algorithm), Key: k.signing}, o)
 	if err != nil {
@@ -181,7 +196,7 @@ func (k *Keys) Verify(content []byte, jws string) (Claims, error) {
 		v, _ := h.ExtraHeaders[jose.HeaderKey(name)].(string)
 		return v
 	}
-	c := Claims{Type: text(headerType), Who: text(headerWho), OnBehalf: text(headerOnBehalf), Canonical: text(headerCanonical)}
+	c := Claims{Type: text(headerType), Who: text(headerWho), OnBehalf: text(headerOnBehalf), Witness: text(headerWitness), Canonical: text(headerCanonical)}
 	if c.At, err = time.Parse(time.RFC3339, text(headerTime)); err != nil || c.Type == "" || c.Who == "" || c.Canonical == "" {
 		return Claims{}, ErrMalformed
 	}

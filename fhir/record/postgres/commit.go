@@ -13,6 +13,7 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/compartment"
+	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
@@ -40,9 +41,21 @@ type row struct {
 	refused    bool   // the caller may see the row, but not change it
 	unchanged  bool   // a delete of what is deleted already, or a create whose condition something meets
 	posted     bool   // a create, whose id the server chose
+
+	flows    protection // what flows to whoever refers to it
+	mentions []mention
+	rooted   bool      // the content says where it comes from
+	kin      []*stored // all views that there were, where there were several
+	views    []*row    // the other views that the change writes
+	whole    *row      // the one among them that holds all that is written; nil: this one
+	root     *element.Node
+	further  bool    // it is one of those
+	from     int64   // a new view: pk of the one whose past it has
+	hidden   *stored // of a view that is not the caller's: as it was
 }
 
-// stored is what the write path knows of an existing row. It never holds the body.
+// stored is what the write path knows of an existing row. It holds the body only
+// where there are several views.
 type stored struct {
 	schema     string
 	pk         int64
@@ -54,6 +67,10 @@ type stored struct {
 	programs   []string
 	originator *string
 	refs       []int64 // what it refers to, as the index has it
+	family     int64   // what its views share; 0: it is the only one
+	view       int16
+	flows      protection
+	body       *element.Node
 }
 
 // write is one transaction.
@@ -179,7 +196,7 @@ func (w *write) run(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		w.tx = tx
 		for _, step := range []func(context.Context) error{
-			w.parameters, w.meet, w.load, w.flow, w.render, w.store, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.record,
+			w.parameters, w.meet, w.load, w.kinfolk, w.flow, w.views, w.render, w.store, w.stated, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.record,
 		} {
 			if err := step(ctx); err != nil {
 				return err
@@ -211,11 +228,11 @@ func (w *write) load(ctx context.Context) error {
 		}
 	}
 	for _, rows := range groups {
-		if err := w.loadGroup(ctx, rows, rows[0].c.Check, func(r *row, o *stored) { r.old = o }); err != nil {
+		if err := w.loadGroup(ctx, rows, rows[0].c.Check, rows[0].c.Visible, func(r *row, o *stored) { r.old = o }); err != nil {
 			return err
 		}
 		missing := slices.DeleteFunc(slices.Clone(rows), func(r *row) bool { return r.old != nil })
-		if err := w.loadGroup(ctx, missing, rows[0].c.Visible, func(r *row, _ *stored) { r.refused = true }); err != nil {
+		if err := w.loadGroup(ctx, missing, rows[0].c.Visible, authz.Restriction{}, func(r *row, _ *stored) { r.refused = true }); err != nil {
 			return err
 		}
 	}
@@ -234,7 +251,9 @@ func (w *write) load(ctx context.Context) error {
 	return nil
 }
 
-func (w *write) loadGroup(ctx context.Context, rows []*row, check authz.Restriction, each func(*row, *stored)) error {
+// loadGroup locks the rows that check admits. Of several views it is the fullest
+// that satisfies check or seen: nobody changes less than she sees.
+func (w *write) loadGroup(ctx context.Context, rows []*row, check, seen authz.Restriction, each func(*row, *stored)) error {
 	if check.Empty() || len(rows) == 0 {
 		return nil
 	}
@@ -253,15 +272,21 @@ func (w *write) loadGroup(ctx context.Context, rows []*row, check authz.Restrict
 		// One look-up by primary key per id, in the order in which they are locked. For
 		// one condition over many ids a planner without fresh statistics reads all
 		// resources of the type.
-		q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.pk, r.shadow, r.version, r.updated, r.deleted, r.label_class, r.programs, r.originator, r.refs FROM " +
-			schema + ".resource r WHERE r.id = n.id AND " + x.where("r") + " ORDER BY r.shadow FOR UPDATE OF r) AS r")
+		q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.pk, r.shadow, r.version, r.updated, r.deleted, r.label_class, r.programs, r.originator, r.refs, COALESCE(r.family, 0) AS family, r.view, r.flow_class, r.flow_programs FROM " +
+			schema + ".resource r WHERE r.id = n.id AND " + x.where("r") + x.fuller("r", "sv", restrict(&q, seen)) + " ORDER BY r.shadow FOR UPDATE OF r) AS r")
 		var id string
 		var class int16
+		var flow *int16
 		var o stored
-		if err := forEach(ctx, w.tx, q.String(), q.args, []any{&id, &o.pk, &o.shadow, &o.version, &o.updated, &o.deleted, &class, &o.programs, &o.originator, &o.refs}, func() (err error) {
+		if err := forEach(ctx, w.tx, q.String(), q.args, []any{&id, &o.pk, &o.shadow, &o.version, &o.updated, &o.deleted, &class, &o.programs, &o.originator, &o.refs, &o.family, &o.view, &flow, &o.flows.programs}, func() (err error) {
 			row := o
 			row.schema = schema
 			if row.labels, err = w.s.labels(ctx, class); err != nil {
+				return err
+			}
+			if flow == nil {
+				row.flows = row.protection()
+			} else if row.flows.labels, err = w.s.labels(ctx, *flow); err != nil {
 				return err
 			}
 			if r := byID[id]; r.old == nil {
@@ -322,24 +347,37 @@ func (w *write) place(r *row, now time.Time) error {
 // render makes the body and the index of each row.
 func (w *write) render(ctx context.Context) error {
 	for _, r := range w.rows {
+		if !r.unchanged {
+			w.versioned(r)
+			r.fill()
+		}
+	}
+	for _, r := range w.all() {
 		if r.unchanged {
 			continue
 		}
-		w.versioned(r)
-		var err error
-		if r.class, err = w.s.class(ctx, r.labels); err != nil {
+		if err := w.finish(ctx, r); err != nil {
 			return err
 		}
-		if r.c.Content == nil {
-			continue
-		}
-		r.c.Content.SetID(r.c.Ref.ID)
-		r.c.Content.SetMeta(r.version, r.updated)
-		r.body = r.c.Content.Root.AppendJSON(make([]byte, 0, 2048))
-		r.index = search.Options{Registry: w.registry, Context: ctx}.Extract(r.c.Ref.Type, r.c.Content.Root)
-		r.patients = compartment.Patients(r.c.Ref.Type, r.c.Content.Root)
 	}
 	return nil
+}
+
+func (w *write) finish(ctx context.Context, r *row) (err error) {
+	if r.class, err = w.s.class(ctx, r.labels); err != nil || r.c.Content == nil {
+		return err
+	}
+	r.c.Content.SetID(r.c.Ref.ID)
+	r.c.Content.SetMeta(r.version, r.updated)
+	r.body = r.c.Content.Root.AppendJSON(make([]byte, 0, 2048))
+	w.extract(ctx, r)
+	return nil
+}
+
+// extract computes what the index holds of the content.
+func (w *write) extract(ctx context.Context, r *row) {
+	r.index = search.Options{Registry: w.registry, Context: ctx}.Extract(r.c.Ref.Type, r.c.Content.Root)
+	r.patients = compartment.Patients(r.c.Ref.Type, r.c.Content.Root)
 }
 
 // check asks the policy about each row as it now stands. Relations and
@@ -356,7 +394,7 @@ func (w *write) check(ctx context.Context) error {
 		if r.c.Interaction == fhir.Delete || r.unchanged {
 			continue // the row as it was has been checked, and only its body goes
 		}
-		ok, err := r.restriction().Admits(r.labels, 0)
+		ok, err := r.restriction().Admits(r.seen().labels, 0)
 		if err != nil {
 			return authz.ErrDenied.Because(err)
 		}
@@ -372,8 +410,8 @@ func (w *write) check(ctx context.Context) error {
 			return err
 		}
 		for _, r := range rows {
-			f, inScope := facts[r.pk]
-			ok, err := r.restriction().Admits(r.labels, f)
+			f, inScope := facts[r.seen().pk]
+			ok, err := r.restriction().Admits(r.seen().labels, f)
 			if err != nil || !ok || !inScope {
 				return w.fail(r, authz.ErrDenied.Because(err))
 			}
@@ -400,7 +438,7 @@ func (w *write) facts(ctx context.Context, rows []*row) (map[int64]authz.Fact, e
 	}
 	pks := make([]int64, len(rows))
 	for i, r := range rows {
-		pks[i] = r.pk
+		pks[i] = r.seen().pk
 	}
 	q.WriteString("SELECT r.pk, " + x.facts("r", all) + " FROM " + rows[0].schema + ".resource r WHERE r.pk = ANY (" + q.arg(pks) + "::bigint[]) AND " + x.scope("r"))
 	out := map[int64]authz.Fact{}
@@ -417,7 +455,7 @@ func (w *write) record(ctx context.Context) error {
 		if len(w.rows) == 1 {
 			e.Type = r.c.Ref.Type
 		}
-		x := audit.Entity{Ref: r.c.Ref, Version: r.version, Labels: r.labels}
+		x := audit.Entity{Ref: r.c.Ref, Version: r.version, Labels: r.seen().labels}
 		if len(r.patients) == 1 {
 			x.Patient = r.patients[0]
 		}

@@ -86,7 +86,7 @@ func labelled(alias string) string {
 	return "(SELECT lc.labels FROM record.label_class lc WHERE lc.id = " + alias + ".label_class) AS l"
 }
 
-// ofPrograms is a table pr of the programs of the row, '' for none.
+// ofPrograms is a table pr of the programs of the row, ” for none.
 func ofPrograms(alias string) string {
 	return "unnest(CASE WHEN cardinality(" + alias + ".programs) > 0 THEN " + alias + ".programs ELSE '{\"\"}' END) AS pr(program)"
 }
@@ -128,9 +128,11 @@ func (x *restriction) asked(alias string) (out []string) {
 // one patient, and for which that patient permits something to someone.
 func (x *restriction) consentable(alias string) string {
 	var classes []int16
-	for _, a := range x.r.Arms() {
-		if a.Needs.Has(authz.Consent) {
-			classes = append(classes, a.Classes...)
+	for _, r := range append(slices.Clone(x.besides), x.r) {
+		for _, a := range r.Arms() {
+			if a.Needs.Has(authz.Consent) {
+				classes = append(classes, a.Classes...)
+			}
 		}
 	}
 	slices.Sort(classes)
@@ -168,7 +170,14 @@ func (x *restriction) consents(alias string, ask authz.Fact) string {
 	if !ask.Has(authz.Consent) || able == "false" {
 		return "NULL::text[] AS consents"
 	}
-	return "CASE WHEN " + x.fact(alias, authz.Consent) + " AND NOT " + x.fact(alias, authz.Program) + " AND NOT " + x.fact(alias, authz.Self) +
+	holds := func(f authz.Fact) string {
+		y := *x
+		if !ask.Has(f) {
+			y.computed = "" // only what was asked for is
+		}
+		return y.fact(alias, f)
+	}
+	return "CASE WHEN " + x.fact(alias, authz.Consent) + " AND NOT " + holds(authz.Program) + " AND NOT " + holds(authz.Self) +
 		" THEN ARRAY(SELECT DISTINCT s.consent FROM " + labelled(alias) + ", " + ofPrograms(alias) +
 		", LATERAL (WITH " + x.provisions(alias, alias+".patient", "pr.program", consent.Permissions) +
 		" SELECT d.consent FROM matched d WHERE " + permitting + " AND d.about & (" + strings.Join(x.asked(alias), " | ") + ") <> 0) AS s ORDER BY 1) END AS consents"

@@ -24,6 +24,9 @@ func (w *write) derive(ctx context.Context) error {
 		}
 		if derives[r.c.Ref.Type] && r.old != nil {
 			sources = append(sources, r.pk)
+			for _, o := range r.kin {
+				sources = append(sources, o.pk)
+			}
 		}
 		if r.c.Content == nil {
 			continue

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
 )
@@ -121,4 +122,9 @@ func (s *Store) ReindexBatch(ctx context.Context, me string) (busy bool, err err
 func WithoutJointLegs(t testing.TB) {
 	t.Helper()
 	set(t, &jointLeast, 1000)
+}
+
+// RelabelDue begins what is due by the rules of c, and does one batch of [Store.Relabel].
+func (s *Store) RelabelDue(ctx context.Context, c *label.Classifier, me string) (busy bool, err error) {
+	return s.relabelDue(ctx, c, me)
 }

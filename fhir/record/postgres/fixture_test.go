@@ -284,3 +284,14 @@ func (h *house) count(sql string, args ...any) (n int) {
 }
 
 func mustScopes(text string) authz.Scopes { return smart.Parse(text) }
+
+// row reads one value past the store.
+func (h *house) row(sql string, into any, args ...any) error {
+	ctx := context.Background()
+	c, err := pgx.Connect(ctx, h.dsn)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close(ctx) }()
+	return c.QueryRow(ctx, sql, args...).Scan(into)
+}

@@ -8,12 +8,13 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/outcome"
-	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // protection is what flows along a reference: a record is at least as
-// protected as everything that it mentions.
+// protected as everything that it refers to. What it only mentions it is kept
+// with and without, see [write.views].
 type protection struct {
 	labels   label.Set
 	programs []string
@@ -32,13 +33,14 @@ type link struct {
 	to   fhir.Ref
 	path string
 	must bool // it has to resolve
+	node *element.Node
 }
 
 func parse(in []codec.Link, must bool) []link {
 	out := make([]link, 0, len(in))
 	for _, l := range in {
 		if ref, ok := codec.LocalRef(l.Node.Text); ok {
-			out = append(out, link{ref, l.Path, must})
+			out = append(out, link{ref, l.Path, must, l.Node})
 		}
 	}
 	return out
@@ -76,37 +78,63 @@ func (w *write) flow(ctx context.Context) error {
 	}
 
 	state := make(map[*row]protection, len(w.rows))
+	outside := make(map[*row][]link, len(w.rows))
+	kept := map[fhir.Ref]bool{} // what is referred to as it was before, and the caller does not see
 	for _, r := range w.rows {
 		if r.unchanged {
 			continue
 		}
-		p := protection{labels: r.c.Labels}
+		var p protection
+		p.labels, outside[r], r.mentions = r.parts(links[r])
 		if r.c.Program {
 			p.programs = []string{string(r.c.Ref.ID)}
 		}
 		if r.old != nil {
-			p = p.join(protection{r.old.labels, r.old.programs})
+			p = p.join(r.old.flows)
 		}
+		state[r] = p
 		for _, l := range links[r] {
-			target, ok := found[l.to]
+			_, ok := found[l.to]
 			switch {
-			case inBatch[l.to] != nil:
-			case ok:
-				p = p.join(target)
-			case r.refersTo(w.tenant(), l.to): // what flowed along it before is in the row's labels
+			case inBatch[l.to] != nil, ok:
+			case r.refersTo(w.tenant(), l.to), r.c.Import:
+				// What flowed along it before is in the labels of a row that has but one view.
+				if r.kin != nil || r.mentions != nil {
+					kept[l.to] = true
+				}
 			case l.must:
 				return w.fail(r, outcome.At(outcome.Unprocessable, l.path, textUnresolved))
 			}
 		}
-		state[r] = p
+	}
+	hidden, err := w.underlying(ctx, kept)
+	if err != nil {
+		return err
+	}
+	reached := func(r *row, p protection, links []link) protection {
+		for _, l := range links {
+			switch target := inBatch[l.to]; {
+			case target == r:
+			case target != nil:
+				p = p.join(state[target])
+			default:
+				p = p.join(found[l.to]).join(hidden[l.to])
+			}
+		}
+		return p
 	}
 	for changed := true; changed; {
 		changed = false
 		for _, r := range w.rows {
-			p := state[r]
-			for _, l := range links[r] {
-				if target := inBatch[l.to]; target != nil && target != r {
-					p = p.join(state[target])
+			if r.unchanged {
+				continue
+			}
+			p := reached(r, state[r], outside[r])
+			for i := range r.mentions {
+				m := &r.mentions[i]
+				m.protection = reached(r, m.protection, m.links)
+				if !p.apart(m.protection, r.rooted) {
+					p = p.join(m.protection)
 				}
 			}
 			if !p.equal(state[r]) {
@@ -118,8 +146,16 @@ func (w *write) flow(ctx context.Context) error {
 		if r.unchanged {
 			continue
 		}
-		r.labels, r.programs = state[r].labels, state[r].programs
-		if err := w.separate(r, links[r], found); err != nil {
+		r.flows = state[r]
+		p := state[r]
+		if r.old != nil {
+			p = p.join(r.old.protection())
+		}
+		r.labels, r.programs = p.labels, p.programs
+		for _, m := range r.mentions {
+			p = p.join(m.protection)
+		}
+		if err := w.separate(r, p.labels, links[r], found); err != nil {
 			return err
 		}
 	}
@@ -128,13 +164,13 @@ func (w *write) flow(ctx context.Context) error {
 
 // separate keeps notes in their own schema, from their first version on, and
 // everything else out of it.
-func (w *write) separate(r *row, links []link, found map[fhir.Ref]protection) error {
+func (w *write) separate(r *row, whole label.Set, links []link, found map[fhir.Ref]protection) error {
 	own := r.c.Labels & label.Notes
 	if r.old != nil && r.old.schema == "notes" {
 		own = r.old.labels & label.Notes
 	}
 	if own == 0 {
-		if r.labels.Any(label.Notes) {
+		if whole.Any(label.Notes) {
 			for _, l := range links {
 				if found[l.to].labels.Any(label.Notes) {
 					return w.fail(r, outcome.At(outcome.BusinessRule, l.path, textNoteRef))
@@ -171,7 +207,7 @@ func (w *write) resolve(ctx context.Context, wanted map[fhir.Ref]bool) (map[fhir
 			x := restrict(&q, r)
 			x.keyed = true
 			key := q.arg(ids)
-			q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.label_class, r.programs FROM " +
+			q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, " + flowColumns("r") + " FROM " +
 				schema + ".resource r WHERE NOT r.deleted AND r.id = n.id AND " + x.where("r") + " FOR KEY SHARE OF r) AS r")
 			var id string
 			var class int16
@@ -210,10 +246,10 @@ func (w *write) relabel(ctx context.Context) error {
 		if r.unchanged || r.c.Content == nil {
 			continue
 		}
-		p := protection{r.labels &^ label.Notes, r.programs}
+		p := protection{r.flows.labels &^ label.Notes, r.flows.programs}
 		before := protection{}
 		if r.old != nil {
-			before = protection{r.old.labels &^ label.Notes, r.old.programs}
+			before = protection{r.old.flows.labels &^ label.Notes, r.old.flows.programs}
 		}
 		// Only a row whose id could be known before can have referrers.
 		if known := r.old != nil || r.c.Interaction == fhir.Update; known && !p.equal(before) {
@@ -228,9 +264,9 @@ func (w *write) relabel(ctx context.Context) error {
 	}
 	// What this transaction writes has been joined with the rest of it already.
 	// Only rows outside that grow may still lift it.
-	own := make([]int64, len(w.rows))
-	for i, r := range w.rows {
-		own[i] = r.pk
+	own := []int64{}
+	for _, r := range w.all() {
+		own = append(own, r.pk)
 	}
 	for len(front) > 0 {
 		next := map[fhir.Ref]protection{}
@@ -240,67 +276,6 @@ func (w *write) relabel(ctx context.Context) error {
 			}
 		}
 		front, own = next, []int64{} // never nil: that would be NULL
-	}
-	return nil
-}
-
-// raise lifts the referrers of front in one schema, but for those in skip, and adds those that grew to next.
-func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.Ref]protection, skip []int64) error {
-	byHash := make(map[int64]protection, len(front))
-	hashes := make([]int64, 0, len(front))
-	for ref, p := range front {
-		h := mix(w.tenant(), 0, search.TargetHash(ref))
-		byHash[h] = p
-		hashes = append(hashes, h)
-	}
-	// One probe of the index per hash (which is the practice's own, see mix), and
-	// then the rows by number: for one condition over many hashes the planner reads
-	// the whole practice.
-	var referrers []int64
-	var pk int64
-	if err := forEach(ctx, w.tx, "SELECT x.pk FROM unnest($1::bigint[]) AS f(hash), LATERAL (SELECT r.pk FROM "+schema+
-		".resource r WHERE r.refs @> ARRAY[f.hash] AND r.pk <> ALL ($2::bigint[]) OFFSET 0) AS x", []any{hashes, skip}, []any{&pk}, func() error { referrers = append(referrers, pk); return nil }); err != nil || len(referrers) == 0 {
-		return err
-	}
-	slices.Sort(referrers)
-	type grown struct {
-		pk int64
-		p  protection
-	}
-	var changes []grown
-	var t, class int16
-	var id string
-	var programs []string
-	var refs []int64
-	lock := "SELECT pk, type, id, label_class, programs, refs FROM " + schema + ".resource WHERE tenant = $1 AND pk = ANY ($2::bigint[]) ORDER BY pk FOR UPDATE"
-	if err := forEach(ctx, w.tx, lock, []any{w.tenant(), slices.Compact(referrers)}, []any{&pk, &t, &id, &class, &programs, &refs}, func() error {
-		labels, err := w.s.labels(ctx, class)
-		if err != nil {
-			return err
-		}
-		was := protection{labels, programs}
-		now := was
-		for _, h := range refs {
-			if p, ok := byHash[h]; ok {
-				now = now.join(p)
-			}
-		}
-		if !now.equal(was) {
-			changes = append(changes, grown{pk, now})
-			next[fhir.Ref{Type: fhir.TypeOf(t), ID: fhir.ID(id)}] = protection{now.labels &^ label.Notes, now.programs}
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	for _, c := range changes {
-		class, err := w.s.class(ctx, c.p.labels)
-		if err != nil {
-			return err
-		}
-		if _, err := w.tx.Exec(ctx, "UPDATE "+schema+".resource SET label_class = $2, programs = $3 WHERE pk = $1", c.pk, class, c.p.programs); err != nil {
-			return err
-		}
 	}
 	return nil
 }

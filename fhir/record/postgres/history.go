@@ -92,8 +92,9 @@ func (s *Store) versions(ctx context.Context, reach authz.Reach, h record.Histor
 	var t, class int16
 	var facts int32
 	var patient *string
+	var consents []string
 	var body []byte // pgx makes it anew for each row
-	err := forEach(ctx, pool, q.String(), q.args, []any{&x.Ref.ID, &x.Version, &x.Updated, &x.Deleted, &class, &patient, &facts, &body, &t, &x.Posted}, func() (err error) {
+	err := forEach(ctx, pool, q.String(), q.args, []any{&x.Ref.ID, &x.Version, &x.Updated, &x.Deleted, &class, &patient, &facts, &consents, &body, &t, &x.Posted}, func() (err error) {
 		row := x
 		row.Ref.Type = fhir.TypeOf(t)
 		if row.Labels, err = s.labels(ctx, class); err != nil {
@@ -103,6 +104,7 @@ func (s *Store) versions(ctx context.Context, reach authz.Reach, h record.Histor
 		if patient != nil {
 			row.Patient = fhir.ID(*patient)
 		}
+		row.Consents = consentsOf(consents)
 		out = append(out, vault.Seal(row, reach.Of(row.Ref.Type).Grant(), body))
 		return nil
 	})
@@ -137,9 +139,9 @@ func (v *versionQuery) group(g *alike) {
 				v.filter("r", "")
 				q.WriteString(v.order("r"))
 			} else {
-				q.WriteString("SELECT " + x.columns("h") + ", h.type, h.posted FROM " + schema + ".resource_history h JOIN " + schema + ".resource r ON r.pk = h.pk AND " + x.where("r") + " WHERE " + x.where("h"))
+				q.WriteString("SELECT " + x.columns("h") + ", h.type, h.posted FROM " + schema + ".resource_history h JOIN " + schema + ".resource r ON r.pk = h.pk AND " + x.where("r") + " WHERE " + x.was("h"))
 				// A version ended where the next one that the caller may see began.
-				v.filter("h", "LEAST(r.updated, (SELECT min(n.updated) FROM "+schema+".resource_history n WHERE n.tenant = h.tenant AND n.pk = h.pk AND n.version > h.version AND "+x.where("n")+"))")
+				v.filter("h", "LEAST(r.updated, (SELECT min(n.updated) FROM "+schema+".resource_history n WHERE n.tenant = h.tenant AND n.pk = h.pk AND n.version > h.version AND "+x.was("n")+"))")
 				q.WriteString(v.order("h"))
 			}
 			q.WriteString(" LIMIT " + v.limit + ") AS l")

@@ -204,7 +204,7 @@ func (w *write) existing(ctx context.Context) error {
 		for _, rows := range byID {
 			first = append(first, rows[0])
 		}
-		if err := w.loadGroup(ctx, first, first[0].c.Condition.Reach.Of(first[0].c.Ref.Type), func(r *row, o *stored) {
+		if err := w.loadGroup(ctx, first, first[0].c.Condition.Reach.Of(first[0].c.Ref.Type), authz.Restriction{}, func(r *row, o *stored) {
 			for _, same := range byID[r.c.Ref.ID] {
 				same.old = o
 			}

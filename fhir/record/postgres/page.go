@@ -20,6 +20,7 @@ type hit struct {
 	t, class  int16
 	facts     int32
 	patient   *string
+	consents  []string
 	body      []byte // pgx makes it anew for each row
 	pk, self  int64
 	canonical *int64
@@ -27,7 +28,7 @@ type hit struct {
 }
 
 func (x *hit) scan() []any {
-	return []any{&x.t, &x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.class, &x.patient, &x.facts, &x.body}
+	return []any{&x.t, &x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.class, &x.patient, &x.facts, &x.consents, &x.body}
 }
 
 func (x *hit) scanLinks() []any { return []any{&x.pk, &x.self, &x.canonical, &x.refs} }
@@ -36,7 +37,7 @@ func (x *hit) scanLinks() []any { return []any{&x.pk, &x.self, &x.canonical, &x.
 func (x *restriction) hitColumns(alias string, ask authz.Fact) string {
 	return alias + ".type, " + alias + ".id, " + alias + ".version, " + alias + ".updated, " + alias + ".label_class, " +
 		"CASE WHEN " + alias + ".co_patients IS NULL THEN " + alias + ".patient END AS patient, " +
-		x.facts(alias, ask) + " AS facts, " + alias + ".body"
+		x.facts(alias, ask) + " AS facts, " + x.consents(alias, ask) + ", " + alias + ".body"
 }
 
 // linkColumns are those of [hit.scanLinks].
@@ -58,6 +59,7 @@ func (f *finder) seal(ctx context.Context, x *hit) (record.Sealed, error) {
 	if x.patient != nil {
 		h.Patient = fhir.ID(*x.patient)
 	}
+	h.Consents = consentsOf(x.consents)
 	return vault.Seal(h, f.reach.Grant(), x.body), nil
 }
 

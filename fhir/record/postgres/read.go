@@ -34,7 +34,7 @@ func (s *Store) pool(r authz.Restriction) *pgxpool.Pool {
 func (x *restriction) columns(alias string) string {
 	return alias + ".id, " + alias + ".version, " + alias + ".updated, " + alias + ".deleted, " + alias + ".label_class, " +
 		"CASE WHEN " + alias + ".co_patients IS NULL THEN " + alias + ".patient END AS patient, " +
-		x.facts(alias, needed(x.r)) + " AS facts, " + alias + ".body"
+		x.facts(alias, needed(x.r)) + " AS facts, " + x.consents(alias, needed(x.r)) + ", " + alias + ".body"
 }
 
 // point runs reads by id, under the role that r needs.
@@ -47,15 +47,16 @@ func (s *Store) point(r authz.Restriction) *reader {
 
 // scanned is one row of [restriction.columns], as it comes from the database.
 type scanned struct {
-	h       vault.Header
-	class   int16
-	facts   int32
-	patient *string
-	body    []byte // pgx makes it anew for each row
+	h        vault.Header
+	class    int16
+	facts    int32
+	patient  *string
+	consents []string
+	body     []byte // pgx makes it anew for each row
 }
 
 func (x *scanned) scan() []any {
-	return []any{&x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.h.Deleted, &x.class, &x.patient, &x.facts, &x.body}
+	return []any{&x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.h.Deleted, &x.class, &x.patient, &x.facts, &x.consents, &x.body}
 }
 
 // seal closes the box around a row that was read under r.
@@ -72,6 +73,7 @@ func (s *Store) seal(ctx context.Context, r authz.Restriction, x *scanned) (reco
 	if x.patient != nil {
 		h.Patient = fhir.ID(*x.patient)
 	}
+	h.Consents = consentsOf(x.consents)
 	return vault.Seal(h, r.Grant(), x.body), nil
 }
 
@@ -130,7 +132,7 @@ func versions(q *statement, r authz.Restriction, id fhir.ID, filter func(alias s
 		current := schema + ".resource r WHERE r.id = " + key + " AND " + x.where("r")
 		q.WriteString("SELECT " + x.columns("r") + " FROM " + current + filter("r") +
 			" UNION ALL SELECT " + x.columns("h") + " FROM " + schema + ".resource_history h" +
-			" WHERE h.pk IN (SELECT r.pk FROM " + current + ") AND " + x.where("h") + filter("h"))
+			" WHERE h.pk IN (SELECT r.pk FROM " + current + ") AND " + x.was("h") + filter("h"))
 	})
 }
 

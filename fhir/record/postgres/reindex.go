@@ -9,7 +9,6 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
@@ -164,14 +163,6 @@ WHERE j.tenant = n.tenant AND j.pk = n.pk RETURNING j.tenant, j.pk`, me, now.Add
 	return true, failed(err)
 }
 
-// standing is how far a reindexing is: the last resource that is done, of the first of the types.
-type standing struct {
-	types  []int16
-	schema string
-	id     string
-	shadow int16
-}
-
 func (w *write) reindex(ctx context.Context, pk int64, me string) error {
 	var revision int64
 	if err := w.tx.QueryRow(ctx, "SELECT record.search_definitions($1, false)", w.practice).Scan(&revision); err != nil {
@@ -215,19 +206,16 @@ func (w *write) reindexSome(ctx context.Context, at *standing, limit int) (int, 
 	var pk int64
 	var body []byte
 	t := fhir.TypeOf(at.types[0])
-	// The rows are locked in the order in which changes lock them, and read as
-	// they are once that is done.
-	if err := forEach(ctx, w.tx, "SELECT pk, id, shadow, body FROM "+at.schema+".resource WHERE tenant = $1 AND type = $2 AND (id, shadow) > ($3, $4) AND NOT deleted ORDER BY id, shadow LIMIT $5 FOR NO KEY UPDATE",
-		[]any{w.practice, at.types[0], at.id, at.shadow, limit}, []any{&pk, &at.id, &at.shadow, &body}, func() error {
-			root, err := codec.ReadJSON(body, codec.DefaultLimits)
-			if err != nil {
-				return err
-			}
-			r := &row{pk: pk, c: vault.Clearance{Ref: fhir.Ref{Type: t}, Content: &codec.Resource{Type: t, Root: root}}}
-			r.index = search.Options{Registry: w.registry, Context: ctx}.Extract(t, root)
-			rows = append(rows, r)
-			return nil
-		}); err != nil {
+	if err := w.next(ctx, at, limit, "pk, body", "NOT deleted", []any{&pk, &body}, func() error {
+		content, err := w.content(at.schema, t, body)
+		if err != nil {
+			return err
+		}
+		r := &row{pk: pk, c: vault.Clearance{Ref: fhir.Ref{Type: t}, Content: content}}
+		r.index = search.Options{Registry: w.registry, Context: ctx}.Extract(t, content.Root)
+		rows = append(rows, r)
+		return nil
+	}); err != nil {
 		return 0, err
 	}
 	if len(rows) > 0 {
@@ -235,15 +223,7 @@ func (w *write) reindexSome(ctx context.Context, at *standing, limit int) (int, 
 			return 0, err
 		}
 	}
-	switch {
-	case len(rows) == limit:
-		return len(rows), nil
-	case at.schema == "record":
-		at.schema = "notes"
-	default:
-		at.types, at.schema = at.types[1:], "record"
-	}
-	at.id, at.shadow = "", 0
+	at.passed(len(rows) == limit)
 	return len(rows), nil
 }
 

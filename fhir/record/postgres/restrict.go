@@ -76,6 +76,8 @@ type restriction struct {
 	// keyed says that rows are found by their keys, a few of them, so that what the
 	// caller is to each is looked up for each.
 	keyed bool
+	// besides are further Restrictions for whose rows facts are computed, where types take turns.
+	besides []authz.Restriction
 	// computed is the alias whose columns are the facts, see [restriction.once].
 	computed string
 	// patient is the one whose rows are looked for, where it is one: what the caller is to it is asked once.
@@ -103,27 +105,39 @@ func (x *restriction) where(alias string) string {
 	if x.r.Empty() {
 		return "false"
 	}
+	return x.was(alias) + x.fullest(alias)
+}
+
+// was is where for the versions of a row, which come with the row itself.
+func (x *restriction) was(alias string) string {
+	if x.r.Empty() {
+		return "false"
+	}
 	return x.scope(alias) + " AND " + x.arms(alias)
 }
 
 // arms is the part of where that the policy says.
 func (x *restriction) arms(alias string) string {
-	var b strings.Builder
-	b.WriteString(x.ready() + "(")
-	for i, a := range x.r.Arms() {
-		if i > 0 {
-			b.WriteString(" OR ")
-		}
-		b.WriteString("(" + alias + ".label_class = ANY (" + x.arg("classes "+intArray(a.Classes), func() any { return a.Classes }) + "::smallint[])")
+	var arms []string
+next:
+	for _, a := range x.r.Arms() {
+		var b strings.Builder
 		for _, f := range facts {
-			if a.Needs.Has(f.Bit) {
-				b.WriteString(" AND " + x.fact(alias, f.Bit))
+			if !a.Needs.Has(f.Bit) {
+				continue
 			}
+			holds := x.fact(alias, f.Bit)
+			if holds == "false" {
+				continue next // nothing can be this to the caller
+			}
+			b.WriteString(" AND " + holds)
 		}
-		b.WriteString(")")
+		arms = append(arms, "("+alias+".label_class = ANY ("+x.arg("classes "+intArray(a.Classes), func() any { return a.Classes })+"::smallint[])"+b.String()+")")
 	}
-	b.WriteString(")")
-	return b.String()
+	if arms == nil {
+		arms = []string{"false"}
+	}
+	return x.ready() + "(" + strings.Join(arms, " OR ") + ")"
 }
 
 // scope is the part of where that no policy can widen: practice, type, and the
@@ -199,7 +213,7 @@ func (x *restriction) visible(alias string, rs []authz.Restriction) string {
 			codes[j] = r.Type().Code()
 		}
 		terms[i] = "(" + alias + ".tenant + 0 = " + x.tenant + " AND " + alias + ".type + 0 = ANY (" +
-			x.arg("types "+intArray(codes), func() any { return codes }) + "::smallint[]::integer[])" + x.launch(alias) + " AND " + x.arms(alias) + ")"
+			x.arg("types "+intArray(codes), func() any { return codes }) + "::smallint[]::integer[])" + x.launch(alias) + " AND " + x.arms(alias) + x.fullest(alias) + ")"
 	}
 	return ready + "(" + strings.Join(terms, " OR ") + ")"
 }

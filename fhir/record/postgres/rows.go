@@ -37,7 +37,7 @@ func (w *write) store(ctx context.Context) error {
 	for _, schema := range []string{"record", "notes"} {
 		var fresh, changed []*row
 		var old []int64
-		for _, r := range w.rows {
+		for _, r := range w.all() {
 			switch {
 			case r.unchanged || r.schema != schema:
 			case r.old == nil:
@@ -49,6 +49,11 @@ func (w *write) store(ctx context.Context) error {
 		}
 		if err := w.shade(ctx, schema, fresh); err != nil {
 			return err
+		}
+		if schema == "record" {
+			if err := w.shadeViews(ctx); err != nil {
+				return err
+			}
 		}
 		if len(changed) > 0 {
 			if _, err := w.tx.Exec(ctx, "INSERT INTO "+schema+copyHistorySQL+schema+".resource WHERE pk = ANY ($1::bigint[])", old); err != nil {
@@ -75,7 +80,10 @@ func (w *write) store(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	if err := w.past(ctx); err != nil {
+		return err
+	}
+	return w.kinship(ctx)
 }
 
 // shade gives client-chosen ids rows of their own where rows that the caller
@@ -85,7 +93,7 @@ func (w *write) shade(ctx context.Context, schema string, fresh []*row) error {
 	var types []int16
 	var ids []string
 	for _, r := range fresh {
-		if r.c.Interaction == fhir.Update {
+		if r.c.Interaction == fhir.Update && !r.further {
 			byRef[r.c.Ref] = r
 			types, ids = append(types, r.c.Ref.Type.Code()), append(ids, string(r.c.Ref.ID))
 		}
@@ -110,15 +118,15 @@ func (w *write) shade(ctx context.Context, schema string, fresh []*row) error {
 func (w *write) exec(ctx context.Context, sql string, rows []*row) error {
 	n := len(rows)
 	var (
-		types, shadows, classes                                         = make([]int16, n), make([]int16, n), make([]int16, n)
-		ids                                                             = make([]string, n)
-		pks                                                             = make([]int64, n)
-		versions                                                        = make([]int32, n)
-		updated                                                         = make([]time.Time, n)
-		posted                                                          = make([]bool, n)
-		selves                                                          = make([]int64, n)
-		canonicals                                                      = make([]*int64, n)
-		from, to                                                        = make([]*time.Time, n), make([]*time.Time, n)
+		types, shadows, classes                                                = make([]int16, n), make([]int16, n), make([]int16, n)
+		ids                                                                    = make([]string, n)
+		pks                                                                    = make([]int64, n)
+		versions                                                               = make([]int32, n)
+		updated                                                                = make([]time.Time, n)
+		posted                                                                 = make([]bool, n)
+		selves                                                                 = make([]int64, n)
+		canonicals                                                             = make([]*int64, n)
+		from, to                                                               = make([]*time.Time, n), make([]*time.Time, n)
 		patients, coPatients, programs, originators, tokens, refs, body, codes = make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n)
 	)
 	for i, r := range rows {

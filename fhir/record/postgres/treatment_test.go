@@ -18,7 +18,7 @@ func session(id, status, period, member string) string {
 		",'participant':[{'type':" + performer + ",'individual':{'reference':'" + member + "'}}]}"
 }
 
-func visit(status, start, end, member string) string {
+func attended(status, start, end, member string) string {
 	return "{'resourceType':'Appointment','id':'visit','status':'" + status + "','start':'" + start + "','end':'" + end + "','participant':[{'actor':{'reference':'Patient/bert'},'status':'accepted'}," +
 		"{'actor':{'reference':'" + member + "'},'status':'accepted'}]}"
 }
@@ -47,9 +47,9 @@ func TestTreatingByEventsOfCare(t *testing.T) {
 		"encounter of a role":  {[]string{emilRole, session("s", "finished", "{'start':'2026-03-02T10:00:00Z','end':'2026-03-02T10:59:59Z'}", "PractitionerRole/role")}, "2026-03-02T10:00:00Z", "2026-04-01T11:00:00Z"},
 		"encounter under way":  {[]string{session("s", "in-progress", "{'start':'2026-03-02T10:00:00Z'}", "Practitioner/emil")}, "2026-03-02T10:00:00Z", always},
 		"encounter cancelled":  {[]string{session("s", "cancelled", "{'start':'2026-03-02T10:00:00Z','end':'2026-03-02T10:59:59Z'}", "Practitioner/emil")}, never, never},
-		"appointment":          {[]string{visit("booked", "2026-03-20T10:00:00Z", "2026-03-20T10:59:59Z", "Practitioner/emil")}, "2026-03-13T10:00:00Z", "2026-03-21T11:00:00Z"},
-		"appointment missed":   {[]string{visit("noshow", "2026-03-20T10:00:00Z", "2026-03-20T10:59:59Z", "Practitioner/emil")}, never, never},
-		"appointment in error": {[]string{visit("entered-in-error", "2026-03-20T10:00:00Z", "2026-03-20T10:59:59Z", "Practitioner/emil")}, never, never},
+		"appointment":          {[]string{attended("booked", "2026-03-20T10:00:00Z", "2026-03-20T10:59:59Z", "Practitioner/emil")}, "2026-03-13T10:00:00Z", "2026-03-21T11:00:00Z"},
+		"appointment missed":   {[]string{attended("noshow", "2026-03-20T10:00:00Z", "2026-03-20T10:59:59Z", "Practitioner/emil")}, never, never},
+		"appointment in error": {[]string{attended("entered-in-error", "2026-03-20T10:00:00Z", "2026-03-20T10:59:59Z", "Practitioner/emil")}, never, never},
 		"episode, its manager": {[]string{"{'resourceType':'EpisodeOfCare','id':'e','status':'active','patient':{'reference':'Patient/bert'},'period':{'start':'2026-03-02','end':'2026-03-09'},'careManager':{'reference':'Practitioner/emil'}}"}, "2026-03-02T00:00:00Z", "2026-03-10T00:00:00Z"},
 		"episode, its team":    {[]string{emilTeam, "{'resourceType':'EpisodeOfCare','id':'e','status':'active','patient':{'reference':'Patient/bert'},'period':{'start':'2026-03-02','end':'2026-03-09'},'team':[{'reference':'CareTeam/emils'}]}"}, "2026-03-02T00:00:00Z", "2026-03-10T00:00:00Z"},
 		"episode, a team of another patient's": {[]string{strings.Replace(emilTeam, "'participant'", "'subject':{'reference':'Patient/anna'},'participant'", 1),
@@ -123,7 +123,7 @@ func TestNobodyWritesHerWayInByAnEventOfCare(t *testing.T) {
 	open := session("", "in-progress", "{'start':'2026-02-20'}", "Practitioner/emil")
 	open = strings.Replace(open, "'id':'',", "", 1)
 	book := func(member string) string {
-		return strings.Replace(visit("booked", "2026-03-02T10:00:00Z", "2026-03-02T11:00:00Z", member), "'id':'visit',", "", 1)
+		return strings.Replace(attended("booked", "2026-03-02T10:00:00Z", "2026-03-02T11:00:00Z", member), "'id':'visit',", "", 1)
 	}
 	// A patient whom she does not see is none: the reference does not resolve.
 	_, err := h.create(emil, open)

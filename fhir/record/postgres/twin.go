@@ -36,7 +36,7 @@ func Excise(ctx context.Context, owner *pgx.Conn, restrictions map[fhir.Resource
 				code = h.arg(t.Code())
 				keep = "false"
 				if r, ok := restrictions[t]; ok && !r.Empty() {
-					keep = restrict(&h, r).where("h")
+					keep = restrict(&h, r).was("h")
 				}
 				h.WriteString("DELETE FROM " + schema + ".resource_history h WHERE h.type = " + code +
 					" AND NOT (COALESCE(" + keep + ", false) AND EXISTS (SELECT FROM " + schema + ".resource r WHERE r.pk = h.pk))")

@@ -18,7 +18,7 @@ import (
 var bare = map[string]bool{
 	"resourceType": true, "id": true, "reference": true, "system": true, "code": true, "url": true, "uri": true, "authority": true,
 	"status": true, "docStatus": true, "lifecycleStatus": true, "intent": true, "use": true, "mode": true, "gender": true, "type": true,
-	"contentType": true, "language": true, "linkId": true, "questionnaire": true, "subjectType": true, "required": true, "currency": true,
+	"contentType": true, "language": true, "linkId": true, "definition": true, "version": true, "questionnaire": true, "subjectType": true, "required": true, "currency": true,
 	"unit": true, "periodUnit": true, "value": true, "subscriberId": true,
 	"family": true, "given": true, "city": true, "postalCode": true, "country": true,
 	"date": true, "start": true, "end": true, "created": true, "birthDate": true, "authored": true, "authoredOn": true, "issued": true,

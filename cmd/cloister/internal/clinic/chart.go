@@ -33,11 +33,17 @@ func (s *site) patient(i int) Batch {
 	if c.attendsSUD {
 		c.recovery()
 	}
+	if c.shares() {
+		c.shared()
+	}
 	return Batch{
 		Practice: s.Slug, Patient: c.self.ID, Resources: c.out,
 		Title: fmt.Sprintf("%s, patient %d of %d", s.Name, i+1, s.patients),
 	}
 }
+
+// shares tells of whom the general program knows that she attends the other one, too.
+func (c *chart) shares() bool { return c.SUD && (c.index == featuredTPO || c.index == featuredBoth) }
 
 // identity writes who the patient is, who speaks for them and who pays.
 func (c *chart) identity() {

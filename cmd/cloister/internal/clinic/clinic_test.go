@@ -128,7 +128,7 @@ func TestSizes(t *testing.T) {
 			if refOf(b.Resources[0]) != (fhir.Ref{Type: "Patient", ID: b.Patient}) {
 				t.Errorf("%s does not begin with its Patient", b.Title)
 			}
-			if n := len(b.Resources); n < 55 || n > 125 {
+			if n := len(b.Resources); n < 55 || n > 130 {
 				t.Errorf("%s has %d resources", b.Title, n)
 			}
 		}

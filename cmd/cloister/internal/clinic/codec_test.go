@@ -43,7 +43,7 @@ func TestCodecUnderstands(t *testing.T) {
 		switch ref.Type {
 		case "Consent":
 			d, err := codec.ConsentDirective(res)
-			if err != nil || len(d.Malformed) != 0 || !d.Verified || !d.Source || len(d.Performers) != 1 || len(d.Organizations) != 1 ||
+			if err != nil || len(d.Malformed) != 0 || len(d.Verified) == 0 || !d.Source || len(d.Performers) != 1 || len(d.Organizations) != 1 ||
 				d.DateTime.IsZero() || d.Root.Type != "permit" || len(d.Root.Actors) == 0 || len(d.Root.Purposes) == 0 {
 				t.Errorf("%v: %v, %+v", ref, err, d)
 			}

@@ -35,6 +35,7 @@ func (s *site) directory(first bool, staff []Staff) Batch {
 		for _, q := range instruments {
 			b.questionnaire(q)
 		}
+		b.consentForms()
 	}
 	for _, m := range staff {
 		b.staff(m)

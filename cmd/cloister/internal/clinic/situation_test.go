@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/record/redact"
 )
 
 // archive is everything of one practice.
@@ -48,16 +49,29 @@ func (a *archive) chartOf(patient int, kind fhir.ResourceType, keep func(*elemen
 }
 
 // reaching lists the resources that refer to one of from, directly or through
-// others, as labels flow. References point backwards, so one pass is enough.
+// others. References point backwards, so one pass is enough.
 func (a *archive) reaching(from func(*element.Node) bool) map[fhir.Ref]bool {
+	return a.along(from, func(r *element.Node) *element.Node { return r })
+}
+
+// along is reaching by the references in a part of each resource.
+func (a *archive) along(from func(*element.Node) bool, part func(*element.Node) *element.Node) map[fhir.Ref]bool {
 	out := map[fhir.Ref]bool{}
 	for _, ref := range a.order {
 		r := a.by[ref]
-		if from(r) || slices.ContainsFunc(local(a.t, r), func(to fhir.Ref) bool { return out[to] }) {
+		if from(r) || slices.ContainsFunc(local(a.t, part(r)), func(to fhir.Ref) bool { return out[to] }) {
 			out[ref] = true
 		}
 	}
 	return out
+}
+
+// own is a resource without what it mentions, as far as it says by anything else where it comes from.
+func own(r *element.Node) *element.Node {
+	if redact.Rooted(r) {
+		return redact.Rest(refOf(r).Type, r)
+	}
+	return r
 }
 
 // coded reports whether a coding of that system and code stands anywhere in r.
@@ -88,10 +102,10 @@ func part2Program(r *element.Node) bool {
 func TestPart2(t *testing.T) {
 	for _, c := range []Config{sample(), {Seed: 4, Patients: 120, Now: today}} {
 		harbor, lakeside := archives(t, c)
-		if got := lakeside.reaching(part2Program); len(got) != 0 {
+		if got := lakeside.along(part2Program, own); len(got) != 0 {
 			t.Errorf("%d Part 2 records in a practice without a program", len(got))
 		}
-		reach := harbor.reaching(part2Program)
+		reach := harbor.along(part2Program, own)
 		recovery := map[fhir.Ref]bool{}
 		both, only := 0, 0
 		for i := range harbor.patients {
@@ -108,6 +122,9 @@ func TestPart2(t *testing.T) {
 				chart.identity()
 				if p.attendsGeneral {
 					chart.mentalHealth()
+				}
+				if chart.shares() {
+					chart.shared()
 				}
 				general := map[fhir.Ref]bool{}
 				for _, r := range chart.out {

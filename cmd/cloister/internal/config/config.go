@@ -78,6 +78,7 @@ func (d Database) Check(required bool) error {
 type API struct {
 	BaseURL     string        `name:"base-url" env:"CLOISTER_BASE_URL" placeholder:"URL" help:"Address of the FHIR endpoint as clients see it, such as https://fhir.example.org/fhir. Links and the audience of tokens are made of it."`
 	PageKey     string        `name:"page-key" env:"CLOISTER_PAGE_KEY" placeholder:"BASE64" help:"32 random bytes in base64 that sign paging links. Without it each start makes its own, and links of another start or another server are refused. Make one with: openssl rand -base64 32"`
+	SigningKeys string        `name:"signing-keys" env:"CLOISTER_SIGNING_KEYS" placeholder:"FILE" help:"JSON Web Key Set with the EC keys (P-256 or P-384) by which consents are signed: the first, private one signs, the others check what they signed before. Without it no consent can be signed here."`
 	AllowUpsert bool          `name:"allow-upsert" env:"CLOISTER_ALLOW_UPSERT" help:"Let an update create the resource if its id does not exist yet."`
 	Conditional string        `name:"conditional-delete" env:"CLOISTER_CONDITIONAL_DELETE" default:"single" help:"What a conditional delete may take: single (one resource, or nothing) or multiple (all that meet the condition)."`
 	Dangling    bool          `name:"dangling-references" env:"CLOISTER_DANGLING_REFERENCES" help:"Let a delete leave references to what it deletes. Without it such a delete is refused, as far as its caller may see the references."`
@@ -156,13 +157,14 @@ func (a API) Key(log *slog.Logger) ([]byte, error) {
 type Serve struct {
 	Database `embed:""`
 	API      `embed:""`
+	Labels   `embed:""`
 	Listen   string   `name:"listen" env:"CLOISTER_LISTEN" default:"127.0.0.1:8080" help:"Address to listen on. It speaks plain HTTP: put a proxy that ends TLS before it."`
 	Issuers  []Issuer `name:"issuers" env:"CLOISTER_ISSUERS" placeholder:"ISSUER|AUDIENCE,..." help:"Identity providers whose tokens are accepted, each as issuer URL, or issuer|audience, or issuer|audience|ALG+ALG. The audience is the base URL unless given; the signature algorithms are all asymmetric ones unless given."`
 }
 
 // Check reports what is wrong.
 func (s Serve) Check() error {
-	errs := []error{s.Database.Check(true), s.API.Check(), checkAddress("CLOISTER_LISTEN", s.Listen)}
+	errs := []error{s.Database.Check(true), s.API.Check(), s.Labels.Check(), checkAddress("CLOISTER_LISTEN", s.Listen)}
 	if s.BaseURL == "" {
 		errs = append(errs, fault("CLOISTER_BASE_URL", "is not set: it is the address of the FHIR endpoint as clients see it, such as https://fhir.example.org/fhir"))
 	}

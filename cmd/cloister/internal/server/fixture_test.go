@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
+	"github.com/cloister-health/cloister/fhir/signature"
 )
 
 const base = "http://localhost/fhir"
@@ -60,6 +62,19 @@ var seeded = cluster.Template{Name: "clinic", Prepare: func(ctx context.Context,
 	}
 	return seed.Run(ctx, core, sample, nil)
 }}
+
+// signingKeys is one key set for all tests.
+var signingKeys = sync.OnceValue(func() *signature.Keys {
+	set, err := signature.Generate()
+	if err != nil {
+		panic(err)
+	}
+	k, err := signature.Parse(set)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
 
 // house is a whole server on a database of its own.
 type house struct {
@@ -96,7 +111,7 @@ func newHouse(t *testing.T, dsn string, wrap func(*server.Core) api.Store, set .
 		seen = wrap(core)
 	}
 	cfg := api.Config{
-		Base: base, Engine: core.Engine, Gate: core.Gate, Store: seen, Terminology: core.Terminology, Authenticator: personas{store, h.callers}, Ready: store.Ping,
+		Base: base, Engine: core.Engine, Gate: core.Gate.Signing(signingKeys()), Store: seen, Terminology: core.Terminology, Authenticator: personas{store, h.callers}, Ready: store.Ping,
 		Version: "test", Released: noon, Deadline: time.Minute, MaxBody: 1 << 20, Upsert: true, Cursors: [32]byte{1},
 		Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: h.now,
 	}

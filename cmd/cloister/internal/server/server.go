@@ -13,12 +13,14 @@ import (
 	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
+	"github.com/cloister-health/cloister/fhir/signature"
 	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
@@ -37,6 +39,7 @@ type Config struct {
 	Dangling      bool          // a delete may leave references to what it deletes
 	KeyLife       time.Duration // of an Idempotency-Key; 0 is a day
 	Cursors       [32]byte
+	Keys          *signature.Keys // by which consents are signed; nil: none can be
 	Validation    profile.Mode    // of writes
 	Labels        record.Labelled // to whom security labels go unasked
 	Log           *slog.Logger
@@ -69,11 +72,18 @@ func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
 	}, nil
 }
 
+// Labelling is c with other content rules than the built-in ones.
+func (c *Core) Labelling(x *label.Classifier) *Core {
+	d := *c
+	d.Gate = c.Gate.Labelling(x)
+	return &d
+}
+
 // Handler is the HTTP face of the house.
 func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	validator := profile.New(c.Definitions, c.Terminology, cfg.Now)
 	return api.New(api.Config{
-		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Labelling(cfg.Labels), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Signing(cfg.Keys).Showing(cfg.Labels), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
 		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})

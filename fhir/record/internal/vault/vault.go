@@ -93,11 +93,13 @@ type Clearance struct {
 	// Referrers restricts the look-up of what refers to a resource that is to be
 	// deleted; the zero Reach: nothing is looked up.
 	Referrers  authz.Reach
-	Labels     label.Set    // from the content alone; the store adds what flows in along references
-	Program    bool         // an Organization that is a Part 2 program (42 CFR 2.11)
-	Originator fhir.Ref     // of an imported note: its author
-	References []codec.Link // local references of the content; each must resolve
-	URLs       []codec.Link // other local links of the content
+	Rules      *label.Classifier // by which Labels were found, and its parts are classified
+	Labels     label.Set         // from the content alone; the store adds what flows in along references
+	Stated     label.Set         // those of Labels that the sender stated, and that the content need not show
+	Program    bool              // an Organization that is a Part 2 program (42 CFR 2.11)
+	Originator fhir.Ref          // of an imported note: its author
+	References []codec.Link      // local references of the content; each must resolve
+	URLs       []codec.Link      // other local links of the content
 	// Check is applied to the row as it was (update, delete) and as it becomes (create, update).
 	Check authz.Restriction
 	// Insert is applied to the new row of a change that turns out to create.

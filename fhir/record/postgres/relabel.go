@@ -1,0 +1,284 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record"
+)
+
+const (
+	// relabelRows is how many resources are classified anew in one transaction,
+	// which keeps writes to them waiting.
+	relabelRows = 200
+	// relabelLease is after how long without a batch another server goes on.
+	relabelLease = time.Minute
+)
+
+// Relabelling is how far what a practice stores is classified by other content rules.
+type Relabelling struct {
+	Rules   string // version of the rules by which all of it is classified; "" is none yet
+	Next    string // of those that it is being classified by; "" where nothing is under way
+	Percent int    // of the resource types
+}
+
+// Practices are the practices by slug.
+func (s *Store) Practices() map[string]int32 { return maps.Clone(*s.tenants.Load()) }
+
+// BeginRelabel classifies anew what a practice stores, whether or not its rules
+// have changed: after several servers with different rules wrote, say.
+func (s *Store) BeginRelabel(ctx context.Context, practice int32, c *label.Classifier) error {
+	_, err := s.side.Exec(ctx, "INSERT INTO record.relabel "+relabelFields+" VALUES ($1, $2, $3, cardinality($3::smallint[]), 'record', '', 0)"+relabelAnew, practice, c.Version(), everyType())
+	return failed(err)
+}
+
+const (
+	relabelFields = "AS j (tenant, rules, types, planned, schema, id, shadow)"
+	relabelAnew   = ` ON CONFLICT (tenant) DO UPDATE SET rules = excluded.rules, types = excluded.types, planned = excluded.planned,
+schema = 'record', id = '', shadow = 0, holder = NULL, lease = NULL`
+)
+
+// Relabelling says how far it is with a practice: see [Store.Relabel].
+func (s *Store) Relabelling(ctx context.Context, practice int32) (out Relabelling, err error) {
+	var left, planned int
+	err = s.side.QueryRow(ctx, `SELECT COALESCE(m.rules, ''), COALESCE(j.rules, ''), COALESCE(cardinality(j.types), 0), COALESCE(j.planned, 0)
+FROM (SELECT $1::integer AS tenant) AS p LEFT JOIN record.classified m USING (tenant) LEFT JOIN record.relabel j USING (tenant)`, practice).
+		Scan(&out.Rules, &out.Next, &left, &planned)
+	out.Percent = 100
+	if out.Next != "" {
+		out.Percent = 100 * (planned - left) / max(planned, 1)
+	}
+	return out, failed(err)
+}
+
+// Relabel keeps what is stored classified by the rules of c, until ctx ends: where
+// a practice was last classified by others, all that it stores is classified anew in the background.
+// Labels are only added: what the old rules gave protects until a [Store.Downgrade],
+// and what the new ones give as soon as the resource is reached. Several servers
+// share the work, as they do with [Store.Reindex].
+func (s *Store) Relabel(ctx context.Context, every time.Duration, c *label.Classifier, failure func(error)) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	me := record.NewID()
+	for ctx.Err() == nil {
+		busy, err := s.relabelDue(ctx, c, me)
+		if err != nil && ctx.Err() == nil {
+			failure(err)
+		}
+		if busy && err == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+	}
+}
+
+// relabelDue begins what is due, and does one batch.
+func (s *Store) relabelDue(ctx context.Context, c *label.Classifier, me string) (busy bool, err error) {
+	if _, err := s.side.Exec(ctx, "INSERT INTO record.relabel "+relabelFields+` SELECT t.id, $1, $2, cardinality($2::smallint[]), 'record', '', 0
+FROM record.tenant t LEFT JOIN record.classified m ON m.tenant = t.id WHERE m.rules IS DISTINCT FROM $1`+relabelAnew+" WHERE j.rules <> excluded.rules", c.Version(), everyType()); err != nil {
+		return false, failed(err)
+	}
+	return s.RelabelBatch(ctx, c, me)
+}
+
+// RelabelBatch takes some of the work for the rules of c and does one batch of
+// it; without any it is not busy. me is the UUID of who does it.
+func (s *Store) RelabelBatch(ctx context.Context, c *label.Classifier, me string) (busy bool, err error) {
+	now := s.now().UTC()
+	w := &write{s: s}
+	err = s.side.QueryRow(ctx, `UPDATE record.relabel j SET holder = $1, lease = $2 FROM
+(SELECT tenant FROM record.relabel WHERE rules = $4 AND (holder IS NULL OR holder = $1 OR lease <= $3) ORDER BY holder = $1 DESC NULLS LAST, tenant LIMIT 1 FOR UPDATE SKIP LOCKED) AS n
+WHERE j.tenant = n.tenant RETURNING j.tenant`, me, now.Add(relabelLease), now, c.Version()).Scan(&w.practice)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, failed(err)
+	}
+	err = pgx.BeginFunc(ctx, s.notes, func(tx pgx.Tx) error {
+		w.tx = tx
+		return w.reclassify(ctx, c, me)
+	})
+	switch sqlState(err) {
+	case "40P01", "40001": // a change of the same resources came first
+		return true, nil
+	}
+	return true, failed(err)
+}
+
+// reclassify does one batch for a practice.
+func (w *write) reclassify(ctx context.Context, c *label.Classifier, me string) error {
+	if _, err := w.tx.Exec(ctx, "SELECT record.search_definitions($1, false)", w.practice); err != nil {
+		return err // it keeps a downgrade waiting, and waits for one
+	}
+	var at standing
+	err := w.tx.QueryRow(ctx, "SELECT types, schema, id, shadow FROM record.relabel WHERE tenant = $1 AND holder = $2 AND rules = $3 FOR UPDATE", w.practice, me, c.Version()).
+		Scan(&at.types, &at.schema, &at.id, &at.shadow)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // it has begun anew
+	}
+	if err != nil {
+		return err
+	}
+	for done := 0; done < relabelRows && len(at.types) > 0; {
+		n, err := w.reclassifySome(ctx, c, &at, relabelRows-done)
+		if err != nil {
+			return err
+		}
+		done += n
+	}
+	if len(at.types) > 0 {
+		_, err = w.tx.Exec(ctx, "UPDATE record.relabel SET types = $2, schema = $3, id = $4, shadow = $5 WHERE tenant = $1", w.practice, at.types, at.schema, at.id, at.shadow)
+		return err
+	}
+	if _, err = w.tx.Exec(ctx, "DELETE FROM record.relabel WHERE tenant = $1", w.practice); err != nil {
+		return err
+	}
+	_, err = w.tx.Exec(ctx, "INSERT INTO record.classified (tenant, rules) VALUES ($1, $2) ON CONFLICT (tenant) DO UPDATE SET rules = excluded.rules", w.practice, c.Version())
+	return err
+}
+
+// classified is a stored resource on its way to further labels.
+type classified struct {
+	pk       int64
+	ref      fhir.Ref
+	labels   label.Set // as stored
+	own      label.Set // what the rules give its content
+	programs []string
+}
+
+// reclassifySome adds labels to the next resources of the type and schema at
+// hand, and to whatever refers to them.
+func (w *write) reclassifySome(ctx context.Context, c *label.Classifier, at *standing, limit int) (int, error) {
+	var rows []*classified
+	var pk int64
+	var class int16
+	var programs []string
+	var body []byte
+	t := fhir.TypeOf(at.types[0])
+	err := w.next(ctx, at, limit, "pk, label_class, programs, body", "true", []any{&pk, &class, &programs, &body}, func() error {
+		r := &classified{pk: pk, ref: fhir.Ref{Type: t, ID: fhir.ID(at.id)}, programs: programs}
+		rows = append(rows, r)
+		var err error
+		if r.labels, err = w.s.labels(ctx, class); err != nil {
+			return err
+		}
+		r.own, err = w.classify(c, at.schema, t, body)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if len(rows) > 0 {
+		if err := w.grow(ctx, c, at.schema, rows); err != nil {
+			return 0, err
+		}
+	}
+	at.passed(len(rows) == limit)
+	return len(rows), nil
+}
+
+// classify gives the labels of a stored body; a tombstone has none. What a note
+// of a session is was decided when it was stored: no rule moves it between schemas.
+func (w *write) classify(c *label.Classifier, schema string, t fhir.ResourceType, body []byte) (label.Set, error) {
+	if body == nil {
+		return 0, nil
+	}
+	r, err := w.content(schema, t, body)
+	if err != nil {
+		return 0, err
+	}
+	return c.Classify(label.Content{Type: t, Codings: r.Codings()}) &^ label.Notes, nil
+}
+
+// grow adds the labels of the rules to resources, to their versions, and to
+// whatever refers to them.
+func (w *write) grow(ctx context.Context, c *label.Classifier, schema string, rows []*classified) error {
+	more, err := w.growVersions(ctx, c, schema, rows)
+	if err != nil {
+		return err
+	}
+	front := map[fhir.Ref]protection{}
+	for _, r := range rows {
+		now := r.labels | r.own | more[r.pk]
+		if now == r.labels {
+			continue
+		}
+		class, err := w.s.class(ctx, now)
+		if err != nil {
+			return err
+		}
+		if _, err := w.tx.Exec(ctx, "UPDATE "+schema+".resource SET label_class = $2 WHERE pk = $1", r.pk, class); err != nil {
+			return err
+		}
+		front[r.ref] = front[r.ref].join(protection{now &^ label.Notes, r.programs})
+	}
+	for len(front) > 0 {
+		next := map[fhir.Ref]protection{}
+		for _, schema := range []string{"record", "notes"} {
+			if err := w.raise(ctx, schema, front, next, []int64{}); err != nil {
+				return err
+			}
+		}
+		front = next
+	}
+	return nil
+}
+
+// growVersions adds labels to superseded versions. What one gains its successors
+// have from it, as they would have had if the rules had been these all along; it
+// gives what the current version gains in this way.
+func (w *write) growVersions(ctx context.Context, c *label.Classifier, schema string, rows []*classified) (map[int64]label.Set, error) {
+	pks := make([]int64, len(rows))
+	t := rows[0].ref.Type
+	for i, r := range rows {
+		pks[i] = r.pk
+	}
+	type version struct {
+		pk     int64
+		number int32
+		labels label.Set
+	}
+	more := map[int64]label.Set{}
+	var changes []version
+	var v version
+	var class int16
+	var body []byte
+	if err := forEach(ctx, w.tx, "SELECT pk, version, label_class, body FROM "+schema+".resource_history WHERE tenant = $1 AND pk = ANY ($2::bigint[]) ORDER BY pk, version",
+		[]any{w.practice, pks}, []any{&v.pk, &v.number, &class, &body}, func() error {
+			was, err := w.s.labels(ctx, class)
+			if err != nil {
+				return err
+			}
+			own, err := w.classify(c, schema, t, body)
+			if err != nil {
+				return err
+			}
+			more[v.pk] |= own &^ was
+			if v.labels = was | more[v.pk]; v.labels != was {
+				changes = append(changes, v)
+			}
+			return nil
+		}); err != nil {
+		return nil, err
+	}
+	for _, v := range changes {
+		class, err := w.s.class(ctx, v.labels)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := w.tx.Exec(ctx, "UPDATE "+schema+".resource_history SET label_class = $4 WHERE tenant = $1 AND pk = $2 AND version = $3", w.practice, v.pk, v.number, class); err != nil {
+			return nil, err
+		}
+	}
+	return more, nil
+}

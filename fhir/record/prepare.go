@@ -1,0 +1,61 @@
+package record
+
+import (
+	"context"
+	"time"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/consent/form"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record/internal/vault"
+)
+
+// Preparation is what is written into a consent form.
+type Preparation struct {
+	ID      fhir.ID // of the Consent that comes of it
+	Patient fhir.Ref
+	Answers *codec.Resource // a QuestionnaireResponse, or nil where the form asks for nothing
+}
+
+// Prepare makes of a consent form, read by the holder of gr, and of what was
+// written into it a Consent that waits for its signature. It is refused, with
+// every defect, where no signature could make it valid.
+func (g *Gate) Prepare(ctx context.Context, gr authz.Grant, template Sealed, p Preparation) (Cleared, error) {
+	h := vault.Head(template)
+	if h.Ref.Type != "Questionnaire" || p.Patient.Type != "Patient" || p.Answers != nil && p.Answers.Type != "QuestionnaireResponse" {
+		return Cleared{}, authz.ErrDenied
+	}
+	read, err := g.decider.Extend(gr, fhir.Read, h.Ref.Type)
+	if err != nil {
+		return Cleared{}, err
+	}
+	if err := g.disclose(ctx, read, h.Ref.Type, template); err != nil {
+		return Cleared{}, err
+	}
+	questionnaire, err := codec.Parse(vault.Open(template))
+	if err != nil {
+		return Cleared{}, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
+	}
+	now := g.now().UTC().Truncate(time.Second)
+	filled := form.Filled{Template: questionnaire.Root, Patient: p.Patient, Authored: now.Format(time.RFC3339)}
+	if p.Answers != nil {
+		filled.Answers = p.Answers.Root
+	}
+	root, faults := form.Consent(filled)
+	if len(faults) > 0 {
+		return Cleared{}, &outcome.Error{Issues: faults}
+	}
+	content, err := codec.Check(root)
+	if err != nil {
+		return Cleared{}, err
+	}
+	signed := content.Clone()
+	complete(signed.Root, signer{who: p.Patient}, now)
+	if faults := defects(signed); len(faults) > 0 {
+		return Cleared{}, &outcome.Error{Issues: faults}
+	}
+	content.SetID(p.ID)
+	return g.admit(ctx, gr, Change{Interaction: fhir.Create, under: fhir.PrepareConsent, Ref: fhir.Ref{Type: "Consent", ID: p.ID}, Content: content})
+}
