@@ -36,6 +36,6 @@ type Entity struct {
 	Labels  label.Set
 	Patient fhir.ID
 	Facts   authz.Fact // what held between the caller and it, of what was asked
-	// Consents are those without which it would not have been disclosed.
+	// Consents are those on which the disclosure rests, by id; none where it rests on something else.
 	Consents []fhir.ID
 }

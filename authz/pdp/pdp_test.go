@@ -200,9 +200,11 @@ func TestDenyLinesHoldAgainstWideAllowLines(t *testing.T) {
 		}
 		part2 := authz.Program | authz.Consent | authz.Self
 		switch {
-		case q.Labels.Any(label.Notes) && !f.Has(authz.Originator):
+		case !f.Has(authz.Unrestricted) && !slices.Contains(n.Roles, "privacy-officer"):
+			t.Fatalf("%+v with %s breaks a restriction", q, factNames(f))
+		case q.Labels.Any(label.Notes) && f&(authz.Originator|authz.Consent) == 0:
 			t.Fatalf("%+v with %s opens a note of a session", q, factNames(f))
-		case q.Labels.Any(label.Notes) && q.Purpose != "TREAT":
+		case q.Labels.Any(label.Notes) && q.Purpose != "TREAT" && !f.Has(authz.Consent):
 			t.Fatalf("%+v opens a note of a session", q)
 		case q.Labels.Any(label.Part2) && f&part2 == 0:
 			t.Fatalf("%+v with %s opens a Part 2 record", q, factNames(f))
@@ -329,7 +331,7 @@ func TestConcurrent(t *testing.T) {
 				default:
 					runtime.Gosched()
 				}
-				if sets, err := p.Permit(fixed); err != nil || !slices.Equal(sets, []authz.Fact{authz.Treating}) {
+				if sets, err := p.Permit(fixed); err != nil || !slices.Equal(sets, []authz.Fact{authz.Treating | authz.Unrestricted}) {
 					t.Errorf("got %v, %v", sets, err)
 					return
 				}
@@ -387,15 +389,15 @@ func TestCellsAreBounded(t *testing.T) {
 func TestExplain(t *testing.T) {
 	p := house(t)
 	q := authz.Question{Roles: []string{"psychiatrist"}, Purpose: "TREAT", Action: "read", Type: "Condition", Labels: label.Part2}
-	e, err := p.Explain(q, authz.Treating)
+	e, err := p.Explain(q, authz.Treating|authz.Unrestricted)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if e.Permit || !slices.Equal(e.By, []string{"part2-needs-program-consent-or-self"}) || e.Version != p.Version() ||
-		!slices.Equal(e.Needs, []authz.Fact{authz.Treating | authz.Program, authz.Treating | authz.Consent}) || len(e.Lines) != 3 {
+		!slices.Equal(e.Needs, []authz.Fact{authz.Treating | authz.Program | authz.Unrestricted, authz.Treating | authz.Consent | authz.Unrestricted}) || len(e.Lines) != 4 {
 		t.Errorf("got %+v", e)
 	}
-	if e, _ = p.Explain(q, authz.Treating|authz.Consent); !e.Permit || !slices.Equal(e.By, []string{"treatment-consent"}) {
+	if e, _ = p.Explain(q, authz.Treating|authz.Consent|authz.Unrestricted); !e.Permit || !slices.Equal(e.By, []string{"treatment-consent"}) {
 		t.Errorf("got %+v", e)
 	}
 	for _, l := range e.Lines {

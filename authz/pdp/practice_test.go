@@ -77,16 +77,16 @@ func TestOverlayAddsAndDrops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sets := permits(t, p, "biller", "HPAYMT", "RelatedPerson", label.PSY); !slices.Equal(sets, []authz.Fact{0}) {
+	if sets := permits(t, p, "biller", "HPAYMT", "RelatedPerson", label.PSY); !slices.Equal(sets, []authz.Fact{authz.Unrestricted}) {
 		t.Errorf("its own line: %s", Needs(sets))
 	}
 	if sets := permits(t, h, "biller", "HPAYMT", "RelatedPerson", label.PSY); sets != nil {
 		t.Errorf("the house has it, too: %s", Needs(sets))
 	}
-	if sets := permits(t, p, "therapist", "TREAT", "Condition", label.Part2); !slices.Equal(sets, []authz.Fact{authz.Treating | authz.Program}) {
+	if sets := permits(t, p, "therapist", "TREAT", "Condition", label.Part2); !slices.Equal(sets, []authz.Fact{authz.Treating | authz.Program | authz.Unrestricted}) {
 		t.Errorf("the dropped line: %s", Needs(sets))
 	}
-	if sets := permits(t, p, "biller", "HPAYMT", "Claim", label.PSY); !slices.Equal(sets, []authz.Fact{authz.Treating}) {
+	if sets := permits(t, p, "biller", "HPAYMT", "Claim", label.PSY); !slices.Equal(sets, []authz.Fact{authz.Treating | authz.Unrestricted}) {
 		t.Errorf("its own denial: %s", Needs(sets))
 	}
 	if p.Version() == h.Version() || p.Version() == "" {

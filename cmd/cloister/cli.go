@@ -30,6 +30,7 @@ type cli struct {
 	Package packageCmd `cmd:"" help:"Install and list FHIR packages: profiles, value sets, code systems."`
 	Label   labelCmd   `cmd:"" help:"Say which labels a resource gets, and why; needs no database."`
 	Policy  policyCmd  `cmd:"" help:"Explain and test the access policy; needs no database."`
+	Relabel relabelCmd `cmd:"" help:"Bring the labels of what is stored up to the content rules."`
 	Bench   benchCmd   `cmd:"" help:"Measure this server against the raw ceiling of this machine."`
 	Version versionCmd `cmd:"" help:"Say which version this is."`
 }

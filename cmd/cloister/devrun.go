@@ -177,6 +177,10 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return httpd.Serve(ctx, front, h, c.Grace, log) })
+	g.Go(func() error {
+		store.Relabel(ctx, relabelInterval, labels, func(err error) { log.Warn("resources could not be classified anew", "error", err) })
+		return nil
+	})
 	g.Go(func() error { return httpd.Serve(ctx, back, iss.Handler(), time.Second, log) })
 	g.Go(func() error {
 		select {

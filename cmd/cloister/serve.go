@@ -43,6 +43,9 @@ const catalogueInterval = time.Second
 // reindexInterval is how late this process begins what is to be indexed anew.
 const reindexInterval = time.Second
 
+// relabelInterval is how late this process notices that a practice was classified by other rules.
+const relabelInterval = 5 * time.Second
+
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	server.Tune()
@@ -52,12 +55,13 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	defer store.Close()
 	go store.Watch(ctx, catalogueInterval, func(err error) { log.Warn("the catalogues could not be read again", "error", err) })
-	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
-	tokens, err := oidc.New(c.OIDC(), store, time.Now)
+	labels, err := c.Classifier()
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	labels, err := c.Classifier()
+	go store.Relabel(ctx, relabelInterval, labels, func(err error) { log.Warn("resources could not be classified anew", "error", err) })
+	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
+	tokens, err := oidc.New(c.OIDC(), store, time.Now)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}

@@ -66,7 +66,11 @@ var errConsents = errors.New("record: consents that a disclosure is made under c
 func (g *Gate) explain(ctx context.Context, gr authz.Grant, in []Sealed) (map[fhir.ID]obligation.Scope, error) {
 	var ids []fhir.ID
 	for _, s := range in {
-		if h := vault.Head(s); len(h.Consents) > 0 && slices.Contains(g.due(gr, h), part2.CopyOfConsent) {
+		h := vault.Head(s)
+		if h.Consents != nil && len(h.Consents) == 0 { // it rests on consent, and nobody knows on which
+			return nil, outcome.New(outcome.Internal, "the server failed; its log says why").Because(errConsents)
+		}
+		if slices.Contains(g.due(gr, h), part2.CopyOfConsent) {
 			ids = append(ids, h.Consents...)
 		}
 	}

@@ -74,6 +74,10 @@ type Case struct {
 	File string `yaml:"-"`
 }
 
+// Restricted says of a record that a restriction binds the caller. Where it is
+// not named, the fact unrestricted holds.
+const Restricted = "restricted"
+
 // Question is the case as the decision point is asked.
 func (c Case) Question() (authz.Question, authz.Fact, error) {
 	q := authz.Question{Roles: c.Caller.Roles, Purpose: c.Caller.Purpose, Action: c.Action, Type: c.Resource.Type}
@@ -83,8 +87,12 @@ func (c Case) Question() (authz.Question, authz.Fact, error) {
 			return q, 0, err
 		}
 	}
-	var facts authz.Fact
+	facts := authz.Unrestricted // as nearly every record is
 	for _, name := range c.Facts {
+		if name == Restricted {
+			facts &^= authz.Unrestricted
+			continue
+		}
 		f, ok := authz.FactNamed(name)
 		if !ok {
 			return q, 0, fmt.Errorf("unknown fact %q", name)

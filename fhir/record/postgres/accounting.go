@@ -81,16 +81,7 @@ func (s *Store) Disclosures(ctx context.Context, reach authz.Reach, q record.Acc
 	return out, s.nameParties(ctx, reach, out)
 }
 
-// consentRefs is what the column consents holds for one entity.
-func consentRefs(ids []fhir.ID) string {
-	out := make([]string, len(ids))
-	for i, id := range ids {
-		out[i] = fhir.Ref{Type: "Consent", ID: id}.String()
-	}
-	return strings.Join(out, " ")
-}
-
-// consentIDs is the inverse of [consentRefs].
+// consentIDs is the inverse of [joined].
 func consentIDs(text string) (out []fhir.ID) {
 	for _, s := range strings.Fields(text) {
 		if r, ok := fhir.ParseRef(s); ok {

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/fhir"
 )
 
 // recorder commits audit events in groups: requests that wait at the same
@@ -119,7 +122,7 @@ func (r *recorder) record(ctx context.Context, e audit.Event) error {
 // Record makes an event durable before it returns.
 func (s *Store) Record(ctx context.Context, e audit.Event) error { return s.audit.record(ctx, e) }
 
-const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, organizations, facts, consents) FROM STDIN (FORMAT binary)`
+const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, consents, organizations, facts) FROM STDIN (FORMAT binary)`
 
 // insertEvents writes events in the transaction that the connection is in, or in one of their own.
 func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) error {
@@ -145,10 +148,28 @@ func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) err
 		})
 		rows.array(oidInt4, n, func(i int) { rows.int4(int32(e.Entities[i].Labels)) })
 		rows.array(oidText, n, func(i int) { rows.text(string(e.Entities[i].Patient)) })
+		rows.array(oidText, consents(e.Entities), func(i int) { rows.text(joined(e.Entities[i].Consents)) })
 		rows.array(oidText, len(c.Organizations), func(i int) { rows.text(c.Organizations[i]) })
 		rows.array(oidInt4, n, func(i int) { rows.int4(int32(e.Entities[i].Facts)) })
-		rows.array(oidText, n, func(i int) { rows.text(consentRefs(e.Entities[i].Consents)) })
 	}
 	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyEventsSQL)
 	return private(err)
+}
+
+// consents is how many entities the column consents lists: all, or none where no
+// disclosure rests on consent.
+func consents(list []audit.Entity) int {
+	if slices.ContainsFunc(list, func(e audit.Entity) bool { return len(e.Consents) > 0 }) {
+		return len(list)
+	}
+	return 0
+}
+
+// joined are references to Consents, parted by a space.
+func joined(list []fhir.ID) string {
+	out := make([]string, len(list))
+	for i, id := range list {
+		out[i] = fhir.Ref{Type: "Consent", ID: id}.String()
+	}
+	return strings.Join(out, " ")
 }

@@ -177,14 +177,16 @@ func (x *restriction) consents(alias string, ask authz.Fact) string {
 		}
 		return y.fact(alias, f)
 	}
-	return "CASE WHEN " + x.fact(alias, authz.Consent) + " AND NOT " + holds(authz.Program) + " AND NOT " + holds(authz.Self) +
+	return "CASE WHEN " + x.fact(alias, authz.Consent) + " AND (" + holds(authz.Program) + ") IS NOT TRUE AND (" + holds(authz.Self) + ") IS NOT TRUE" +
 		" THEN ARRAY(SELECT DISTINCT s.consent FROM " + labelled(alias) + ", " + ofPrograms(alias) +
 		", LATERAL (WITH " + x.provisions(alias, alias+".patient", "pr.program", consent.Permissions) +
 		" SELECT d.consent FROM matched d WHERE " + permitting + " AND d.about & (" + strings.Join(x.asked(alias), " | ") + ") <> 0) AS s ORDER BY 1) END AS consents"
 }
 
-// unrestricted holds when no restriction that some patient of the row asked for,
-// and the practice agreed to, forbids this caller, purpose and moment.
+// unrestricted holds when no restriction binds the caller: none that some
+// patient of the row asked for, and the practice agreed to, covers recipient, purpose
+// and moment, or the caller is the patient or made the record, or it is an emergency, or an
+// exception that the law makes (45 CFR 164.522(a)(1)(iii), (v), 42 CFR 2.26).
 func (x *restriction) unrestricted(alias string) string {
 	bits := strconv.Itoa(int(consent.Restrictions))
 	restricts := x.restricting()
@@ -193,7 +195,13 @@ func (x *restriction) unrestricted(alias string) string {
 	if !x.each() {
 		free = "NOT " + x.restricted(restricts) + " ?| " + patients
 	}
-	return "(" + alias + ".patient IS NULL OR CASE WHEN " + free + " THEN true ELSE (SELECT bool_and(s.denies & " + bits + " = 0) FROM " + labelled(alias) +
+	lifted := ""
+	for _, f := range []authz.Fact{authz.Self, authz.Originator, authz.Emergency, authz.Exception} {
+		if holds := x.fact(alias, f); holds != "false" {
+			lifted += " WHEN " + holds + " THEN true"
+		}
+	}
+	return "(" + alias + ".patient IS NULL OR CASE WHEN " + free + " THEN true" + lifted + " ELSE (SELECT bool_and(s.denies & " + bits + " = 0) FROM " + labelled(alias) +
 		", unnest(" + patients + ") AS p(patient), LATERAL (WITH " + x.provisions(alias, "p.patient", "''", consent.Restrictions) +
 		" SELECT COALESCE(bit_or(d.about) FILTER (WHERE " + denying + "), 0::smallint) AS denies FROM matched d) AS s) END)"
 }

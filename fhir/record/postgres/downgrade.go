@@ -13,7 +13,6 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
-	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // ErrNotClassified says that there is nothing to compare with: what the practice
@@ -87,6 +86,9 @@ type bearer struct {
 	kept    label.Set // what stays of them
 	hash    int64     // by which others refer to it
 	refs    []int64
+	family  int64
+	view    int16     // of several views; 0 is the only one
+	flows   label.Set // from the view that says least to whatever refers to the resource
 }
 
 // sensitive reads all resources with sensitivity labels, and says for each what
@@ -107,18 +109,20 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*bearer, 
 		var t int16
 		var id string
 		var version int64
+		var flows int32
 		var patient *string
 		var body []byte
-		if err := forEach(ctx, w.tx, "SELECT r.pk, r.type, r.id, r.version, r.patient, c.labels, r.refs, r.body FROM "+schema+
-			".resource r JOIN record.label_class c ON c.id = r.label_class WHERE r.tenant = $1 AND c.labels & $2 <> 0", []any{w.practice, int32(label.All &^ label.Source)},
-			[]any{&r.pk, &t, &id, &version, &patient, &bits, &r.refs, &body}, func() error {
+		if err := forEach(ctx, w.tx, "SELECT r.pk, r.type, r.id, r.version, r.patient, c.labels, r.refs, COALESCE(r.family, 0), r.view, COALESCE(f.labels, c.labels), r.body FROM "+schema+
+			".resource r JOIN record.label_class c ON c.id = r.label_class LEFT JOIN record.label_class f ON f.id = r.flow_class WHERE r.tenant = $1 AND c.labels & $2 <> 0", []any{w.practice, int32(label.All &^ label.Source)},
+			[]any{&r.pk, &t, &id, &version, &patient, &bits, &r.refs, &r.family, &r.view, &flows, &body}, func() error {
 				x := r
 				x.schema, x.ref, x.version = schema, fhir.Ref{Type: fhir.TypeOf(t), ID: fhir.ID(id)}, fhir.VersionID(version)
 				if patient != nil {
 					x.patient = fhir.ID(*patient)
 				}
 				x.labels = label.Set(bits) //nolint:gosec // stored as such
-				x.hash = mix(w.practice, 0, search.TargetHash(x.ref))
+				x.flows = label.Set(flows) //nolint:gosec // likewise
+				x.hash = w.targetIndex(x.ref)
 				own, err := w.classify(c, schema, x.ref.Type, body)
 				if err != nil {
 					return err
@@ -141,7 +145,7 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*bearer, 
 func spread(rows []*bearer) {
 	given := map[int64]label.Set{}
 	for _, r := range rows {
-		given[r.hash] |= r.kept &^ label.Notes
+		given[r.hash] |= r.gives()
 	}
 	for changed := true; changed; {
 		changed = false
@@ -152,10 +156,18 @@ func spread(rows []*bearer) {
 			}
 			if kept != r.kept {
 				r.kept, changed = kept, true
-				given[r.hash] |= kept &^ label.Notes
+				given[r.hash] |= r.gives()
 			}
 		}
 	}
+}
+
+// gives is what flows from r to whatever refers to it: nothing from a view that says more than others.
+func (r *bearer) gives() label.Set {
+	if r.view > 1 {
+		return 0
+	}
+	return r.kept & r.flows &^ label.Notes
 }
 
 // lower writes the labels that are left, and records each.
@@ -170,6 +182,14 @@ func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*beare
 			}
 			if _, err := w.tx.Exec(ctx, "UPDATE "+r.schema+".resource SET label_class = $2 WHERE pk = $1", r.pk, class); err != nil {
 				return err
+			}
+			if r.view == 1 {
+				if class, err = w.s.class(ctx, r.flows&r.kept); err != nil {
+					return err
+				}
+				if _, err := w.tx.Exec(ctx, "UPDATE "+r.schema+".resource SET flow_class = $3 WHERE tenant = $1 AND family = $2", w.practice, r.family, class); err != nil {
+					return err
+				}
 			}
 			e.Entities = append(e.Entities, audit.Entity{Ref: r.ref, Version: r.version, Labels: r.kept, Patient: r.patient})
 			if err := w.recordLowered(ctx, e.ID, at, c, r); err != nil {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/cloister-health/cloister/authz"
@@ -127,4 +128,27 @@ func WithoutJointLegs(t testing.TB) {
 // RelabelDue begins what is due by the rules of c, and does one batch of [Store.Relabel].
 func (s *Store) RelabelDue(ctx context.Context, c *label.Classifier, me string) (busy bool, err error) {
 	return s.relabelDue(ctx, c, me)
+}
+
+// FactsOf are the facts, of those asked for, that hold for a row, and the column consents.
+func (s *Store) FactsOf(ctx context.Context, r authz.Restriction, id fhir.ID, ask authz.Fact) (facts authz.Fact, consents []string, err error) {
+	var q statement
+	x := restrict(&q, r)
+	q.WriteString("SELECT " + x.facts("r", ask) + " AS facts, " + x.consents("r", ask) + " FROM record.resource r WHERE r.id = " + q.arg(string(id)) + " AND " + x.scope("r"))
+	var f int32
+	err = forEach(ctx, s.app, q.String(), q.args, []any{&f, &consents}, func() error { facts = authz.Fact(f); return nil })
+	return facts, consents, err
+}
+
+// AsksForConsent reports whether the policy asks for the fact consent for a row.
+func (s *Store) AsksForConsent(ctx context.Context, r authz.Restriction, id fhir.ID) (asks bool) {
+	var q statement
+	x := restrict(&q, r)
+	var class int16
+	q.WriteString("SELECT r.label_class FROM record.resource r WHERE r.id = " + q.arg(string(id)) + " AND " + x.scope("r"))
+	err := forEach(ctx, s.app, q.String(), q.args, []any{&class}, func() error { return nil })
+	for _, a := range r.Arms() {
+		asks = asks || err == nil && a.Needs.Has(authz.Consent) && slices.Contains(a.Classes, class)
+	}
+	return asks
 }

@@ -92,9 +92,8 @@ func (s *Store) versions(ctx context.Context, reach authz.Reach, h record.Histor
 	var t, class int16
 	var facts int32
 	var patient *string
-	var consents []string
 	var body []byte // pgx makes it anew for each row
-	err := forEach(ctx, pool, q.String(), q.args, []any{&x.Ref.ID, &x.Version, &x.Updated, &x.Deleted, &class, &patient, &facts, &consents, &body, &t, &x.Posted}, func() (err error) {
+	err := forEach(ctx, pool, q.String(), q.args, []any{&x.Ref.ID, &x.Version, &x.Updated, &x.Deleted, &class, &patient, &facts, &x.Consents, &body, &t, &x.Posted}, func() (err error) {
 		row := x
 		row.Ref.Type = fhir.TypeOf(t)
 		if row.Labels, err = s.labels(ctx, class); err != nil {
@@ -104,7 +103,6 @@ func (s *Store) versions(ctx context.Context, reach authz.Reach, h record.Histor
 		if patient != nil {
 			row.Patient = fhir.ID(*patient)
 		}
-		row.Consents = consentsOf(consents)
 		out = append(out, vault.Seal(row, reach.Of(row.Ref.Type).Grant(), body))
 		return nil
 	})

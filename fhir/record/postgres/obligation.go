@@ -91,18 +91,5 @@ func (s *Store) ConsentScopes(ctx context.Context, g authz.Grant, ids []fhir.ID)
 
 // wholeProgram reports whether a provision's labels mean all records of a program, whatever they are about.
 func wholeProgram(has, within label.Set) bool {
-	return (has == 0 || has.Any(label.Part2)) && (within|label.Notes).Has(label.All)
-}
-
-// consentsOf are the Consents of a row as the header has them: nil where its
-// disclosure rests on none, and never nil where it rests on some.
-func consentsOf(ids []string) []fhir.ID {
-	if ids == nil {
-		return nil
-	}
-	out := make([]fhir.ID, len(ids))
-	for i, id := range ids {
-		out[i] = fhir.ID(id)
-	}
-	return out
+	return (has == 0 || has.Any(label.Part2)) && (within | label.Notes).Has(label.All)
 }

@@ -20,7 +20,6 @@ type hit struct {
 	t, class  int16
 	facts     int32
 	patient   *string
-	consents  []string
 	body      []byte // pgx makes it anew for each row
 	pk, self  int64
 	canonical *int64
@@ -28,7 +27,7 @@ type hit struct {
 }
 
 func (x *hit) scan() []any {
-	return []any{&x.t, &x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.class, &x.patient, &x.facts, &x.consents, &x.body}
+	return []any{&x.t, &x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.class, &x.patient, &x.facts, &x.h.Consents, &x.body}
 }
 
 func (x *hit) scanLinks() []any { return []any{&x.pk, &x.self, &x.canonical, &x.refs} }
@@ -59,7 +58,6 @@ func (f *finder) seal(ctx context.Context, x *hit) (record.Sealed, error) {
 	if x.patient != nil {
 		h.Patient = fhir.ID(*x.patient)
 	}
-	h.Consents = consentsOf(x.consents)
 	return vault.Seal(h, f.reach.Grant(), x.body), nil
 }
 

@@ -47,16 +47,15 @@ func (s *Store) point(r authz.Restriction) *reader {
 
 // scanned is one row of [restriction.columns], as it comes from the database.
 type scanned struct {
-	h        vault.Header
-	class    int16
-	facts    int32
-	patient  *string
-	consents []string
-	body     []byte // pgx makes it anew for each row
+	h       vault.Header
+	class   int16
+	facts   int32
+	patient *string
+	body    []byte // pgx makes it anew for each row
 }
 
 func (x *scanned) scan() []any {
-	return []any{&x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.h.Deleted, &x.class, &x.patient, &x.facts, &x.consents, &x.body}
+	return []any{&x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.h.Deleted, &x.class, &x.patient, &x.facts, &x.h.Consents, &x.body}
 }
 
 // seal closes the box around a row that was read under r.
@@ -73,7 +72,6 @@ func (s *Store) seal(ctx context.Context, r authz.Restriction, x *scanned) (reco
 	if x.patient != nil {
 		h.Patient = fhir.ID(*x.patient)
 	}
-	h.Consents = consentsOf(x.consents)
 	return vault.Seal(h, r.Grant(), x.body), nil
 }
 

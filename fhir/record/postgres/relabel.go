@@ -154,25 +154,34 @@ type classified struct {
 	labels   label.Set // as stored
 	own      label.Set // what the rules give its content
 	programs []string
+	family   int64
+	view     int16      // of several views; 0 is the only one
+	flows    protection // from the view that says least to whatever refers to the resource
 }
 
 // reclassifySome adds labels to the next resources of the type and schema at
 // hand, and to whatever refers to them.
 func (w *write) reclassifySome(ctx context.Context, c *label.Classifier, at *standing, limit int) (int, error) {
 	var rows []*classified
-	var pk int64
+	var r classified
 	var class int16
-	var programs []string
+	var flow *int16
 	var body []byte
 	t := fhir.TypeOf(at.types[0])
-	err := w.next(ctx, at, limit, "pk, label_class, programs, body", "true", []any{&pk, &class, &programs, &body}, func() error {
-		r := &classified{pk: pk, ref: fhir.Ref{Type: t, ID: fhir.ID(at.id)}, programs: programs}
-		rows = append(rows, r)
-		var err error
-		if r.labels, err = w.s.labels(ctx, class); err != nil {
+	into := []any{&r.pk, &class, &r.programs, &r.family, &r.view, &flow, &r.flows.programs, &body}
+	err := w.next(ctx, at, limit, "pk, label_class, programs, COALESCE(family, 0), view, flow_class, flow_programs, body", "true", into, func() (err error) {
+		x := r
+		x.ref = fhir.Ref{Type: t, ID: fhir.ID(at.id)}
+		rows = append(rows, &x)
+		if x.labels, err = w.s.labels(ctx, class); err != nil {
 			return err
 		}
-		r.own, err = w.classify(c, at.schema, t, body)
+		if flow == nil {
+			x.flows = protection{x.labels, x.programs}
+		} else if x.flows.labels, err = w.s.labels(ctx, *flow); err != nil {
+			return err
+		}
+		x.own, err = w.classify(c, at.schema, t, body)
 		return err
 	})
 	if err != nil {
@@ -220,7 +229,19 @@ func (w *write) grow(ctx context.Context, c *label.Classifier, schema string, ro
 		if _, err := w.tx.Exec(ctx, "UPDATE "+schema+".resource SET label_class = $2 WHERE pk = $1", r.pk, class); err != nil {
 			return err
 		}
-		front[r.ref] = front[r.ref].join(protection{now &^ label.Notes, r.programs})
+		if r.view > 1 {
+			continue // nobody who refers to the resource says what this view says more
+		}
+		r.flows.labels |= now
+		if r.view == 1 {
+			if class, err = w.s.class(ctx, r.flows.labels); err != nil {
+				return err
+			}
+			if _, err := w.tx.Exec(ctx, "UPDATE "+schema+".resource SET flow_class = $3 WHERE tenant = $1 AND family = $2", w.practice, r.family, class); err != nil {
+				return err
+			}
+		}
+		front[r.ref] = front[r.ref].join(protection{r.flows.labels &^ label.Notes, r.flows.programs})
 	}
 	for len(front) > 0 {
 		next := map[fhir.Ref]protection{}

@@ -71,9 +71,9 @@ func (m *merger) point(root, full *element.Node) {
 				continue
 			}
 			list := slices.Clone(item.Get(pointers).List())
-			for _, p := range was.Get(pointers).List() {
+			for i, p := range was.Get(pointers).List() {
 				if !m.there[p.Text] && !among(p, list) {
-					list = append(list, p.Clone())
+					list = slices.Insert(list, min(i, len(list)), p.Clone())
 				}
 			}
 			setList(item, pointers, list)
@@ -87,7 +87,7 @@ func (m *merger) contained(root, full, seen *element.Node) {
 	taken := func(id string) bool {
 		return slices.ContainsFunc(list, func(n *element.Node) bool { return n.Get("id").String() == id })
 	}
-	for _, c := range full.Get("contained").List() {
+	for i, c := range full.Get("contained").List() {
 		id := c.Get("id").String()
 		if slices.ContainsFunc(shown, func(n *element.Node) bool { return n.Get("id").String() == id }) {
 			continue
@@ -101,7 +101,7 @@ func (m *merger) contained(root, full, seen *element.Node) {
 			m.renamed["#"+id] = "#" + other
 			c.Set("id", element.NewString(other))
 		}
-		list = append(list, c)
+		list = slices.Insert(list, min(i, len(list)), c)
 	}
 	setList(root, "contained", list)
 }

@@ -27,7 +27,8 @@ type Header struct {
 	Labels  label.Set
 	Facts   authz.Fact // what held between the grant's caller and this resource when it was read
 	Patient fhir.ID    // the one patient of the resource, or ""
-	// Consents are those without which the caller would not see the resource.
+	// Consents are those on which the disclosure rests, by id: only where it does
+	// rest on consent, not on the caller's program or on being the patient.
 	Consents []fhir.ID
 }
 
