@@ -97,6 +97,6 @@ func handler(store *postgres.Store, cfg config.API, labels *label.Classifier, ba
 	return core.Labelling(labels).Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: smart, Version: number, Released: built, Deadline: cfg.Timeout,
 		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife,
-		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Labels), Log: log, Now: time.Now,
+		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Shown), Log: log, Now: time.Now,
 	})
 }

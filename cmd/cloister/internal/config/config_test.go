@@ -14,7 +14,7 @@ var good = Serve{
 	Database: Database{URL: "postgres://cloister@db.example.org/cloister"},
 	API: API{
 		BaseURL: "https://fhir.example.org/fhir", PageKey: base64.StdEncoding.EncodeToString(make([]byte, 32)), MaxBody: 32 << 20,
-		CORSOrigins: []string{"https://app.example.org", "http://localhost:5173"}, Timeout: time.Minute, Conditional: "single", Labels: "exchange", KeyLife: time.Hour,
+		CORSOrigins: []string{"https://app.example.org", "http://localhost:5173"}, Timeout: time.Minute, Conditional: "single", Shown: "exchange", KeyLife: time.Hour,
 	},
 	Listen:  "0.0.0.0:8080",
 	Issuers: []Issuer{{URL: "https://id.example.org"}, {URL: "https://other.example/realm", Audience: "x", Algorithms: []string{"ES256"}}},
@@ -38,7 +38,7 @@ func TestServe(t *testing.T) {
 		{"CLOISTER_BASE_URL", func(s *Serve) { s.BaseURL = "ftp://fhir.example.org/fhir" }},
 		{"CLOISTER_BASE_URL", func(s *Serve) { s.BaseURL = "https://u:p@fhir.example.org/fhir" }},
 		{"CLOISTER_CONDITIONAL_DELETE", func(s *Serve) { s.Conditional = "all" }},
-		{"CLOISTER_SECURITY_LABELS", func(s *Serve) { s.Labels = "some" }},
+		{"CLOISTER_SECURITY_LABELS", func(s *Serve) { s.Shown = "some" }},
 		{"CLOISTER_IDEMPOTENCY_LIFE", func(s *Serve) { s.KeyLife = 0 }},
 		{"CLOISTER_PAGE_KEY", func(s *Serve) { s.PageKey = "AAAA" }},
 		{"CLOISTER_MAX_BODY", func(s *Serve) { s.MaxBody = 0 }},
