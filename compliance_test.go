@@ -355,7 +355,7 @@ The [policy](policy.md) of a practice stands on the same functions: ` + "`authz.
 		b.WriteString("\n")
 	}
 	matrix(t, &b)
-	b.WriteString("## Channels of leaks\n\nIn which ways a FHIR server gives away what a caller may not see, and the tests and cases that carry the number of the channel. " +
+	b.WriteString("## Channels of leaks\n\nIn which ways a FHIR server gives away what a caller may not see, and the tests (by name or comment) and cases that carry the number of the channel. " +
 		"Beside them, the twin test (`cmd/cloister/internal/server`) compares whole answers with those of a database without the hidden records, " +
 		"whatever the channel; a channel that has neither a test nor a case of its own number says so.\n\n| | channel | tests | cases |\n| --- | --- | --- | --- |\n")
 	for i, text := range leaks {
@@ -370,9 +370,10 @@ The [policy](policy.md) of a practice stands on the same functions: ` + "`authz.
 		fmt.Fprintf(&b, "| L%d | %s | %s | %s |\n", i+1, text, tests, e.counts())
 	}
 	if text, err := os.ReadFile("consent/law/testdata/mutation.txt"); err == nil {
-		b.WriteString("\n## Mutation of the rules\n\nEach condition of the rule functions negated, each && and || exchanged, each comparison turned, each true and false exchanged, one at a time, " +
+		b.WriteString("\n## Mutation of the rules\n\nEach condition of the rule functions negated, each && and || exchanged, one at a time, " +
 			"with the tests of `consent/...` run against it (`CLOISTER_MUTATE=1 go test ./consent/law -run Mutation -timeout 1h`). " +
-			"The policy is mutated line by line by `go test ./authz/pdp/policytest`.\n\n```\n")
+			"This is the last run. " +
+			"The policy is mutated too: each line deleted and turned round by `go test ./authz/pdp/policytest`, each part of each line changed by `go test ./authz/pdp -run Mutation`.\n\n```\n")
 		b.Write(text)
 		b.WriteString("```\n")
 	}

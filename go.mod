@@ -13,12 +13,15 @@ require (
 	github.com/gofhir/fhirpath v1.4.0 // FHIRPath for invariants, patches and custom search parameters; fhir/fhirpath only
 	github.com/google/fhir/go v0.7.4 // typed views and the second opinion on validation; fhir/codec only
 	github.com/google/go-cmp v0.7.0 // differences in tests
+	github.com/hashicorp/vault/api v1.20.0 // the client of Vault, as the line for it below wants it
 	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL
 	github.com/klauspost/compress v1.20.3 // .zst files of an import
 	github.com/labstack/echo/v4 v4.16.0 // the HTTP router
 	github.com/pressly/goose/v3 v3.28.0 // migrations
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line as a user types it
 	github.com/schollz/progressbar/v3 v3.19.1 // progress on the terminal
+	github.com/tink-crypto/tink-go-hcvault/v2 v2.5.0 // key encryption keys in Vault; fhir/record/envelope only
+	github.com/tink-crypto/tink-go/v2 v2.9.0 // envelope encryption of notes; fhir/record/envelope only
 	github.com/xi2/xz v0.0.0-20171230120015-48954b6210f8 // tests read the published R4 archives
 	go.yaml.in/yaml/v3 v3.0.6 // authorization cases
 	golang.org/x/sync v0.22.0 // errgroup
@@ -33,8 +36,18 @@ require (
 	github.com/bmatcuk/doublestar/v4 v4.6.1 // indirect
 	github.com/buger/jsonparser v1.1.1 // indirect
 	github.com/casbin/govaluate v1.3.0 // indirect
+	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
 	github.com/golang/protobuf v1.5.4 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	github.com/hashicorp/errwrap v1.1.0 // indirect
+	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect
+	github.com/hashicorp/go-multierror v1.1.1 // indirect
+	github.com/hashicorp/go-retryablehttp v0.7.7 // indirect
+	github.com/hashicorp/go-rootcerts v1.0.2 // indirect
+	github.com/hashicorp/go-secure-stdlib/parseutil v0.1.6 // indirect
+	github.com/hashicorp/go-secure-stdlib/strutil v0.1.2 // indirect
+	github.com/hashicorp/go-sockaddr v1.0.2 // indirect
+	github.com/hashicorp/hcl v1.0.1-vault-7 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
@@ -45,10 +58,13 @@ require (
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/mfridman/interpolate v0.0.2 // indirect
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
+	github.com/mitchellh/go-homedir v1.1.0 // indirect
+	github.com/mitchellh/mapstructure v1.5.0 // indirect
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.1 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
+	github.com/ryanuber/go-glob v1.0.0 // indirect
 	github.com/serenize/snaker v0.0.0-20201027110005-a7ad2135616e // indirect
 	github.com/sethvargo/go-retry v0.4.0 // indirect
 	github.com/shopspring/decimal v1.4.0 // indirect
@@ -60,6 +76,7 @@ require (
 	golang.org/x/net v0.58.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect
+	golang.org/x/time v0.15.0 // indirect
 	golang.org/x/tools v0.49.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )

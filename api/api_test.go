@@ -130,7 +130,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.Handler = h
 	f.server = &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.options())}
-	f.server.operations = operation.New(c.Engine, c.Gate, c.Store, f.server.rest)
+	f.server.operations = operation.New(c.Engine, c.Gate, c.Store, f.server.rest, operation.DefaultLimits)
 	f.server.ceremony = operation.NewCeremony(f.server.operations, c.Store)
 	if f.table, err = f.server.routes(); err != nil {
 		t.Fatal(err)
@@ -383,6 +383,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestEveryRefusalOfARoleIsTheSame: channels of leaks L38.
 func TestEveryRefusalOfARoleIsTheSame(t *testing.T) {
 	f := newFixture(t)
 	want := answer(t, f.do(t, call{method: "GET", path: "/fhir/Patient/1", token: "biller"}))
@@ -399,6 +400,7 @@ func TestEveryRefusalOfARoleIsTheSame(t *testing.T) {
 	}
 }
 
+// TestPanicSaysNothing: channels of leaks L38.
 func TestPanicSaysNothing(t *testing.T) {
 	f := newFixture(t)
 	w := f.do(t, call{method: "GET", path: "/fhir/Patient/canary-id?canary-name=canary-value", token: "therapist"})

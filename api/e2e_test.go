@@ -23,6 +23,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
 	"github.com/cloister-health/cloister/fhir/terminology"
@@ -72,7 +73,7 @@ func newClinic(t *testing.T, set ...func(*Config)) *clinic {
 	c := &clinic{}
 	var err error
 	c.dsn = cluster.NewDatabase(t, migrated)
-	if c.store, err = postgres.Open(ctx, postgres.Options{URL: c.dsn, Now: c.now}); err != nil {
+	if c.store, err = postgres.Open(ctx, postgres.Options{URL: c.dsn, Now: c.now, Keys: envelopetest.Keys()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.store.Close)

@@ -24,7 +24,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
-// Config wires the server. All of it is required but Terminology, Validator, SMART, Origins, Upsert, Several, Dangling and KeyLife.
+// Config wires the server. All of it is required but Terminology, Validator, SMART, Origins, Upsert, Several, Dangling, KeyLife and Emergency.
 type Config struct {
 	// Base is the service base URL as clients write it, without a slash at its
 	// end; its path is /fhir, perhaps behind the prefix of a proxy.
@@ -49,6 +49,8 @@ type Config struct {
 	Dangling bool          // whether a delete may leave references to what it deletes
 	KeyLife  time.Duration // for how long an Idempotency-Key is remembered; 0 is a day
 	Cursors  [32]byte      // secret key that seals paging links
+	// Emergency bounds declared emergencies; the zero value means operation.DefaultLimits.
+	Emergency operation.Limits
 	// Validator answers $validate; nil knows the rules of R4 alone. What writes are held to is the Gate's.
 	Validator operation.Validator
 	Log       *slog.Logger
@@ -71,7 +73,7 @@ func New(c Config) (http.Handler, error) {
 		c.Validator = profile.New(profile.Nothing{}, profile.Nothing{}, c.Now)
 	}
 	s := &server{Config: c, rest: rest.New(c.Engine, c.Gate, c.Store, c.options())}
-	s.operations = operation.New(c.Engine, c.Gate, c.Store, s.rest)
+	s.operations = operation.New(c.Engine, c.Gate, c.Store, s.rest, c.Emergency)
 	s.validation = operation.NewValidation(s.operations, c.Validator)
 	s.ceremony = operation.NewCeremony(s.operations, c.Store)
 	s.terms = operation.NewTerminology(c.Gate, c.Terminology)

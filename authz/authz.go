@@ -78,6 +78,7 @@ type Principal struct {
 	Patient       fhir.ID // launch context
 	Scopes        Scopes  // nil denies everything
 	Expiry        time.Time
+	SignedIn      time.Time // when the user last proved who she is (OpenID Connect, auth_time); zero if unknown
 	RequestID     string
 }
 
@@ -189,7 +190,7 @@ func (e *Engine) Authorize(_ context.Context, p Principal, i fhir.Interaction, t
 	c := Caller{
 		Tenant: p.Tenant, Subject: p.Subject, Client: p.Client,
 		Roles: append([]string(nil), p.Roles...), Purpose: p.Purpose, User: p.User,
-		PolicyVersion: e.policies.Of(p.Tenant).Policy.Version(), Now: now.UTC(), RequestID: p.RequestID,
+		PolicyVersion: e.policies.Of(p.Tenant).Policy.Version(), Now: now.UTC(), SignedIn: p.SignedIn, RequestID: p.RequestID,
 	}
 	sort.Strings(c.Roles)
 	for _, o := range p.Organizations {

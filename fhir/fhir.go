@@ -195,6 +195,10 @@ const (
 	// CareTeamKind: code supervision marks a CareTeam of the staff, in
 	// CareTeam.category; its participants have the role supervisor or supervisee.
 	CareTeamKind = Canonical + "/CodeSystem/care-team-kind"
+	// AffiliationKind: code qsoa marks an OrganizationAffiliation (in its code) by
+	// which participatingOrganization serves organization, a Part 2 program, under
+	// a qualified service organization agreement (42 CFR 2.11).
+	AffiliationKind = Canonical + "/CodeSystem/affiliation-kind"
 	// ConsentKind: the kinds of consent that are evaluated (in Consent.category):
 	// part2-tpo, part2-specific, part2-intermediary, part2-sudcn, part2-legal,
 	// part2-research, hipaa-authorization, hipaa-psychotherapy, restriction,

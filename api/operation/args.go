@@ -3,6 +3,7 @@ package operation
 import (
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/fhir/element"
@@ -15,6 +16,7 @@ import (
 type args struct {
 	texts map[string][]string
 	nodes map[string][]*element.Node // the value or the resource of a parameter
+	parts map[string]map[string]string
 }
 
 var (
@@ -26,7 +28,7 @@ var (
 // because leaving it out could change what the operation means; the ones of
 // every request (_format, _pretty) are passed over.
 func arguments(rq *respond.Request, known ...string) (args, error) {
-	a := args{map[string][]string{}, map[string][]*element.Node{}}
+	a := args{map[string][]string{}, map[string][]*element.Node{}, map[string]map[string]string{}}
 	query, err := url.ParseQuery(rq.Query)
 	if err != nil {
 		return a, errQuery
@@ -45,6 +47,9 @@ func arguments(rq *respond.Request, known ...string) (args, error) {
 			if _, there := a.texts[name]; !there {
 				a.texts[name] = nil
 			}
+			for _, part := range p.Get("part").List() {
+				a.part(name, part)
+			}
 			for _, f := range p.Fields {
 				if f.Name == "resource" || len(f.Name) > len("value") && f.Name[:len("value")] == "value" {
 					a.add(name, f.Value)
@@ -58,6 +63,23 @@ func arguments(rq *respond.Request, known ...string) (args, error) {
 		}
 	}
 	return a, nil
+}
+
+// part reads one part of a parameter. Of parts of the same name none counts.
+func (a *args) part(name string, part *element.Node) {
+	if a.parts[name] == nil {
+		a.parts[name] = map[string]string{}
+	}
+	key := part.Get("name").String()
+	_, twice := a.parts[name][key]
+	for _, f := range part.Fields {
+		if strings.HasPrefix(f.Name, "value") && f.Value.Kind != element.Object {
+			a.parts[name][key] = f.Value.Text
+		}
+	}
+	if twice {
+		a.parts[name][key] = ""
+	}
 }
 
 func (a *args) add(name string, n *element.Node) {

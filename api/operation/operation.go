@@ -22,6 +22,16 @@ type Store interface {
 	// practice has, or of what the SearchParameter is for.
 	BeginReindex(context.Context, authz.Restriction, fhir.ID) (record.Reindexing, error)
 	Reindexing(context.Context, authz.Restriction, fhir.ID) (record.Reindexing, error)
+	// DeclareEmergency stores an emergency and the changes that tell of it, or
+	// nothing. The Restriction is what its caller may read of Patients.
+	DeclareEmergency(context.Context, []record.Cleared, authz.Restriction, record.Emergency) error
+	// EndEmergency ends a session, or the caller's own of a patient.
+	EndEmergency(ctx context.Context, g authz.Grant, session string, patient fhir.ID, oversees bool) error
+	Emergencies(context.Context, authz.Restriction) ([]record.Emergency, error)
+	// DocumentException stores an exception; the Reach is that of its caller for Patient and Organization.
+	DocumentException(context.Context, authz.Reach, record.Exception) error
+	EndException(ctx context.Context, g authz.Grant, id string) error
+	Exceptions(context.Context, authz.Restriction) ([]record.Exception, error)
 }
 
 // Service answers the operations.
@@ -33,6 +43,7 @@ type Service struct {
 	gate   *record.Gate
 	store  Store
 	pages  Pager
+	limits Limits
 }
 
 // Pager answers with one page of what a query finds; package rest has it.
@@ -43,9 +54,12 @@ type Pager interface {
 	Links(rq *respond.Request, path string, self url.Values, token string, next *search.Cursor) respond.Links
 }
 
-// New wires the operations.
-func New(e *authz.Engine, g *record.Gate, s Store, p Pager) *Service {
-	return &Service{engine: e, gate: g, store: s, pages: p}
+// New wires the operations. The zero Limits mean DefaultLimits.
+func New(e *authz.Engine, g *record.Gate, s Store, p Pager, l Limits) *Service {
+	if l == (Limits{}) {
+		l = DefaultLimits
+	}
+	return &Service{engine: e, gate: g, store: s, pages: p, limits: l}
 }
 
 // Level says what an operation is invoked on.
@@ -102,11 +116,20 @@ func (s *Service) Operations() []Operation {
 		{Code: "document", Type: "Composition", Level: Instance, Safe: true, Definition: hl7 + "Composition-document", Handler: s.document},
 		{Code: "reindex", Level: System, Safe: true, Definition: fhir.Canonical + "/OperationDefinition/reindex", Handler: s.reindex, Progress: s.reindexing},
 		{Code: "reindex", Type: "SearchParameter", Level: Instance, Safe: true, Needs: fhir.Update, Definition: fhir.Canonical + "/OperationDefinition/reindex", Handler: s.reindex, Progress: s.reindexing},
+		{Code: "break-glass", Type: "Patient", Level: Type, Definition: own + "break-glass", Handler: s.breakGlass},
+		{Code: "end-emergency", Type: "Patient", Level: Type, Definition: own + "end-emergency", Handler: s.endEmergency},
+		{Code: "emergencies", Level: System, Safe: true, Definition: own + "emergencies", Handler: s.emergencies},
+		{Code: "document-exception", Level: System, Definition: own + "document-exception", Handler: s.documentException},
+		{Code: "end-exception", Level: System, Definition: own + "end-exception", Handler: s.endException},
+		{Code: "exceptions", Level: System, Safe: true, Definition: own + "exceptions", Handler: s.exceptions},
 		{Code: "meta", Level: Instance, Safe: true, Definition: hl7 + "Resource-meta", Handler: s.meta},
 	}
 }
 
-const hl7 = "http://hl7.org/fhir/OperationDefinition/"
+const (
+	hl7 = "http://hl7.org/fhir/OperationDefinition/"
+	own = fhir.Canonical + "/OperationDefinition/"
+)
 
 // as is rq under the permission for an interaction on a type, which the caller must have.
 func (s *Service) as(rq *respond.Request, i fhir.Interaction, t fhir.ResourceType) (*respond.Request, error) {

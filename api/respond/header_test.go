@@ -9,6 +9,7 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 )
 
+// TestNegotiate: channels of leaks L53.
 func TestNegotiate(t *testing.T) {
 	for _, c := range []struct {
 		accept []string

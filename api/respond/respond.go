@@ -109,6 +109,7 @@ type message struct {
 	progress     string // X-Progress, and Retry-After with it
 	etag         string
 	modified     time.Time
+	challenge    string // WWW-Authenticate of a 401, in place of that of the exchange
 	preflight    bool
 	outcome      bool               // body is an OperationOutcome
 	ref          fhir.Ref           // the one resource that the answer is about, or zero
@@ -195,6 +196,9 @@ func compose(m *message, rq *Request, resp Response) (err error) {
 func (m *message) fail(err error) {
 	e := outcome.Of(err)
 	m.status, m.outcome = e.Status(), true
+	if len(e.Issues) > 0 && e.Issues[0].Category == outcome.SignIn {
+		m.challenge = `Bearer error="insufficient_user_authentication"` // RFC 9470, 3
+	}
 	m.body = outcome.Resource(public(e.Issues)).AppendJSON(m.body)
 }
 
@@ -270,6 +274,9 @@ func (m *message) flush(w http.ResponseWriter, head *Head) {
 		challenge := head.Challenge
 		if challenge == "" {
 			challenge = "Bearer"
+		}
+		if m.challenge != "" {
+			challenge = m.challenge
 		}
 		h["Www-Authenticate"] = []string{challenge}
 	}

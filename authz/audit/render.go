@@ -63,7 +63,11 @@ func Render(e Event) *element.Node {
 		if x.Version > 0 {
 			what += "/_history/" + x.Version.String()
 		}
-		entities = append(entities, element.NewObject(field("what", element.NewObject(str("reference", what)))))
+		entity := element.NewObject(field("what", element.NewObject(str("reference", what))))
+		if x.Session != "" {
+			entity.Set("detail", list(element.NewObject(str("type", "emergency"), str("valueString", x.Session))))
+		}
+		entities = append(entities, entity)
 	}
 	if entities != nil {
 		n.Set("entity", list(entities...))

@@ -23,6 +23,7 @@ func readSet(t testing.TB, name, labels, text string) label.ValueSet {
 const localDrugs = "http://example.org/drugs"
 
 func operators(t testing.TB) *label.Classifier {
+	t.Helper()
 	return label.New(label.Options{Tobacco: true, Unknown: true, Sets: []label.ValueSet{
 		readSet(t, "rows.tsv", "", "# ours\nSUD+ETH\t"+localDrugs+"/|2\tbup met\nHIV\ticd-10-cm\tZ99.1\n"),
 	}})

@@ -106,7 +106,7 @@ func Stated(security iter.Seq2[string, string]) Set {
 	var s Set
 	for system, code := range security {
 		named, _ := OfLabelCode(system, code)
-		s |= named &^ (Part2 | Notes)
+		s |= named &^ (Part2 | Notes | Oversight)
 		if named.Any(Part2) {
 			s |= Received
 		}

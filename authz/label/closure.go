@@ -63,7 +63,7 @@ var labelCodes = map[string]Set{
 }
 
 // ownCodes are the labels that v3-ActCode has no code for; their codes are of [fhir.SecurityLabel].
-const ownCodes = CounselingNote | MinorConsented | Received | Unclassified
+const ownCodes = CounselingNote | MinorConsented | Received | Oversight | Unclassified
 
 // OfLabelCode gives the labels that a security label names: a sensitivity or
 // privacy law code of v3-ActCode, or a code of [fhir.SecurityLabel]. ok is false
@@ -76,7 +76,7 @@ func OfLabelCode(system, code string) (s Set, ok bool) {
 		return 0, false
 	}
 	for _, n := range names {
-		if strings.ToUpper(n.code) == code && ownCodes.Any(n.bit) == own {
+		if strings.EqualFold(n.code, code) && ownCodes.Any(n.bit) == own {
 			return n.bit, true
 		}
 	}

@@ -23,6 +23,10 @@ const (
 	Received
 )
 
+// Oversight is the work of a practice's privacy officer on accesses to other
+// records, such as the review of a declared emergency. The server alone sets it.
+const Oversight Set = 1 << 7
+
 // Sensitivity labels say what a record is about (v3-ActCode).
 const (
 	ETH Set = 1 << (8 + iota) // substance abuse information sensitivity
@@ -45,7 +49,7 @@ const (
 	EMOTDIS
 	MST
 	TBOO
-	IDS
+	IDS          //nolint:revive // it is the code
 	Unclassified // coded in a system that no rule knows, where an operator wants that protected
 )
 
@@ -53,7 +57,7 @@ const (
 const Notes = PsychNote | CounselingNote
 
 // Source is every label that comes from provenance.
-const Source = Part2 | PsychNote | CounselingNote | MinorConsented | Received
+const Source = Part2 | PsychNote | CounselingNote | MinorConsented | Received | Oversight
 
 // names is in bit order; the codes are those of v3-ActCode where one exists.
 var names = []struct {
@@ -61,7 +65,7 @@ var names = []struct {
 	code string
 }{
 	{Part2, "42CFRPart2"}, {PsychNote, "PSYTHPN"}, {CounselingNote, "SUDCN"}, {MinorConsented, "MINORCONSENT"},
-	{Received, "42CFRPart2-RECEIVED"},
+	{Received, "42CFRPart2-RECEIVED"}, {Oversight, "OVERSIGHT"},
 	{ETH, "ETH"}, {SUD, "SUD"}, {ETHUD, "ETHUD"}, {OPIOIDUD, "OPIOIDUD"}, {PSY, "PSY"}, {MH, "MH"}, {BH, "BH"},
 	{HIV, "HIV"}, {STD, "STD"}, {SEX, "SEX"}, {SDV, "SDV"}, {VIO, "VIO"}, {PREGNANT, "PREGNANT"}, {GDIS, "GDIS"}, {SICKLE, "SICKLE"},
 	{COGN, "COGN"}, {DVD, "DVD"}, {EMOTDIS, "EMOTDIS"}, {MST, "MST"}, {TBOO, "TBOO"}, {IDS, "IDS"},

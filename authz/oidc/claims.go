@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/smart"
@@ -23,11 +24,12 @@ const (
 	claimRoles         = "roles"
 	claimOrganizations = "organizations"
 	claimPurpose       = "purpose_of_use"
+	claimSignedIn      = "auth_time" // OpenID Connect Core 2, RFC 9068 2.2.1
 )
 
 var known = []string{
 	"iss", "aud", "exp", "nbf", "iat", claimSubject, claimScope, claimClient, claimUser, claimPatient,
-	claimPractice, claimRoles, claimOrganizations, claimPurpose,
+	claimPractice, claimRoles, claimOrganizations, claimPurpose, claimSignedIn,
 }
 
 // operator is the role of the command line; a token that claims it is forged
@@ -57,6 +59,8 @@ func principal(raw map[string]json.RawMessage, issuer Issuer, tenants Tenants) (
 		Purpose: c.text(claimPurpose, true),
 		Scopes:  smart.Parse(c.text(claimScope, false)),
 		Patient: fhir.ID(c.text(claimPatient, false)),
+
+		SignedIn: c.moment(claimSignedIn),
 	}
 	for _, o := range c.list(claimOrganizations) {
 		p.Organizations = append(p.Organizations, fhir.ID(o))
@@ -156,6 +160,21 @@ func (r reader) text(name string, required bool) string {
 		r.fail(name)
 	}
 	return *s
+}
+
+// moment reads a NumericDate (RFC 7519, 2); zero if it is absent.
+func (r reader) moment(name string) time.Time {
+	v, ok := r[name]
+	if !ok {
+		return time.Time{}
+	}
+	var seconds float64
+	// Up to the year 9999; beyond what a float64 holds exactly there is no date.
+	if json.Unmarshal(v, &seconds) != nil || string(v) == "null" || seconds <= 0 || seconds > 253402300799 {
+		r.fail(name)
+		return time.Time{}
+	}
+	return time.Unix(int64(seconds), 0).UTC()
 }
 
 func (r reader) list(name string) []string {

@@ -35,14 +35,14 @@ func TestDiff(t *testing.T) {
 	}
 	d := Diff(h, practice(t, biller))
 	if len(d) != 1 || !slices.Equal(d[0].Roles, []string{"biller"}) || !slices.Equal(d[0].Types, []fhir.ResourceType{"RelatedPerson"}) || d[0].Was != "deny" || d[0].Is != "-" ||
-		!slices.Equal(d[0].Labels, []string{"-", "PSY", "MH", "BH"}) {
+		!slices.Equal(d[0].Labels, []string{"-", "PSY", "MH", "BH", "COGN", "DVD", "EMOTDIS"}) {
 		t.Errorf("got %v", d)
 	}
 	if back := Diff(practice(t, biller), h); len(back) != 1 || back[0].Was != "-" || back[0].Is != "deny" {
 		t.Errorf("got %v", back)
 	}
 	d = Diff(h, practice(t, "drop, treatment-consent"))
-	if len(d) == 0 || !slices.Equal(d[0].Roles, []string{"therapist", "psychiatrist", "trainee", "supervisor", "sud-counselor"}) ||
+	if len(d) == 0 || !slices.Equal(d[0].Roles, []string{"therapist", "psychiatrist", "trainee", "sud-counselor"}) ||
 		d[0].Was != "treating+program or treating+consent" || d[0].Is != "treating+program" {
 		t.Errorf("got %v", d)
 	}

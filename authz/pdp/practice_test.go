@@ -106,6 +106,20 @@ func TestOverlayAddsAndDrops(t *testing.T) {
 	}
 }
 
+// What * stands for depends on the effect: an allow line leaves out what no line can name, wherever it stands.
+func TestEveryTypeIsReadByTheEffect(t *testing.T) {
+	p := practice(t, "p, front-desk, TREAT, *, *, general, -, deny, every-type")
+	if sets := permits(t, p, Operator, "HSYSADMIN", "AuditEvent", 0); sets != nil {
+		t.Errorf("the operator may read AuditEvent: %s", Needs(sets))
+	}
+	if permit, err := p.current.Load().enforce(authz.Question{Roles: []string{Operator}, Purpose: "HSYSADMIN", Action: authz.ActionRead, Type: "AuditEvent"}, allFacts); permit || err != nil {
+		t.Errorf("Casbin says %v, %v", permit, err)
+	}
+	if sets := permits(t, p, Operator, "HSYSADMIN", "Patient", 0); sets == nil {
+		t.Error("the operator may not read Patient")
+	}
+}
+
 // Whatever lines a practice adds, the deny lines of the house hold: what they deny no overlay opens.
 func TestOverlayNeverUndoesADenial(t *testing.T) {
 	h := house(t).current.Load()

@@ -22,45 +22,54 @@ type never struct {
 }
 
 func nevers() []never {
-	var people, notClinicians []string
+	var people, notClinicians, notOfficers []string
 	for _, r := range roles {
 		if r == Operator {
 			continue
 		}
 		people = append(people, r)
+		if r != "privacy-officer" {
+			notOfficers = append(notOfficers, r)
+		}
 		switch r {
 		case "therapist", "psychiatrist", "trainee", "supervisor", "sud-counselor":
 		default:
 			notClinicians = append(notClinicians, r)
 		}
 	}
+	outsiders := []string{"service-organization", "auditor", "coroner", "law-enforcement", "court", "public-health"}
 	usual := []string{"TREAT", "HPAYMT", "HOPERAT", "PATRQT", "HRESCH"}
 	read := []authz.Action{authz.ActionRead}
 	notes := []label.Set{label.PsychNote, label.CounselingNote, label.CounselingNote | label.Part2}
 	documents := []fhir.ResourceType{"DocumentReference"}
 	return []never{
 		{"a note of a session is its originator's (45 CFR 164.508(a)(2), 42 CFR 2.31(b))",
-			people, usual, []authz.Action{authz.ActionRead, authz.ActionUpdate}, documents, notes, authz.Originator | authz.Consent},
+			people, usual, []authz.Action{authz.ActionRead, authz.ActionUpdate}, documents, notes, authz.Originator | authz.Exception},
 		{"a note of a session is a clinician's (45 CFR 164.501)",
-			notClinicians, usual, read, documents, notes, authz.Consent},
+			notClinicians, usual, read, documents, notes, authz.Exception},
 		{"a note of a session has no emergency exception (45 CFR 164.508(a)(2))",
-			people, []string{"ETREAT", "BTG", "HLEGAL"}, read, documents, notes, 0},
+			people, []string{"ETREAT", "BTG"}, read, documents, notes, 0},
+		{"without a documented exception a note of a session is for treatment (45 CFR 164.508(a)(2))",
+			people, []string{"HLEGAL", "TRAIN", "HCOMPL", "HDECD", "THREAT", "LEGAL", "PUBHLTH"}, read, documents, notes, authz.Exception},
+		{"who asks from outside the practice needs an exception or an agreement (42 CFR 2.13, 2.61, 45 CFR 164.512)",
+			outsiders, []string{"TREAT", "HPAYMT", "HOPERAT", "LEGAL", "HLEGAL", "HCOMPL", "HDECD", "THREAT", "PUBHLTH"}, read, []fhir.ResourceType{"Patient", "Condition", "DocumentReference"}, []label.Set{0, label.PSY, label.Part2}, authz.Exception | authz.Agreement},
+		{"that there was an emergency is the privacy officer's to know",
+			notOfficers, append([]string{"ETREAT", "BTG"}, usual...), []authz.Action{authz.ActionRead, authz.ActionUpdate}, []fhir.ResourceType{"Task", "Communication"}, []label.Set{label.Oversight}, 0},
+		{"an emergency is declared, not assumed (42 CFR 2.51)",
+			people, []string{"ETREAT", "BTG"}, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{0, label.Part2, label.MinorConsented}, authz.Emergency},
 		{"a Part 2 record needs program, consent or self (42 CFR 2.13)",
 			people, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{label.Part2, label.Part2 | label.SUD},
-			authz.Program | authz.Consent | authz.Self},
+			authz.Program | authz.Consent | authz.Self | authz.Emergency | authz.Exception | authz.Agreement},
 		{"a Part 2 record is not for proceedings (42 CFR 2.12(d)(1))",
-			roles, []string{"HLEGAL", "LEGAL"}, read, []fhir.ResourceType{"Condition"}, []label.Set{label.Part2}, 0},
+			roles, []string{"HLEGAL", "LEGAL"}, read, []fhir.ResourceType{"Condition"}, []label.Set{label.Part2}, authz.Exception},
 		{"what a minor consented to is not the parent's (42 CFR 2.14)",
-			[]string{"proxy"}, usual, read, []fhir.ResourceType{"Encounter"}, []label.Set{label.MinorConsented, label.Part2}, authz.Self | authz.Consent},
-		{"a restriction binds whoever it names (45 CFR 164.522(a), 42 CFR 2.26)",
-			[]string{"therapist", "psychiatrist", "biller", "front-desk", "hie", "proxy"}, usual, read, []fhir.ResourceType{"Condition", "Patient", "Coverage"}, []label.Set{0, label.PSY, label.Part2},
-			authz.Unrestricted},
+			[]string{"proxy"}, usual, read, []fhir.ResourceType{"Encounter"}, []label.Set{label.MinorConsented, label.Part2}, authz.Self},
 		{"a patient has no right of access to notes of sessions (45 CFR 164.524(a)(1)(i))",
 			[]string{"patient", "proxy"}, []string{"PATRQT"}, read, documents, notes, 0},
 		{"a clinical record is not for the front desk (45 CFR 164.502(b))",
 			[]string{"front-desk"}, usual, read, []fhir.ResourceType{"Condition", "DocumentReference"}, []label.Set{0, label.PSY}, 0},
-		{"a clinical record is not for research (this version)",
-			[]string{"research-analyst"}, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{0, label.Part2}, 0},
+		{"a clinical record is for research with a documented basis (42 CFR 2.52, 45 CFR 164.512(i))",
+			[]string{"research-analyst"}, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{0, label.Part2}, authz.Exception},
 		{"the server's own records are nobody's",
 			roles, []string{"HSYSADMIN", "TREAT", "HOPERAT"}, []authz.Action{authz.ActionRead, authz.ActionCreate}, []fhir.ResourceType{"AuditEvent", "Subscription"}, []label.Set{0}, 0},
 		{"the operator's purpose is the operator's",

@@ -98,7 +98,7 @@ var errArguments = errors.New("pdp: a matcher function got arguments that no pol
 func functions(lines []*line) map[string]func(args ...any) (any, error) {
 	on := func(column int, read func(q question, l *line) bool) func(args ...any) (any, error) {
 		texts := []int{column}
-		if column == columnLabels || column == columnFacts {
+		if column == columnTypes || column == columnLabels || column == columnFacts {
 			texts = append(texts, columnEffect)
 		}
 		byText := map[string]*line{}

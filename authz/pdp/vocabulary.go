@@ -16,7 +16,8 @@ func Roles() []string { return append([]string(nil), roles...) }
 var roles = []string{
 	"therapist", "psychiatrist", "trainee", "supervisor", "sud-counselor",
 	"front-desk", "biller", "privacy-officer", "practice-admin",
-	"hie", "research-analyst", "patient", "proxy", Operator,
+	"hie", "research-analyst", "patient", "proxy",
+	"service-organization", "auditor", "coroner", "law-enforcement", "court", "public-health", Operator,
 }
 
 // Purposes lists the purposes that a policy line can name: the PurposeOfUse

@@ -17,6 +17,7 @@ import (
 // benchCmd measures.
 type benchCmd struct {
 	config.Database
+	config.Keys
 	Data     string        `name:"data" env:"CLOISTER_BENCH_DATA" placeholder:"DIR" help:"Directory of the private databases that are measured where no database is configured, one for each data set; a later run uses what is loaded there. Default: a temporary one."`
 	Set      string        `name:"set" enum:",clinic,clinic-10k,clinic-100k,synthea,synthea-x10" default:"" placeholder:"SET" help:"Data set: clinic, clinic-10k, clinic-100k, synthea or synthea-x10. Default: synthea where --synthea is given, else clinic."`
 	Synthea  string        `name:"synthea" type:"existingdir" placeholder:"DIR" help:"Directory of Synthea transaction Bundles, from which the sets of that name are loaded."`
@@ -43,7 +44,7 @@ numbers do not. Where processors are shared, the ratio of processor time is the 
 
 // Validate refuses a bad configuration before anything starts.
 func (c *benchCmd) Validate() error {
-	errs := []error{c.Check(false)}
+	errs := []error{c.Database.Check(false), c.Keys.Check(c.URL != "")}
 	if c.Patients < 1 || c.Patients > maxPatients {
 		errs = append(errs, fmt.Errorf("--patients is %d: set it between 1 and %d", c.Patients, maxPatients))
 	}
@@ -84,6 +85,9 @@ func (c *benchCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (er
 	o := bench.Options{
 		DSN: c.URL, Dir: c.Data, Set: c.Set, Synthea: c.Synthea, Patients: c.Patients, Clients: c.Clients, Duration: c.Duration, Rounds: c.Rounds,
 		Mix: time.Duration(c.Mix) * time.Minute, Workers: c.Workers, Markdown: c.Markdown, Progress: os.Stderr, Log: log, Profile: c.Profile, Plans: c.Plans,
+	}
+	if o.Keys, err = c.Keys.Open(); err != nil {
+		return fmt.Errorf("bench: %w", err)
 	}
 	if c.Only != "" {
 		o.Only = regexp.MustCompile(c.Only)

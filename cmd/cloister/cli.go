@@ -28,8 +28,9 @@ type cli struct {
 	Migrate migrateCmd `cmd:"" help:"Bring the database schema to the version of this program."`
 	Import  importCmd  `cmd:"" help:"Load Bundles and NDJSON files into a practice."`
 	Package packageCmd `cmd:"" help:"Install and list FHIR packages: profiles, value sets, code systems."`
+	Keys    keysCmd    `cmd:"" help:"Make, put in use and change the keys that encrypt notes of sessions."`
 	Label   labelCmd   `cmd:"" help:"Say which labels a resource gets, and why; needs no database."`
-	Policy  policyCmd  `cmd:"" help:"Explain and test the access policy; needs no database."`
+	Policy  policyCmd  `cmd:"" help:"Explain, test, check and compare access policies; needs no database."`
 	Relabel relabelCmd `cmd:"" help:"Bring the labels of what is stored up to the content rules."`
 	Bench   benchCmd   `cmd:"" help:"Measure this server against the raw ceiling of this machine."`
 	Version versionCmd `cmd:"" help:"Say which version this is."`

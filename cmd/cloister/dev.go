@@ -27,6 +27,7 @@ type devCmd struct {
 	config.Database
 	config.API
 	config.Labels
+	config.Keys
 }
 
 // Help is shown below the summary.
@@ -45,7 +46,7 @@ const maxPatients = 100_000
 // Validate refuses a bad configuration before anything starts.
 func (c *devCmd) Validate() error {
 	errs := []error{
-		c.Database.Check(false), c.API.Check(), c.Labels.Check(),
+		c.Database.Check(false), c.API.Check(), c.Labels.Check(), c.Keys.Check(false),
 		config.CheckLoopback("CLOISTER_LISTEN (--listen)", c.Listen),
 		config.CheckLoopback("CLOISTER_ISSUER_LISTEN (--issuer-listen)", c.IssuerListen),
 	}

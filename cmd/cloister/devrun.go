@@ -25,6 +25,7 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/seed"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
+	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
 
@@ -61,16 +62,42 @@ func (c *devCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err 
 	if err := errors.Join(install(ctx, io.Discard, db.DSN, own, true), installFiles(ctx, out, db.DSN, c.Packages, false)); err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	store, err := postgres.Open(ctx, postgres.Options{URL: db.DSN})
+	keys, err := c.keys(dir)
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	if _, err := postgres.EncryptNotes(ctx, db.DSN, keys, nil); err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: db.DSN, Keys: keys})
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
 	defer store.Close()
+	if err := store.CheckKeys(ctx); err != nil {
+		return fmt.Errorf("dev: the notes of the database do not open with %s: %w", keys.URI(), err)
+	}
 	sample, err := c.seed(ctx, store, dir, labels, log)
 	if err != nil {
 		return err
 	}
 	return c.serve(ctx, out, log, dir, db, store, labels, sample)
+}
+
+// notesFile is the key that wraps the data keys of notes, where none is configured.
+const notesFile = "notes-key.json"
+
+func (c *devCmd) keys(dir string) (*envelope.Keys, error) {
+	if c.Notes == "" {
+		path := filepath.Join(dir, notesFile)
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			if err := envelope.Create(path); err != nil {
+				return nil, err
+			}
+		}
+		c.Notes = "file:" + path
+	}
+	return c.Keys.Open()
 }
 
 // sampleFile remembers which clinic the database holds, so that a restart on
@@ -164,7 +191,11 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 			return fmt.Errorf("dev: %w", err)
 		}
 	}
-	h, err := handler(store, cfg, labels, base, tokens, &api.SMART{
+	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log)
+	if err != nil {
+		return fmt.Errorf("dev: CLOISTER_POLICIES (--policies): %w", err)
+	}
+	h, err := handler(store, policies, cfg, labels, base, tokens, &api.SMART{
 		Issuer: issuerURL, JWKS: issuerURL + "/keys", TokenEndpoint: issuerURL + "/token",
 		GrantTypes: []string{"client_credentials"}, TokenAuthMethods: []string{"none"},
 		Capabilities: []string{"permission-patient", "permission-user", "permission-v1", "permission-v2"},
@@ -172,7 +203,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	if err := welcome(out, iss, base, issuerURL, db.DSN, people); err != nil {
+	if err := welcome(out, iss, base, issuerURL, db.DSN, c.Notes, people); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -213,7 +244,7 @@ func offered(people []clinic.Persona) []issuer.Persona {
 }
 
 // welcome prints the address, and for each persona a token and requests to paste.
-func welcome(out io.Writer, iss *issuer.Issuer, base, issuerURL, dsn string, people []clinic.Persona) error {
+func welcome(out io.Writer, iss *issuer.Issuer, base, issuerURL, dsn, notes string, people []clinic.Persona) error {
 	w := &printer{out: out}
 	w.printf("\nCloister serves a sample clinic. Everybody in it is made up.\n\n")
 	for _, p := range people {
@@ -227,7 +258,7 @@ func welcome(out io.Writer, iss *issuer.Issuer, base, issuerURL, dsn string, peo
 		}
 		w.printf("\n")
 	}
-	w.printf("FHIR endpoint       %s\nWhat it can do      %s/metadata\nPersonas and tokens %s/personas\nImport your files   CLOISTER_DATABASE_URL='%s' cloister import --practice harbor PATH\n\nCtrl-C stops everything; the data stays (cloister dev --reset starts clean).\n\n", base, base, issuerURL, dsn)
+	w.printf("FHIR endpoint       %s\nWhat it can do      %s/metadata\nPersonas and tokens %s/personas\nImport your files   CLOISTER_DATABASE_URL='%s' CLOISTER_NOTES_KEY='%s' cloister import --practice harbor PATH\n\nCtrl-C stops everything; the data stays (cloister dev --reset starts clean).\n\n", base, base, issuerURL, dsn, notes)
 	return w.err
 }
 

@@ -72,7 +72,7 @@ func between(t *testing.T, p page, name, content string) page {
 
 // TestDocsListTheSettings holds the tables of flags and variables to what the program reads.
 func TestDocsListTheSettings(t *testing.T) {
-	for _, name := range []string{"serve", "dev", "migrate", "import", "package install"} {
+	for _, name := range []string{"serve", "dev", "migrate", "import", "package install", "keys rewrap", "label explain", "relabel"} {
 		var b strings.Builder
 		b.WriteString("| flag | variable | default | |\n| --- | --- | --- | --- |\n")
 		for _, group := range command(t, name).AllFlags(true) {
@@ -113,12 +113,18 @@ func TestDocsListTheCommands(t *testing.T) {
 // A block of a page that begins with a command is what that command prints, but for what changes with every policy.
 var (
 	transcript = regexp.MustCompile("(?s)```console\n\\$ cloister ([^\n]*)\n(.*?)```")
-	versions   = regexp.MustCompile(`policy [0-9a-f]{16}`)
+	versions   = regexp.MustCompile(`(policy|rules) [0-9a-f]{16}`)
 	counts     = regexp.MustCompile(`(?m)^[0-9]+ cases`)
 )
 
-func TestDocsShowWhatPolicyPrints(t *testing.T) {
-	p := open(t, "policy.md")
+func TestDocsShowWhatCommandsPrint(t *testing.T) {
+	for name, least := range map[string]int{"policy.md": 2, "label.md": 1} {
+		showWhatIsPrinted(t, open(t, name), least)
+	}
+}
+
+func showWhatIsPrinted(t *testing.T, p page, least int) {
+	t.Helper()
 	shown := 0
 	want := transcript.ReplaceAllStringFunc(p.text, func(block string) string {
 		shown++
@@ -136,10 +142,10 @@ func TestDocsShowWhatPolicyPrints(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
-		text := counts.ReplaceAllString(versions.ReplaceAllString(out.String(), "policy …"), "… cases")
+		text := counts.ReplaceAllString(versions.ReplaceAllString(out.String(), "$1 …"), "… cases")
 		return "```console\n$ cloister " + line + "\n" + text + "```"
 	})
-	if shown < 2 {
+	if shown < least {
 		t.Errorf("%s shows %d commands", p.path, shown)
 	}
 	p.check(t, want)

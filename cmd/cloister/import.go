@@ -19,6 +19,7 @@ import (
 type importCmd struct {
 	config.Database
 	config.Labels
+	config.Keys
 	Paths    []string `arg:"" name:"path" type:"existingpath" help:"Files, or directories that are searched for them: transaction Bundles (.json) and NDJSON (.ndjson), plain or compressed (.gz, .bz2, .zst)."`
 	Practice string   `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" help:"The practice that gets the records."`
 	Create   bool     `name:"create-practice" help:"Add the practice if the database does not know it."`
@@ -32,13 +33,14 @@ type importCmd struct {
 func (importCmd) Help() string {
 	return `Each Bundle, and each 500 lines of NDJSON, is one transaction. A resource that is refused
 goes into the report, and the rest goes in. Records are validated, labelled and indexed as if a
-client had sent them; they keep their ids. An import that was stopped goes on where it stopped
+client had sent them; they keep their ids. Notes of sessions need CLOISTER_NOTES_KEY, or they
+are refused. An import that was stopped goes on where it stopped
 when it is started again: the database remembers what is done.`
 }
 
 // Validate refuses a bad configuration before anything starts.
 func (c *importCmd) Validate() error {
-	errs := []error{c.Database.Check(true), c.Labels.Check()}
+	errs := []error{c.Database.Check(true), c.Labels.Check(), c.Keys.Check(false)}
 	if c.Practice == "" {
 		errs = append(errs, errors.New("CLOISTER_PRACTICE (--practice) is not set: it names the practice that gets the records"))
 	}
@@ -61,7 +63,11 @@ func (c *importCmd) workers() int {
 
 // Run imports, and says how much and how fast.
 func (c *importCmd) Run(ctx context.Context, out io.Writer) (err error) {
-	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2})
+	keys, err := c.Keys.Open()
+	if err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2, Keys: keys})
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}

@@ -30,7 +30,7 @@ func TestScripts(t *testing.T) {
 func TestServeHasNoOtherSwitches(t *testing.T) {
 	want := []string{
 		"allow-upsert", "base-url", "conditional-delete", "cors-origins", "dangling-references", "database-url", "help", "idempotency-life",
-		"issuers", "label-set", "label-tobacco", "label-unknown", "listen", "log-format", "log-level", "max-body", "page-key", "request-timeout", "shutdown-grace", "validation",
+		"issuers", "label-set", "label-tobacco", "label-unknown", "listen", "log-format", "log-level", "max-body", "notes-key", "notes-older-keys", "page-key", "request-timeout", "shutdown-grace", "validation",
 	}
 	var c cli
 	var got []string

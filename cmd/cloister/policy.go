@@ -20,6 +20,8 @@ import (
 type policyCmd struct {
 	Explain policyExplainCmd `cmd:"" help:"Say which lines of the policy decide for a caller and a class of resources."`
 	Test    policyTestCmd    `cmd:"" help:"Run authorization cases (YAML)."`
+	Lint    policyLintCmd    `cmd:"" help:"Say what is wrong with a policy, and what can hardly be meant."`
+	Diff    policyDiffCmd    `cmd:"" help:"Say what another policy would change for whom."`
 }
 
 // policyExplainCmd asks the policy one question.
@@ -29,7 +31,8 @@ type policyExplainCmd struct {
 	Purpose string   `name:"purpose" placeholder:"CODE" help:"Purpose of use (v3-ActReason), such as TREAT, HPAYMT or HOPERAT. Default: the persona's, else TREAT."`
 	Action  string   `name:"action" default:"read" help:"read, create, update or delete. Reading includes searching and history."`
 	Type    string   `name:"type" required:"" placeholder:"TYPE" help:"Resource type, such as Observation."`
-	Facts   []string `name:"fact" placeholder:"FACT,..." help:"What holds between caller and resource: self, proxy, treating, program, originator, consent; restricted: a restriction binds the caller."`
+	Facts   []string `name:"fact" placeholder:"FACT,..." help:"What holds between caller and resource: self, proxy, treating, program, originator, consent, unrestricted, supervising, emergency, exception, agreement."`
+	Policy  string   `name:"policy" default:"house" placeholder:"PATH" help:"The policy to ask: house, the directory of a practice, or a file in place of the house's policy.csv."`
 	Labels  string   `name:"labels" default:"-" help:"Security labels of the resource, such as 42CFRPart2+SUD; - for none."`
 }
 
@@ -85,32 +88,21 @@ func (c *policyExplainCmd) caller() error {
 }
 
 func (c *policyExplainCmd) facts() (held authz.Fact, err error) {
-	held = authz.Unrestricted // as nearly every record is
 	for _, name := range c.Facts {
 		f, ok := authz.FactNamed(name)
-		switch {
-		case name == restricted:
-			held &^= authz.Unrestricted
-			continue
-		case !ok:
-			return 0, fmt.Errorf("--fact is %q: set it to self, proxy, treating, program, originator, consent or restricted", name)
+		if !ok {
+			return 0, fmt.Errorf("--fact is %q: set it to self, proxy, treating, program, originator, consent, unrestricted, supervising, emergency, exception or agreement", name)
 		}
 		held |= f
 	}
 	return held, nil
 }
 
-// restricted is the opposite of the fact unrestricted, which holds where nothing else is said.
-const restricted = "restricted"
-
-// named spells facts without the one that holds where nothing else is said.
-func named(f authz.Fact) string { return pdp.FactNames(f &^ authz.Unrestricted) }
-
 // Run asks, and prints the lines that decided.
 func (c *policyExplainCmd) Run(out io.Writer) error {
-	p, err := pdp.New(pdp.Embedded())
+	p, err := openPolicy(c.Policy)
 	if err != nil {
-		return fmt.Errorf("policy: %w", err)
+		return err
 	}
 	facts, err := c.facts()
 	if err != nil {
@@ -129,7 +121,7 @@ func (c *policyExplainCmd) Run(out io.Writer) error {
 	if len(e.By) > 0 {
 		by = "by " + strings.Join(e.By, ", ")
 	}
-	fmt.Fprintf(&b, "%s: %s (facts: %s)\n", decision, by, named(facts))
+	fmt.Fprintf(&b, "%s: %s (facts: %s)\n", decision, by, pdp.FactNames(facts))
 	if !e.Permit {
 		switch {
 		case len(e.Needs) == 0:
@@ -140,7 +132,7 @@ func (c *policyExplainCmd) Run(out io.Writer) error {
 				if i > 0 {
 					b.WriteString(", or")
 				}
-				b.WriteString(" " + named(f))
+				b.WriteString(" " + pdp.FactNames(f))
 			}
 			b.WriteString("\n")
 		}
@@ -170,7 +162,8 @@ func (c *policyExplainCmd) question() authz.Question {
 
 // policyTestCmd runs cases against the policy, without a database.
 type policyTestCmd struct {
-	Paths []string `arg:"" optional:"" name:"path" type:"existingpath" help:"Case files, or directories of them. Default: testdata/authz."`
+	Policy string   `name:"policy" default:"house" placeholder:"PATH" help:"The policy to run them against: house, the directory of a practice, or a file in place of the house's policy.csv."`
+	Paths  []string `arg:"" optional:"" name:"path" type:"existingpath" help:"Case files, or directories of them. Default: testdata/authz."`
 }
 
 // Run runs the cases and lists those that came out otherwise.
@@ -182,9 +175,9 @@ func (c *policyTestCmd) Run(out io.Writer) error {
 			return errors.New("policy test: there is no testdata/authz here: name the case files, or run it in the checkout")
 		}
 	}
-	p, err := pdp.New(pdp.Embedded())
+	p, err := openPolicy(c.Policy)
 	if err != nil {
-		return fmt.Errorf("policy: %w", err)
+		return err
 	}
 	run, failed := 0, 0
 	for _, path := range paths {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -175,8 +176,11 @@ func TestServeWithoutItsIdentityProvider(t *testing.T) {
 	if !strings.Contains(out.String(), "00001_record.sql") {
 		t.Errorf("migrate says %q", out.String())
 	}
-	address := freeAddress(t)
-	c := parse(t, "serve", "--database-url", dsn, "--listen", address, "--base-url", "https://fhir.example.org/fhir", "--issuers", "https://127.0.0.1:1/realm|https://fhir.example.org/fhir")
+	address, key := freeAddress(t), filepath.Join(t.TempDir(), "key.json")
+	if err := parse(t, "keys", "create", key).Keys.Create.Run(&out); err != nil {
+		t.Fatal(err)
+	}
+	c := parse(t, "serve", "--database-url", dsn, "--notes-key", "file:"+key, "--listen", address, "--base-url", "https://fhir.example.org/fhir", "--issuers", "https://127.0.0.1:1/realm|https://fhir.example.org/fhir")
 	_, _, stop := start(t, func(ctx context.Context, _ io.Writer, log *slog.Logger) error { return c.Serve.Run(ctx, log) })
 	base := "http://" + address + "/fhir"
 	eventually(t, "the server", func() bool { status, _ := ask(t, base+"/metadata", ""); return status == http.StatusOK })

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/api/transport"
+	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
@@ -31,7 +32,8 @@ func (serveCmd) Help() string {
 server refuses to start with a configuration that is wrong or incomplete, and says what
 to change. The schema must be up to date: run cloister migrate first.
 
-It ends in order on SIGTERM and Ctrl-C: requests under way may finish.`
+It ends in order on SIGTERM and Ctrl-C: requests under way may finish. SIGHUP reads the
+policies of practices again; if one of them is faulty, those in force stay.`
 }
 
 // Validate refuses a bad configuration before anything starts.
@@ -50,11 +52,20 @@ const relabelInterval = 5 * time.Second
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	server.Tune()
-	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL})
+	keys, err := c.Keys.Open()
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, Keys: keys})
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	defer store.Close()
+	// Everything else is served all the same: a keeper of keys that is out of reach
+	// now may be back before anybody asks for a note.
+	if err := store.CheckKeys(ctx); err != nil {
+		log.Error("notes cannot be opened: CLOISTER_NOTES_KEY is another key than the one that wrapped their data keys, or its keeper cannot be reached", "error", err)
+	}
 	go store.Watch(ctx, catalogueInterval, func(err error) { log.Warn("the catalogues could not be read again", "error", err) })
 	labels, err := c.Classifier()
 	if err != nil {
@@ -66,7 +77,11 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	h, err := handler(store, c.API, labels, c.BaseURL, tokens, nil, log)
+	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log)
+	if err != nil {
+		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
+	}
+	h, err := handler(store, policies, c.API, labels, c.BaseURL, tokens, nil, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -80,8 +95,8 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 }
 
 // handler is the HTTP face of the server over an open store.
-func handler(store *postgres.Store, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
-	core, err := server.NewCore(store, time.Now)
+func handler(store *postgres.Store, policies authz.Policies, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
+	core, err := server.NewCoreUnder(policies, store, time.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -126,6 +126,8 @@ func TestS15_S19_2_33_ConsentAndItsObligations(t *testing.T) {
 	decides(t, "consent", r, true, "S15")
 	want := []part2.Obligation{part2.Notice, part2.CopyOfConsent, part2.NoRedisclosure, part2.AccountingEntry}
 	yes(t, slices.Equal(law.Evaluate(r).Obligations, want), "the obligations")
+	note := law.Evaluate(with(ordinary, counseling, func(r *law.Request) { r.Consents.Counseling = true }))
+	yes(t, note.Permit && slices.Contains(note.Obligations, part2.Notice), "the notice with a counseling note")
 	no(t, slices.Contains(law.Evaluate(with(ordinary, tpo)).Obligations, part2.Notice), "a notice for nothing of part 2")
 	no(t, slices.Contains(law.Evaluate(with(r, inProgram)).Obligations, part2.Notice), "a notice inside the program")
 	denied(t, "another purpose", with(r, func(r *law.Request) { r.Purpose = "HMARKT" }), "S42")
@@ -178,6 +180,8 @@ func TestJ1_J4_J10_StatesAreSelected(t *testing.T) {
 	denied(t, "Pennsylvania", with(ordinary, exchange, part2Record, tpo, in("US-PA"), func(r *law.Request) { r.Purpose = "HPAYMT" }), "J10")
 	denied(t, "Pennsylvania, SUD elsewhere", with(ordinary, exchange, in("US-PA"), func(r *law.Request) { r.Record.SubstanceUse = true }), "J10")
 	denied(t, "Illinois", with(ordinary, exchange, psych, in("US-IL"), func(r *law.Request) { r.Consents.Notes = true }), "J6")
+	denied(t, "Illinois, a counseling note", with(ordinary, exchange, counseling, in("US-IL"), func(r *law.Request) { r.Consents.Counseling = true }), "J6")
+	decides(t, "Illinois, an ordinary record", with(ordinary, exchange, in("US-IL")), true, "HIPAA")
 	denied(t, "EU", with(ordinary, in("EU"), func(r *law.Request) { r.Record.Frozen = true }), "J12")
 	for _, c := range []law.Consents{{TPO: true}, {Specific: true}, {Notes: true}, {Minor: true}, {Counseling: true}} {
 		decides(t, "Washington, with consent", with(ordinary, exchange, mental, in("US-WA"), func(r *law.Request) { r.Consents = c }), true, "HIPAA")

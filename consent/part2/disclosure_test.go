@@ -236,6 +236,7 @@ func TestS20_2_32_a_Statements(t *testing.T) {
 	for _, part := range []string{"42 CFR part 2", "against the patient", "2.12(c)(5)", "2.64 or 2.65", "NOT sufficient", "subparts A and E"} {
 		yes(t, strings.Contains(part2.StatementLong, part), part)
 	}
+	no(t, part2.NoticeText("S33", true) != "", "a notice in an emergency")
 	no(t, part2.NoticeText("S38", true) != "" || part2.NoticeText("", false) != "", "a notice without a disclosure under consent")
 }
 

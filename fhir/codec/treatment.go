@@ -198,6 +198,28 @@ func PractitionerRole(r *Resource) Role {
 	return Role{ref, p}
 }
 
+// Agreement is a written agreement by which an organization serves another one.
+type Agreement struct {
+	Program, Service fhir.ID // "" where it is not in force or not understood
+	Period           consent.Period
+}
+
+// QualifiedService reads the agreement of an OrganizationAffiliation
+// (http://hl7.org/fhir/R4/organizationaffiliation.html). active must be there and true.
+func QualifiedService(r *Resource) Agreement {
+	if r == nil || r.Type != "OrganizationAffiliation" || modified(r.Root) || !isTrue(r.Root.Get("active")) ||
+		!slices.ContainsFunc(r.Root.Get("code").List(), func(c *element.Node) bool { return coded(c, fhir.AffiliationKind, words("qsoa")) }) {
+		return Agreement{}
+	}
+	program, ok := fhir.ParseRef(r.Root.Get("organization").Get("reference").String())
+	service, known := fhir.ParseRef(r.Root.Get("participatingOrganization").Get("reference").String())
+	p, understood := span(r.Root.Get("period"))
+	if !ok || !known || !understood || program.Type != "Organization" || service.Type != "Organization" {
+		return Agreement{}
+	}
+	return Agreement{program.ID, service.ID, p}
+}
+
 // modified reports whether something that we do not know may change what n means.
 func modified(n *element.Node) bool {
 	return n.Get("modifierExtension") != nil || n.Get("implicitRules") != nil

@@ -21,7 +21,9 @@ func (n *Node) AppendCanonical(dst []byte) []byte {
 		return append(dst, plainNumber(n.Text)...)
 	case Object:
 		fields := slices.Clone(n.Fields)
-		slices.SortStableFunc(fields, func(a, b Field) int { return slices.Compare(utf16.Encode([]rune(a.Name)), utf16.Encode([]rune(b.Name))) })
+		slices.SortStableFunc(fields, func(a, b Field) int {
+			return slices.Compare(utf16.Encode([]rune(a.Name)), utf16.Encode([]rune(b.Name)))
+		})
 		dst = append(dst, '{')
 		for i := range fields {
 			if i > 0 {

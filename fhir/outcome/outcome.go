@@ -38,6 +38,7 @@ const (
 	Throttled                     // 429 throttled
 	Unavailable                   // 503 transient
 	Timeout                       // 504 timeout
+	SignIn                        // 401 login: the token is valid, and its user has to prove anew who she is
 )
 
 var table = map[Category]struct {
@@ -67,6 +68,7 @@ var table = map[Category]struct {
 	Throttled:     {"throttled", http.StatusTooManyRequests},
 	Unavailable:   {"transient", http.StatusServiceUnavailable},
 	Timeout:       {"timeout", http.StatusGatewayTimeout},
+	SignIn:        {"login", http.StatusUnauthorized},
 }
 
 // Code is the issue.code of c (http://hl7.org/fhir/issue-type).

@@ -86,6 +86,9 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	content := label.Content{Type: c.Ref.Type, Codings: c.Content.Codings()}
 	x.Rules = g.labels
 	x.Labels = g.labels.Classify(content) | x.Stated
+	if c.Oversight {
+		x.Labels |= label.Oversight
+	}
 	x.Program = c.Ref.Type == "Organization" && label.IsPart2Program(content)
 	if err := g.note(gr, &x); err != nil {
 		return Cleared{}, err

@@ -38,13 +38,26 @@ func (g *Gate) Patch(ctx context.Context, gr authz.Grant, current Sealed, p patc
 	case c.IfMatch != 0 && c.IfMatch != h.Version:
 		return Cleared{}, outcome.New(outcome.Precondition, "the resource has changed since the version that If-Match names: read it again")
 	}
-	was, err := codec.Parse(vault.Open(current))
+	was, err := opened(ctx, current)
 	if err != nil {
-		return Cleared{}, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
+		return Cleared{}, err
 	}
 	if c.Content, err = p.Apply(was); err != nil {
 		return Cleared{}, err
 	}
 	c.IfMatch = h.Version
 	return g.admit(ctx, gr, c)
+}
+
+// opened opens a resource on which was decided, for what the gate makes of it.
+func opened(ctx context.Context, s Sealed) (*codec.Resource, error) {
+	body, err := vault.Open(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	r, err := codec.Parse(body)
+	if err != nil {
+		return nil, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
+	}
+	return r, nil
 }

@@ -34,9 +34,9 @@ func (g *Gate) Prepare(ctx context.Context, gr authz.Grant, template Sealed, p P
 	if err := g.disclose(ctx, read, h.Ref.Type, template); err != nil {
 		return Cleared{}, err
 	}
-	questionnaire, err := codec.Parse(vault.Open(template))
+	questionnaire, err := opened(ctx, template)
 	if err != nil {
-		return Cleared{}, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
+		return Cleared{}, err
 	}
 	now := g.now().UTC().Truncate(time.Second)
 	filled := form.Filled{Template: questionnaire.Root, Patient: p.Patient, Authored: now.Format(time.RFC3339)}

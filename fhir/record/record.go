@@ -181,7 +181,8 @@ func (r Released) View(v View) Released {
 
 // Release decides on each resource, makes the audit record of the disclosure
 // durable, and opens. A resource that was not read under g, or that the
-// decision point does not permit, fails the whole call: nothing is released.
+// decision point does not permit, fails the whole call: nothing is released. So
+// does one that cannot be decrypted; its access stays recorded.
 func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
 	scopes, err := g.explain(ctx, gr, in)
 	if err != nil {
@@ -193,7 +194,11 @@ func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType,
 	out := make([]Released, len(in))
 	labels := g.unasked(gr)
 	for i, s := range in {
-		body, h := vault.Open(s), vault.Head(s)
+		body, err := vault.Open(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		h := vault.Head(s)
 		r := Released{h: h, holder: gr, body: func() ([]byte, error) { return body, nil }, due: g.due(gr, h), labels: labels}
 		for _, id := range h.Consents {
 			if s, explained := scopes[id]; explained && slices.Contains(r.due, part2.CopyOfConsent) {
@@ -254,6 +259,9 @@ type Change struct {
 	// Import keeps ids, lets references point at nothing yet, and takes a note's
 	// author for its originator; only the command line sets it.
 	Import bool
+	// Oversight labels the resource as the privacy officer's own work
+	// ([label.Oversight]). No request of a client sets it.
+	Oversight bool
 	// Advice, if it is set, receives what the client may be told of content that
 	// was let in although it could conform better.
 	Advice *[]outcome.Issue

@@ -105,9 +105,9 @@ func (g *Gate) open(ctx context.Context, gr authz.Grant, under fhir.Interaction,
 	case s.IfMatch != 0 && s.IfMatch != h.Version:
 		return nil, by, outcome.New(outcome.Precondition, "the resource has changed since the version that If-Match names: read it again")
 	}
-	was, err := codec.Parse(vault.Open(current))
+	was, err := opened(ctx, current)
 	if err != nil {
-		return nil, by, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
+		return nil, by, err
 	}
 	d, err := codec.ConsentDirective(was)
 	if err != nil {

@@ -71,9 +71,9 @@ func (g *Gate) Verify(ctx context.Context, gr authz.Grant, current Sealed, versi
 		if x.Ref != h.Ref || x.Deleted {
 			continue
 		}
-		r, err := codec.Parse(vault.Open(s))
+		r, err := opened(ctx, s)
 		if err != nil {
-			return v, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
+			return v, err
 		}
 		contents[x.Version.String()] = r.Canonical()
 	}
@@ -81,9 +81,9 @@ func (g *Gate) Verify(ctx context.Context, gr authz.Grant, current Sealed, versi
 		if vault.Head(s).Ref.Type != "Provenance" || vault.Head(s).Deleted {
 			continue
 		}
-		p, err := codec.Parse(vault.Open(s))
+		p, err := opened(ctx, s)
 		if err != nil {
-			return v, outcome.New(outcome.Internal, "the server failed; its log says why").Because(err)
+			return v, err
 		}
 		version := targeted(p, h.Ref)
 		for _, n := range p.Root.Get("signature").List() {

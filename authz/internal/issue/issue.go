@@ -49,6 +49,7 @@ type Caller struct {
 	Organizations []string // ids of the Organizations whose workforce the caller is
 	PolicyVersion string
 	Now           time.Time // the moment of the decision
+	SignedIn      time.Time // when the user last proved who she is; zero if unknown
 	RequestID     string
 }
 

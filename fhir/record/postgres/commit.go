@@ -91,8 +91,9 @@ type write struct {
 
 // also is what a commit stores beside the resources.
 type also struct {
-	digest []byte
-	once   *record.Once
+	digest    []byte
+	once      *record.Once
+	emergency *declaration
 }
 
 var (
@@ -196,7 +197,7 @@ func (w *write) run(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		w.tx = tx
 		for _, step := range []func(context.Context) error{
-			w.parameters, w.meet, w.load, w.kinfolk, w.flow, w.views, w.render, w.store, w.stated, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.record,
+			w.parameters, w.meet, w.load, w.kinfolk, w.flow, w.views, w.render, w.encrypt, w.store, w.stated, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.declare, w.record,
 		} {
 			if err := step(ctx); err != nil {
 				return err
@@ -451,6 +452,9 @@ func (w *write) facts(ctx context.Context, rows []*row) (map[int64]authz.Fact, e
 // record writes the audit event of the whole transaction into it.
 func (w *write) record(ctx context.Context) error {
 	e := audit.Event{ID: record.NewID(), At: w.s.now().UTC(), Caller: w.grant.Caller(), Interaction: w.grant.Interaction(), Outcome: audit.Success}
+	if w.emergency != nil {
+		e.Interaction, e.Type = fhir.Operation, "Patient" // what is written only tells of it
+	}
 	for _, r := range w.rows {
 		if len(w.rows) == 1 {
 			e.Type = r.c.Ref.Type
@@ -458,6 +462,9 @@ func (w *write) record(ctx context.Context) error {
 		x := audit.Entity{Ref: r.c.Ref, Version: r.version, Labels: r.seen().labels}
 		if len(r.patients) == 1 {
 			x.Patient = r.patients[0]
+		}
+		if w.emergency != nil {
+			x.Session = w.emergency.ID
 		}
 		e.Entities = append(e.Entities, x)
 	}

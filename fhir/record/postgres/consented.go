@@ -77,7 +77,7 @@ func (x *restriction) recipients() string {
 		}
 		return c.Recipients(x.c.Purpose)
 	})
-	x.q.with("recipients", "SELECT record.recipients("+x.tenant+", "+base+"::text[], "+x.arg("now", func() any { return x.c.Now })+") AS names")
+	x.q.with("recipients", "SELECT COALESCE(record.recipients("+x.tenant+", "+base+"::text[], "+x.arg("now", func() any { return x.c.Now })+"), '{}') AS names") // nobody may name the caller
 	return "(SELECT names FROM recipients)"
 }
 
@@ -86,7 +86,7 @@ func labelled(alias string) string {
 	return "(SELECT lc.labels FROM record.label_class lc WHERE lc.id = " + alias + ".label_class) AS l"
 }
 
-// ofPrograms is a table pr of the programs of the row, ” for none.
+// ofPrograms is a table pr of the programs of the row, an empty text where it has none.
 func ofPrograms(alias string) string {
 	return "unnest(CASE WHEN cardinality(" + alias + ".programs) > 0 THEN " + alias + ".programs ELSE '{\"\"}' END) AS pr(program)"
 }

@@ -222,6 +222,9 @@ func (c *term) hash() (int64, bool) {
 
 // term is the condition of one criterion.
 func (k *compiler) term(alias, schema string, t fhir.ResourceType, c *term) string {
+	if schema == "notes" && c.unread() {
+		return "false"
+	}
 	s := k.holds(alias, schema, t, c)
 	switch {
 	case !c.Not:

@@ -46,6 +46,8 @@ func (w *write) derive(ctx context.Context) error {
 		case "PractitionerRole":
 			situation.practitionerRole(r)
 			names.practitionerRole(r)
+		case "OrganizationAffiliation":
+			situation.agreement(r)
 		case "RelatedPerson":
 			relations.relatedPerson(r)
 		case "Consent":
@@ -57,7 +59,7 @@ func (w *write) derive(ctx context.Context) error {
 		return err
 	}
 	if len(sources) > 0 {
-		for _, table := range []string{"relation", "membership", "supervision", "consent_grant", "recipient_name"} {
+		for _, table := range []string{"relation", "membership", "supervision", "agreement", "consent_grant", "recipient_name"} {
 			if _, err := w.tx.Exec(ctx, "DELETE FROM record."+table+" WHERE tenant = $1 AND source = ANY ($2::bigint[])", w.tenant(), sources); err != nil {
 				return err
 			}
@@ -84,7 +86,7 @@ func (w *write) derive(ctx context.Context) error {
 // derives are the types that say something about access.
 var derives = map[fhir.ResourceType]bool{
 	"CareTeam": true, "RelatedPerson": true, "Consent": true,
-	"Encounter": true, "Appointment": true, "EpisodeOfCare": true, "ServiceRequest": true, "PractitionerRole": true,
+	"Encounter": true, "Appointment": true, "EpisodeOfCare": true, "ServiceRequest": true, "PractitionerRole": true, "OrganizationAffiliation": true,
 	"Practitioner": true, "Organization": true, "Group": true,
 }
 

@@ -17,6 +17,7 @@ type situationRows struct {
 	starts, ends    []*time.Time
 	sources         []int64
 	supervisions    pairs
+	agreements      pairs
 }
 
 // pairs are rows of a table that says for how long two stand in a relation.
@@ -70,6 +71,12 @@ func (t *situationRows) practitionerRole(r *row) {
 	}
 }
 
+func (t *situationRows) agreement(r *row) {
+	if a := codec.QualifiedService(r.c.Content); a.Program != "" {
+		t.agreements.add(string(a.Program), string(a.Service), a.Period, r.pk)
+	}
+}
+
 // What a CareTeam of supervision says (codes of [fhir.CareTeamKind]).
 var (
 	supervisionTeam = consent.Code{System: fhir.CareTeamKind, Code: "supervision"}
@@ -101,6 +108,9 @@ SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], 
 			w.tenant(), t.wholes, t.members, t.patients, t.starts, t.ends, t.sources); err != nil {
 			return err
 		}
+	}
+	if err := t.agreements.insert(ctx, w, "agreement", "program", "organization"); err != nil {
+		return err
 	}
 	if err := t.supervisions.insert(ctx, w, "supervision", "supervisor", "supervisee"); err != nil {
 		return err

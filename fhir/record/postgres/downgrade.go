@@ -123,13 +123,17 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*bearer, 
 				x.labels = label.Set(bits) //nolint:gosec // stored as such
 				x.flows = label.Set(flows) //nolint:gosec // likewise
 				x.hash = w.targetIndex(x.ref)
-				own, err := w.classify(c, schema, x.ref.Type, body)
-				if err != nil {
-					return err
-				}
-				x.kept = x.labels & (own | stated[x.pk] | label.Source)
-				if body == nil {
-					x.kept = x.labels // nothing is left by which it could be judged
+				x.kept = x.labels // where nothing is left by which it could be judged, or a note does not open
+				if body != nil {
+					content, err := w.content(ctx, schema, x.ref, x.version, body)
+					switch {
+					case errors.Is(err, errNoteBody):
+					case err != nil:
+						return err
+					default:
+						own := c.Classify(label.Content{Type: x.ref.Type, Codings: content.Codings()})
+						x.kept = x.labels & (own | stated[x.pk] | label.Source)
+					}
 				}
 				out = append(out, &x)
 				return nil

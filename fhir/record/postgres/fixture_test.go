@@ -19,6 +19,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
 	"github.com/cloister-health/cloister/fhir/search"
@@ -47,7 +48,7 @@ func newHouse(t *testing.T) *house {
 	h.clock.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli())
 	ctx := context.Background()
 	var err error
-	if h.store, err = postgres.Open(ctx, postgres.Options{URL: h.dsn, Now: h.now}); err != nil {
+	if h.store, err = postgres.Open(ctx, postgres.Options{URL: h.dsn, Now: h.now, Keys: envelopetest.Keys()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.store.Close)

@@ -158,6 +158,9 @@ func (w *write) flow(ctx context.Context) error {
 		if err := w.separate(r, p.labels, links[r], found); err != nil {
 			return err
 		}
+		if r.schema == "notes" { // a note has one view
+			r.labels, r.programs, r.flows = p.labels, p.programs, p
+		}
 	}
 	return nil
 }

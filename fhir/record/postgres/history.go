@@ -103,7 +103,7 @@ func (s *Store) versions(ctx context.Context, reach authz.Reach, h record.Histor
 		if patient != nil {
 			row.Patient = fhir.ID(*patient)
 		}
-		out = append(out, vault.Seal(row, reach.Of(row.Ref.Type).Grant(), body))
+		out = append(out, s.box(row, reach.Of(row.Ref.Type).Grant(), body))
 		return nil
 	})
 	if err != nil {

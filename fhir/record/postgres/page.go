@@ -58,7 +58,7 @@ func (f *finder) seal(ctx context.Context, x *hit) (record.Sealed, error) {
 	if x.patient != nil {
 		h.Patient = fhir.ID(*x.patient)
 	}
-	return vault.Seal(h, f.reach.Grant(), x.body), nil
+	return f.s.box(h, f.reach.Grant(), x.body), nil
 }
 
 // segment is a run of matches in the order of the page: those that have the

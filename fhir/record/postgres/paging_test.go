@@ -114,6 +114,7 @@ func (h *house) walk(p authz.Principal, text string, count, total int) []string 
 }
 
 // What is written between two pages neither repeats nor hides what was there.
+// Channels of leaks: L9.
 func TestSortedPagesUnderWrites(t *testing.T) {
 	h := ward(t)
 	dora := h.as("therapist", "TREAT", "Practitioner/dora")
@@ -145,6 +146,7 @@ func TestSortedPagesUnderWrites(t *testing.T) {
 }
 
 // A cursor that another order made is refused, and alike whoever asks.
+// Channels of leaks: L8.
 func TestForeignCursor(t *testing.T) {
 	h := ward(t)
 	dora := h.as("therapist", "TREAT", "Practitioner/dora")

@@ -41,7 +41,10 @@ func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.R
 		byHash[h] = p
 		hashes = append(hashes, h)
 	}
-	rows, err := w.referrers(ctx, schema, hashes, skip)
+	rises := func(p protection, refs []int64) bool {
+		return slices.ContainsFunc(refs, func(h int64) bool { return !p.covers(byHash[h]) })
+	}
+	rows, err := w.referrers(ctx, schema, hashes, skip, rises)
 	if err != nil {
 		return err
 	}
@@ -55,8 +58,8 @@ func (w *write) raise(ctx context.Context, schema string, front, next map[fhir.R
 	return nil
 }
 
-// referrers finds and locks what refers to any of hashes.
-func (w *write) referrers(ctx context.Context, schema string, hashes, skip []int64) (out []*referrer, err error) {
+// referrers finds and locks what refers to any of hashes, and reads what rises by it.
+func (w *write) referrers(ctx context.Context, schema string, hashes, skip []int64, rises func(p protection, refs []int64) bool) (out []*referrer, err error) {
 	var mentioning []int16
 	for _, t := range redact.Types() {
 		mentioning = append(mentioning, t.Code())
@@ -95,7 +98,7 @@ func (w *write) referrers(ctx context.Context, schema string, hashes, skip []int
 				} else if x.flows.labels, err = w.s.labels(ctx, *flow); err != nil {
 					return err
 				}
-				if schema == "record" {
+				if schema == "record" && (x.separate || rises(x.p, x.refs)) {
 					x.body, err = tree(body)
 				}
 				out = append(out, &x)

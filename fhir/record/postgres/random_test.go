@@ -31,6 +31,7 @@ var wardMaterial = searchtest.Material{
 // TestRandomSearchesDoNotSeeTheHidden asks the same random searches with the
 // hidden rows there and with them destroyed, and once more with every chain
 // asked of each row instead of looked up beforehand.
+// Channels of leaks: L10, L11, L12, L13, L14, L15.
 func TestRandomSearchesDoNotSeeTheHidden(t *testing.T) {
 	h := ward(t)
 	dora := h.as("therapist", "TREAT", "Practitioner/dora")

@@ -72,7 +72,7 @@ func (s *Store) seal(ctx context.Context, r authz.Restriction, x *scanned) (reco
 	if x.patient != nil {
 		h.Patient = fhir.ID(*x.patient)
 	}
-	return vault.Seal(h, r.Grant(), x.body), nil
+	return s.box(h, r.Grant(), x.body), nil
 }
 
 // sealed reads the rows of a statement and seals each at once.

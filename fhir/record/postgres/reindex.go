@@ -204,27 +204,51 @@ func (w *write) reindex(ctx context.Context, pk int64, me string) error {
 func (w *write) reindexSome(ctx context.Context, at *standing, limit int) (int, error) {
 	var rows []*row
 	var pk int64
-	var body []byte
+	var version fhir.VersionID
+	var body []byte // pgx makes it anew for each row
 	t := fhir.TypeOf(at.types[0])
-	if err := w.next(ctx, at, limit, "pk, body", "NOT deleted", []any{&pk, &body}, func() error {
-		content, err := w.content(at.schema, t, body)
-		if err != nil {
-			return err
-		}
-		r := &row{pk: pk, c: vault.Clearance{Ref: fhir.Ref{Type: t}, Content: content}}
-		r.index = search.Options{Registry: w.registry, Context: ctx}.Extract(t, content.Root)
-		rows = append(rows, r)
+	if err := w.next(ctx, at, limit, "pk, version, body", "NOT deleted", []any{&pk, &version, &body}, func() error {
+		rows = append(rows, &row{pk: pk, version: version, body: body, c: vault.Clearance{Ref: fhir.Ref{Type: t, ID: fhir.ID(at.id)}}})
 		return nil
 	}); err != nil {
 		return 0, err
 	}
-	if len(rows) > 0 {
-		if err := w.indexAnew(ctx, at.schema, rows); err != nil {
+	read := make([]*row, 0, len(rows))
+	for _, r := range rows {
+		ok, err := w.read(ctx, at.schema, r)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			read = append(read, r)
+		}
+	}
+	if len(read) > 0 {
+		if err := w.indexAnew(ctx, at.schema, read); err != nil {
 			return 0, err
 		}
 	}
 	at.passed(len(rows) == limit)
 	return len(rows), nil
+}
+
+// read computes the index of a row from its body. A note that does not open,
+// whatever becomes of its key, keeps the index that it has.
+func (w *write) read(ctx context.Context, schema string, r *row) (ok bool, err error) {
+	r.c.Content, err = w.content(ctx, schema, r.c.Ref, r.version, r.body)
+	switch {
+	case errors.Is(err, errNoteBody):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	if schema == "notes" {
+		r.index = noteIndex(r.c.Ref.Type, r.c.Content.Root)
+	} else {
+		r.index = search.Options{Registry: w.registry, Context: ctx}.Extract(r.c.Ref.Type, r.c.Content.Root)
+	}
+	r.body = nil
+	return true, nil
 }
 
 const indexAnewSQL = `.resource r SET tokens = n.tokens::bigint[], refs = n.refs::bigint[], canonical = n.canonical, at_lo = n.at_lo, at_hi = n.at_hi

@@ -168,8 +168,9 @@ func (w *write) reclassifySome(ctx context.Context, c *label.Classifier, at *sta
 	var flow *int16
 	var body []byte
 	t := fhir.TypeOf(at.types[0])
-	into := []any{&r.pk, &class, &r.programs, &r.family, &r.view, &flow, &r.flows.programs, &body}
-	err := w.next(ctx, at, limit, "pk, label_class, programs, COALESCE(family, 0), view, flow_class, flow_programs, body", "true", into, func() (err error) {
+	var version fhir.VersionID
+	into := []any{&r.pk, &version, &class, &r.programs, &r.family, &r.view, &flow, &r.flows.programs, &body}
+	err := w.next(ctx, at, limit, "pk, version, label_class, programs, COALESCE(family, 0), view, flow_class, flow_programs, body", "true", into, func() (err error) {
 		x := r
 		x.ref = fhir.Ref{Type: t, ID: fhir.ID(at.id)}
 		rows = append(rows, &x)
@@ -181,7 +182,7 @@ func (w *write) reclassifySome(ctx context.Context, c *label.Classifier, at *sta
 		} else if x.flows.labels, err = w.s.labels(ctx, *flow); err != nil {
 			return err
 		}
-		x.own, err = w.classify(c, at.schema, t, body)
+		x.own, err = w.classify(ctx, c, at.schema, x.ref, version, body)
 		return err
 	})
 	if err != nil {
@@ -196,17 +197,21 @@ func (w *write) reclassifySome(ctx context.Context, c *label.Classifier, at *sta
 	return len(rows), nil
 }
 
-// classify gives the labels of a stored body; a tombstone has none. What a note
-// of a session is was decided when it was stored: no rule moves it between schemas.
-func (w *write) classify(c *label.Classifier, schema string, t fhir.ResourceType, body []byte) (label.Set, error) {
+// classify gives the labels of a stored body; a tombstone has none, nor has a
+// note that does not open. What a note of a session is was decided when it was
+// stored: no rule moves it between schemas.
+func (w *write) classify(ctx context.Context, c *label.Classifier, schema string, ref fhir.Ref, v fhir.VersionID, body []byte) (label.Set, error) {
 	if body == nil {
 		return 0, nil
 	}
-	r, err := w.content(schema, t, body)
-	if err != nil {
+	r, err := w.content(ctx, schema, ref, v, body)
+	switch {
+	case errors.Is(err, errNoteBody):
+		return 0, nil
+	case err != nil:
 		return 0, err
 	}
-	return c.Classify(label.Content{Type: t, Codings: r.Codings()}) &^ label.Notes, nil
+	return c.Classify(label.Content{Type: ref.Type, Codings: r.Codings()}) &^ label.Notes, nil
 }
 
 // grow adds the labels of the rules to resources, to their versions, and to
@@ -260,9 +265,9 @@ func (w *write) grow(ctx context.Context, c *label.Classifier, schema string, ro
 // gives what the current version gains in this way.
 func (w *write) growVersions(ctx context.Context, c *label.Classifier, schema string, rows []*classified) (map[int64]label.Set, error) {
 	pks := make([]int64, len(rows))
-	t := rows[0].ref.Type
+	refs := make(map[int64]fhir.Ref, len(rows))
 	for i, r := range rows {
-		pks[i] = r.pk
+		pks[i], refs[r.pk] = r.pk, r.ref
 	}
 	type version struct {
 		pk     int64
@@ -280,7 +285,7 @@ func (w *write) growVersions(ctx context.Context, c *label.Classifier, schema st
 			if err != nil {
 				return err
 			}
-			own, err := w.classify(c, schema, t, body)
+			own, err := w.classify(ctx, c, schema, refs[v.pk], fhir.VersionID(v.number), body)
 			if err != nil {
 				return err
 			}

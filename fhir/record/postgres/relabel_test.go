@@ -281,3 +281,41 @@ func TestDowngradeIsTheOperators(t *testing.T) {
 		t.Errorf("without a grant: %v", err)
 	}
 }
+
+// What comes to be protected is left out of what only mentions it, and is
+// mentioned again after a downgrade.
+func TestRelabelOfMentions(t *testing.T) {
+	h := clinic(t)
+	h.load("{'resourceType':'Organization','id':'general','name':'General'}")
+	h.load("{'resourceType':'Condition','id':'found','subject':{'reference':'Patient/anna'},'code':{'coding':[{'system':'urn:own','code':'x'}]}}")
+	visit := h.load("{'resourceType':'Encounter','id':'visit','status':'finished','class':{'code':'AMB'},'subject':{'reference':'Patient/anna'},'serviceProvider':{'reference':'Organization/general'}," +
+		"'diagnosis':[{'condition':{'reference':'Condition/found'}}]}")
+	about := h.load(strings.Replace(observation(",'encounter':{'reference':'Encounter/visit'}"), "{", "{'id':'about',", 1))
+	patient, hie := h.as("patient", "PATRQT", "Patient/anna"), h.as("hie", "TREAT", "", "hie")
+	says := func(p authz.Principal, when string, want bool) {
+		t.Helper()
+		body, err := h.read(p, visit)
+		if err != nil || strings.Contains(body, "Condition/found") != want {
+			t.Errorf("%s: %s reads %v\n%s", when, p.Subject, err, body)
+		}
+		if found, err := h.search(p, "Encounter", "diagnosis=Condition/found"); err != nil || (len(found) == 1) != want {
+			t.Errorf("%s: %s finds %d, %v", when, p.Subject, len(found), err)
+		}
+		if !h.sees(p, about) {
+			t.Errorf("%s: %s does not see what was observed at the visit", when, p.Subject)
+		}
+	}
+	says(hie, "at first", true)
+	h.relabelled(stricter(t))
+	says(hie, "relabelled", false)
+	says(patient, "relabelled", true)
+	h.relabelled(stricter(t)) // views are classified, too
+	says(hie, "relabelled again", false)
+	h.relabelled(label.Default())
+	says(hie, "until the downgrade", false)
+	if _, err := h.downgrade(h.operator(), label.Default()); err != nil {
+		t.Fatal(err)
+	}
+	says(hie, "downgraded", true)
+	says(patient, "downgraded", true)
+}

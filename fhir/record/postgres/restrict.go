@@ -299,6 +299,10 @@ func (x *restriction) fact(alias string, f authz.Fact) string {
 		return x.related(alias, relationSupervising)
 	case authz.Emergency:
 		return x.emergency(alias)
+	case authz.Exception:
+		return x.excepted(alias)
+	case authz.Agreement:
+		return x.served(alias)
 	default:
 		return "false"
 	}

@@ -136,6 +136,7 @@ func TestPagesAreStableUnderWrites(t *testing.T) {
 	}
 }
 
+// TestTotalsCountTheVisible: channels of leaks L7.
 func TestTotalsCountTheVisible(t *testing.T) {
 	h := clinic(t)
 	for i := range 4 {

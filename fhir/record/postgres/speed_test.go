@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // BenchmarkAudit writes groups of events as the recorder does; the time is that of one event.
@@ -92,6 +94,50 @@ func BenchmarkRead(b *testing.B) {
 						if a := <-w.answer; a.err != nil {
 							b.Fatal(a.err)
 						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkPage reads pages of a hundred, and counts.
+func BenchmarkPage(b *testing.B) {
+	ctx := context.Background()
+	s, err := Open(ctx, Options{URL: cluster.NewDatabase(b, filled), MaxConns: 2})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	policy, err := pdp.New(pdp.Embedded())
+	if err != nil {
+		b.Fatal(err)
+	}
+	engine := authz.NewEngine(policy, s, time.Now)
+	me, _ := fhir.ParseRef("Practitioner/me")
+	for _, role := range []string{"hie", "therapist"} {
+		p := authz.Principal{Tenant: 1, Subject: "test|" + role, Roles: []string{role}, Purpose: "TREAT", Scopes: smart.Parse("user/*.rs"), User: me}
+		g, err := engine.Authorize(ctx, p, fhir.SearchType, "Observation")
+		if err != nil {
+			b.Fatal(err)
+		}
+		r, err := engine.Plan(ctx, g, fhir.SearchType, "Observation")
+		if err != nil {
+			b.Fatal(err)
+		}
+		for name, v := range map[string]url.Values{
+			"patient": {"patient": {patientAt(7)}, "_count": {"100"}},
+			"newest":  {"_sort": {"-_lastUpdated"}, "_count": {"100"}},
+			"count":   {"_summary": {"count"}},
+		} {
+			query, _, err := search.Parse("Observation", v, search.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Run(role+"/"+name, func(b *testing.B) {
+				for range b.N {
+					if _, err := s.Search(ctx, authz.ReachOf(r), query); err != nil {
+						b.Fatal(err)
 					}
 				}
 			})

@@ -21,6 +21,7 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/migrations"
 )
 
@@ -51,6 +52,8 @@ type Store struct {
 	pkNext   int64
 	pkEnd    int64
 
+	noteKeys *noteKeys
+
 	audit *recorder
 
 	definitions *definition.Library
@@ -65,6 +68,9 @@ type Options struct {
 	MaxConns int              // per pool; 0 means DefaultMaxConns
 	Now      func() time.Time // the one clock of the server; nil means time.Now
 	Windows  Windows          // the zero value means DefaultWindows
+	// Keys wrap the data keys of psychotherapy and SUD counseling notes. Without
+	// them the store keeps no such note, and opens none.
+	Keys *envelope.Keys
 	// Tracer is told of every statement with its arguments, which are health
 	// data: for measurements alone, and no configuration leads to it.
 	Tracer pgx.QueryTracer
@@ -81,7 +87,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Windows == (Windows{}) {
 		o.Windows = DefaultWindows
 	}
-	s := &Store{now: o.Now, windows: o.Windows}
+	s := &Store{now: o.Now, windows: o.Windows, noteKeys: newNoteKeys(o.Keys, o.Now)}
 	s.appReads, s.noteReads = newReader(s), newReader(s)
 	for _, p := range []struct {
 		pool  **pgxpool.Pool
@@ -102,7 +108,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 		*p.pool = opened
 	}
-	if err := errors.Join(s.refreshClasses(ctx), s.refreshTenants(ctx)); err != nil {
+	if err := errors.Join(s.refreshClasses(ctx), s.refreshTenants(ctx), s.encrypted(ctx)); err != nil {
 		s.Close()
 		return nil, err
 	}

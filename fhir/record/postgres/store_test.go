@@ -359,6 +359,7 @@ func TestLabelsFlowInsideOneTransaction(t *testing.T) {
 	}
 }
 
+// TestCallersCannotSetLabels: channels of leaks L35.
 func TestCallersCannotSetLabels(t *testing.T) {
 	h := clinic(t)
 	dora := h.as("therapist", "TREAT", "Practitioner/dora")
@@ -403,6 +404,7 @@ func TestEndedCareTeamEndsTreatment(t *testing.T) {
 	}
 }
 
+// TestUpsertNeverTellsThatAnIDIsTaken: channels of leaks L31.
 func TestUpsertNeverTellsThatAnIDIsTaken(t *testing.T) {
 	h := clinic(t)
 	h.load(strings.NewReplacer("'team'", "'team2'", "anna", "bert", "dora", "emil").Replace(team))
@@ -481,6 +483,7 @@ func TestConcurrentUpdatesCountVersions(t *testing.T) {
 }
 
 // A record that is written while its Encounter moves into the program must end protected.
+// Channels of leaks: L48.
 func TestLabelsHoldUnderConcurrency(t *testing.T) {
 	h := clinic(t)
 	h.load("{'resourceType':'Organization','id':'general','name':'General'}")

@@ -48,12 +48,18 @@ func everyType() []int16 {
 	return out
 }
 
-// content reads a stored body. Every walk goes through here, in whatever form a
-// schema keeps its bodies.
-func (w *write) content(_ string, t fhir.ResourceType, body []byte) (*codec.Resource, error) {
+// content reads a stored body. Every walk goes through here: the body of a note
+// is decrypted by a key that comes over another connection, so rows may be read meanwhile.
+func (w *write) content(ctx context.Context, schema string, ref fhir.Ref, v fhir.VersionID, body []byte) (*codec.Resource, error) {
+	if schema == "notes" {
+		var err error
+		if body, err = w.s.decrypt(ctx, w.s.notes, w.practice, "walk", ref, v, body); err != nil {
+			return nil, err
+		}
+	}
 	root, err := codec.ReadJSON(body, codec.DefaultLimits)
 	if err != nil {
 		return nil, err
 	}
-	return &codec.Resource{Type: t, Root: root}, nil
+	return &codec.Resource{Type: ref.Type, Root: root}, nil
 }

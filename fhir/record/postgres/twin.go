@@ -50,6 +50,9 @@ func Excise(ctx context.Context, owner *pgx.Conn, restrictions map[fhir.Resource
 				}
 			}
 		}
+		if _, err := tx.Exec(ctx, "DELETE FROM notes.data_key WHERE id NOT IN (SELECT split_part(b.body #>> '{}', '.', 2)::bigint FROM (SELECT body FROM notes.resource UNION ALL SELECT body FROM notes.resource_history) AS b WHERE b.body IS NOT NULL)"); err != nil {
+			return err
+		}
 		for _, table := range []string{"search_parameter", "reindex"} {
 			if _, err := tx.Exec(ctx, "DELETE FROM record."+table+" d WHERE d.pk <> 0 AND NOT EXISTS (SELECT FROM record.resource r WHERE r.pk = d.pk)"); err != nil {
 				return err

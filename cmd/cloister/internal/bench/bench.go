@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
 )
@@ -29,6 +30,8 @@ type Options struct {
 	// Dir is where private clusters live, one for each set; what an earlier run
 	// loaded there is used again. Empty: a temporary directory that goes at the end.
 	Dir string
+	// Keys wrap the data keys of notes. Nil: a key of its own, in Dir.
+	Keys *envelope.Keys
 	// Set is one of Sets. Empty: "synthea" where Synthea is given, else "clinic".
 	Set string
 	// Synthea is the directory of the transaction Bundles that the sets of that
@@ -115,11 +118,17 @@ func Run(ctx context.Context, o Options, out io.Writer) (err error) {
 		defer stop()
 		b.DSN = c.DSN(cluster.Database)
 	}
+	if b.Keys, err = o.keys(); err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
 	b.say("bringing the schema up to date")
 	if _, err := postgres.Migrate(ctx, b.DSN); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
-	if b.store, err = postgres.Open(ctx, postgres.Options{URL: b.DSN, MaxConns: o.MaxConns}); err != nil {
+	if _, err := postgres.EncryptNotes(ctx, b.DSN, b.Keys, nil); err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	if b.store, err = postgres.Open(ctx, postgres.Options{URL: b.DSN, MaxConns: o.MaxConns, Keys: b.Keys}); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
 	defer b.store.Close()
@@ -187,6 +196,28 @@ func private(ctx context.Context, o Options, set string) (*cluster.Cluster, func
 		return nil, nil, fmt.Errorf("bench: the private database did not start: %w", err)
 	}
 	return c, func() { _ = c.Stop(); remove() }, nil
+}
+
+// keys gives the configured key, or one that lies beside the private databases.
+func (o Options) keys() (*envelope.Keys, error) {
+	if o.Keys != nil {
+		return o.Keys, nil
+	}
+	dir := o.Dir
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "cloister-bench-key-"); err != nil {
+			return nil, err
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+	}
+	path := filepath.Join(dir, "notes-key.json")
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := envelope.Create(path); err != nil {
+			return nil, err
+		}
+	}
+	return envelope.Open("file:" + path)
 }
 
 func (b *bench) say(format string, args ...any) {

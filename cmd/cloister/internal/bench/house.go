@@ -181,7 +181,7 @@ func (b *bench) employ(ctx context.Context) error {
 // spied opens a second store and a house over it whose statements are seen.
 func (b *bench) spied(ctx context.Context, who people) (*spy, func(), error) {
 	s := &spy{}
-	store, err := postgres.Open(ctx, postgres.Options{URL: b.DSN, MaxConns: 2, Tracer: s})
+	store, err := postgres.Open(ctx, postgres.Options{URL: b.DSN, MaxConns: 2, Tracer: s, Keys: b.Keys})
 	if err != nil {
 		return nil, nil, fmt.Errorf("bench: %w", err)
 	}

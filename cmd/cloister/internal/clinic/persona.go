@@ -141,6 +141,9 @@ func (s *site) clinicians() []Persona {
 		s.worker("sud-psychiatrist", "sud-psychiatrist/0", "Mei Nakagawa, who prescribes in the SUD program", "TREAT", scopeUser,
 			s.ask(featuredSpecific, "MedicationRequest", "buprenorphine, as she prescribed it", http.StatusOK),
 			read(counseling, "404: the counseling note is its author's alone", http.StatusNotFound)),
+		s.worker("emergency", "psychiatrist/0", "Samir Haddad, who may declare an emergency with Patient/$break-glass", "ETREAT", scopeUser,
+			s.ask(featuredSilent, "Condition", "an empty Bundle: he has declared no emergency", http.StatusOK),
+			read(apart, "404: no emergency opens a psychotherapy note", http.StatusNotFound)),
 	}
 }
 

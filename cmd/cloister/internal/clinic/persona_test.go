@@ -28,7 +28,7 @@ func TestPersonasReferToWhatExists(t *testing.T) {
 				t.Errorf("%s: repeated, or incomplete", p.Name)
 			}
 			names[p.Name], roles[p.Claims.Roles[0]] = true, true
-			if !slices.Contains([]string{"TREAT", "HPAYMT", "HOPERAT", "PATRQT", "HRESCH"}, p.Claims.Purpose) || p.Claims.Scope == "" || p.Claims.Subject == "" || p.Claims.Client == "" {
+			if !slices.Contains([]string{"TREAT", "HPAYMT", "HOPERAT", "PATRQT", "HRESCH", "ETREAT"}, p.Claims.Purpose) || p.Claims.Scope == "" || p.Claims.Subject == "" || p.Claims.Client == "" {
 				t.Errorf("%s: claims %+v", p.Name, p.Claims)
 			}
 			for _, o := range p.Claims.Organizations {

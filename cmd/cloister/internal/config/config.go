@@ -23,6 +23,7 @@ import (
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/envelope"
 )
 
 // fault says what is wrong with one variable. It never quotes the value of a secret.
@@ -75,6 +76,43 @@ func (d Database) Check(required bool) error {
 	return nil
 }
 
+// Keys name the key encryption keys of notes.
+type Keys struct {
+	Notes string   `name:"notes-key" env:"CLOISTER_NOTES_KEY" placeholder:"URI" help:"Key that wraps the data keys of psychotherapy and SUD counseling notes: file:/path/to/keyset.json (made by cloister keys create) or hcvault://vault.example.org:8200/transit/keys/NAME."`
+	Older []string `name:"notes-older-keys" env:"CLOISTER_NOTES_OLDER_KEYS" placeholder:"URI,..." help:"Keys that some data keys are still wrapped under, until cloister keys rewrap has run."`
+}
+
+// Check reports what is wrong. A command that stores no notes, or brings its own key, accepts an empty URI.
+func (k Keys) Check(required bool) error {
+	var errs []error
+	switch {
+	case k.Notes == "" && required:
+		errs = append(errs, fault("CLOISTER_NOTES_KEY", "is not set: it names the key that wraps the data keys of psychotherapy and SUD counseling notes, as %s", envelope.Keepers))
+	case k.Notes == "" && len(k.Older) > 0:
+		errs = append(errs, fault("CLOISTER_NOTES_OLDER_KEYS", "is set, but CLOISTER_NOTES_KEY is not: name the key that wraps new data keys, too"))
+	case k.Notes != "" && envelope.Check(k.Notes) != nil:
+		errs = append(errs, fault("CLOISTER_NOTES_KEY", "is %q: write it as %s", k.Notes, envelope.Keepers))
+	}
+	for _, u := range k.Older {
+		if envelope.Check(u) != nil {
+			errs = append(errs, fault("CLOISTER_NOTES_OLDER_KEYS", "holds %q: write each as %s", u, envelope.Keepers))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Open finds the keys; without any it gives nil.
+func (k Keys) Open() (*envelope.Keys, error) {
+	if k.Notes == "" {
+		return nil, nil //nolint:nilnil // no keys are no fault
+	}
+	keys, err := envelope.Open(k.Notes, k.Older...)
+	if err != nil {
+		return nil, fault("CLOISTER_NOTES_KEY", "cannot be used: %v", err)
+	}
+	return keys, nil
+}
+
 // API is what serve and dev have in common.
 type API struct {
 	BaseURL     string        `name:"base-url" env:"CLOISTER_BASE_URL" placeholder:"URL" help:"Address of the FHIR endpoint as clients see it, such as https://fhir.example.org/fhir. Links and the audience of tokens are made of it."`
@@ -86,6 +124,7 @@ type API struct {
 	KeyLife     time.Duration `name:"idempotency-life" env:"CLOISTER_IDEMPOTENCY_LIFE" default:"24h" help:"For how long a repeated Idempotency-Key gives the first answer, such as 24h."`
 	Validation  profile.Mode  `name:"validation" env:"CLOISTER_VALIDATION" default:"warn" help:"What a write makes of a resource that breaks a rule of R4 or a profile that it declares: off checks nothing, warn tells clients that ask for an OperationOutcome, enforce refuses it (and a profile that is not installed)."`
 	Shown       string        `name:"security-labels" env:"CLOISTER_SECURITY_LABELS" default:"exchange" help:"To whom security labels (meta.security) go unasked: exchange (who is not of the practice), all or none. The marks of 42 CFR 2.32 always go."`
+	Policies    string        `name:"policies" env:"CLOISTER_POLICIES" placeholder:"DIR" help:"Directory with the policies of practices, one directory each, named by the practice. They add to the policy of the house; SIGHUP reads them again."`
 	MaxBody     ByteSize      `name:"max-body" env:"CLOISTER_MAX_BODY" default:"32MiB" help:"Largest request body, such as 512KiB or 32MiB."`
 	CORSOrigins []string      `name:"cors-origins" env:"CLOISTER_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the API, such as https://app.example.org."`
 	Timeout     time.Duration `name:"request-timeout" env:"CLOISTER_REQUEST_TIMEOUT" default:"60s" help:"How long one request may take, such as 60s."`
@@ -163,13 +202,14 @@ type Serve struct {
 	Database `embed:""`
 	API      `embed:""`
 	Labels   `embed:""`
+	Keys     `embed:""`
 	Listen   string   `name:"listen" env:"CLOISTER_LISTEN" default:"127.0.0.1:8080" help:"Address to listen on. It speaks plain HTTP: put a proxy that ends TLS before it."`
 	Issuers  []Issuer `name:"issuers" env:"CLOISTER_ISSUERS" placeholder:"ISSUER|AUDIENCE,..." help:"Identity providers whose tokens are accepted, each as issuer URL, or issuer|audience, or issuer|audience|ALG+ALG. The audience is the base URL unless given; the signature algorithms are all asymmetric ones unless given."`
 }
 
 // Check reports what is wrong.
 func (s Serve) Check() error {
-	errs := []error{s.Database.Check(true), s.API.Check(), s.Labels.Check(), checkAddress("CLOISTER_LISTEN", s.Listen)}
+	errs := []error{s.Database.Check(true), s.API.Check(), s.Labels.Check(), s.Keys.Check(true), checkAddress("CLOISTER_LISTEN", s.Listen)}
 	if s.BaseURL == "" {
 		errs = append(errs, fault("CLOISTER_BASE_URL", "is not set: it is the address of the FHIR endpoint as clients see it, such as https://fhir.example.org/fhir"))
 	}

@@ -16,6 +16,7 @@ var good = Serve{
 		BaseURL: "https://fhir.example.org/fhir", PageKey: base64.StdEncoding.EncodeToString(make([]byte, 32)), MaxBody: 32 << 20,
 		CORSOrigins: []string{"https://app.example.org", "http://localhost:5173"}, Timeout: time.Minute, Conditional: "single", Shown: "exchange", KeyLife: time.Hour,
 	},
+	Keys:    Keys{Notes: "file:/etc/cloister/notes.json"},
 	Listen:  "0.0.0.0:8080",
 	Issuers: []Issuer{{URL: "https://id.example.org"}, {URL: "https://other.example/realm", Audience: "x", Algorithms: []string{"ES256"}}},
 }
@@ -50,6 +51,9 @@ func TestServe(t *testing.T) {
 		{"CLOISTER_SHUTDOWN_GRACE", func(s *Serve) { s.Grace = -1 }},
 		{"CLOISTER_LISTEN", func(s *Serve) { s.Listen = "localhost" }},
 		{"CLOISTER_LISTEN", func(s *Serve) { s.Listen = ":99999" }},
+		{"CLOISTER_NOTES_KEY", func(s *Serve) { s.Notes = "" }},
+		{"CLOISTER_NOTES_KEY", func(s *Serve) { s.Notes = "keyset.json" }},
+		{"CLOISTER_NOTES_OLDER_KEYS", func(s *Serve) { s.Older = []string{"file:/a.json", "gcp-kms://x"} }},
 		{"CLOISTER_ISSUERS", func(s *Serve) { s.Issuers = nil }},
 		{"CLOISTER_ISSUERS", func(s *Serve) { s.Issuers = []Issuer{{URL: "http://127.0.0.1:8081"}} }},
 		{"CLOISTER_ISSUERS", func(s *Serve) { s.Issuers = []Issuer{{URL: "http://localhost:8081"}} }},

@@ -18,6 +18,7 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/importer"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
 )
@@ -46,7 +47,7 @@ func newHouse(t *testing.T) *house {
 	now := func() time.Time { return noon }
 	h := &house{t: t}
 	var err error
-	if h.store, err = postgres.Open(ctx, postgres.Options{URL: dsn, Now: now}); err != nil {
+	if h.store, err = postgres.Open(ctx, postgres.Options{URL: dsn, Now: now, Keys: envelopetest.Keys()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.store.Close)

@@ -103,8 +103,9 @@ func (i *Issuer) Mint(c Claims, ttl time.Duration) (string, error) {
 		Audience string `json:"aud"`
 		IssuedAt int64  `json:"iat"`
 		Expiry   int64  `json:"exp"`
+		SignedIn int64  `json:"auth_time"` // whoever asks for a token signs in by that
 		Claims
-	}{i.cfg.URL, i.cfg.Audience, now.Unix(), now.Add(ttl).Unix(), c})
+	}{i.cfg.URL, i.cfg.Audience, now.Unix(), now.Add(ttl).Unix(), now.Unix(), c})
 	if err != nil {
 		return "", fmt.Errorf("issuer: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -38,6 +39,7 @@ type e2eCase struct {
 type step struct {
 	Caller  caller      `yaml:"caller"`
 	Days    int         `yaml:"days"` // that pass before the request
+	Minutes int         `yaml:"minutes"`
 	Load    []yaml.Node `yaml:"load"` // what the operator stores before the request
 	Request request     `yaml:"request"`
 	Expect  expectation `yaml:"expect"`
@@ -76,6 +78,7 @@ type caller struct {
 	Organizations *[]string `yaml:"organizations"`
 	Patient       string    `yaml:"patient"`
 	Scope         string    `yaml:"scope"`
+	SignedIn      int       `yaml:"signed_in"` // minutes ago
 }
 
 func (c *caller) UnmarshalYAML(n *yaml.Node) error {
@@ -391,7 +394,7 @@ func (h *house) admit(c caller, names map[string]known) (string, clinic.Persona,
 		if p, ok = persona(c.Like); !ok {
 			return "", p, fmt.Errorf("caller: the sample clinic has no persona %q", c.Like)
 		}
-		if c.Roles == nil && c.Organizations == nil && c.Purpose+c.Practice+c.User+c.Patient+c.Scope == "" {
+		if c.Roles == nil && c.Organizations == nil && c.Purpose+c.Practice+c.User+c.Patient+c.Scope == "" && c.SignedIn == 0 {
 			return c.Like, p, nil
 		}
 	}
@@ -425,7 +428,7 @@ func (h *house) admit(c caller, names map[string]known) (string, clinic.Persona,
 		p.Claims.Practice = clinic.Practices()[0].Slug
 	}
 	token := fmt.Sprintf("case-%d", len(h.callers))
-	h.callers[token] = p
+	h.callers[token], h.signed[token] = p, time.Duration(c.SignedIn)*time.Minute
 	return token, p, err
 }
 

@@ -79,7 +79,7 @@ func (h *house) run(c e2eCase, names map[string]known) (faults []string) {
 
 func (h *house) step(s step, names map[string]known) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	h.clock.Add(int64(s.Days) * 24 * 60 * 60)
+	h.clock.Add(int64(s.Days)*24*60*60 + int64(s.Minutes)*60)
 	for i := range s.Load {
 		res, err := resource(&s.Load[i], names)
 		if err == nil {
@@ -437,7 +437,10 @@ func (h *house) membership(token string, k known, want bool) (faults []string, e
 			var b struct {
 				Total *int
 				Link  []struct{ Relation, URL string }
-				Entry []struct{ Resource struct{ ID string } }
+				Entry []struct {
+					Resource struct{ ID string }
+					Search   struct{ Mode string }
+				}
 			}
 			if err := json.Unmarshal([]byte(a.body), &b); err != nil {
 				h.t.Fatal(err)
@@ -446,7 +449,9 @@ func (h *house) membership(token string, k known, want bool) (faults []string, e
 				total = *b.Total
 			}
 			for _, e := range b.Entry {
-				ids = append(ids, e.Resource.ID)
+				if e.Search.Mode == "match" {
+					ids = append(ids, e.Resource.ID)
+				}
 			}
 			next = ""
 			for _, l := range b.Link {

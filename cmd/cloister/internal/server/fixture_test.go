@@ -25,6 +25,7 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
 	"github.com/cloister-health/cloister/fhir/signature"
@@ -51,7 +52,7 @@ var seeded = cluster.Template{Name: "clinic", Prepare: func(ctx context.Context,
 	if _, err := postgres.InstallPackage(ctx, dsn, terms, nil); err != nil {
 		return err
 	}
-	store, err := postgres.Open(ctx, postgres.Options{URL: dsn, Now: clock})
+	store, err := postgres.Open(ctx, postgres.Options{URL: dsn, Now: clock, Keys: envelopetest.Keys()})
 	if err != nil {
 		return err
 	}
@@ -86,6 +87,7 @@ type house struct {
 	clock   atomic.Int64 // seconds since noon: one request, one second
 	reader  *pgx.Conn
 	callers map[string]clinic.Persona // callers beside the personas, by the token that names them
+	signed  map[string]time.Duration  // how long ago they signed in, where it is not just now
 }
 
 func (h *house) now() time.Time { return noon.Add(time.Duration(h.clock.Load()) * time.Second) }
@@ -95,8 +97,8 @@ func (h *house) now() time.Time { return noon.Add(time.Duration(h.clock.Load()) 
 // the configuration.
 func newHouse(t *testing.T, dsn string, wrap func(*server.Core) api.Store, set ...func(*api.Config)) *house {
 	t.Helper()
-	h := &house{t: t, dsn: dsn, log: &strings.Builder{}, callers: map[string]clinic.Persona{}}
-	store, err := postgres.Open(context.Background(), postgres.Options{URL: dsn, Now: h.now, MaxConns: 2})
+	h := &house{t: t, dsn: dsn, log: &strings.Builder{}, callers: map[string]clinic.Persona{}, signed: map[string]time.Duration{}}
+	store, err := postgres.Open(context.Background(), postgres.Options{URL: dsn, Now: h.now, MaxConns: 2, Keys: envelopetest.Keys()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +113,7 @@ func newHouse(t *testing.T, dsn string, wrap func(*server.Core) api.Store, set .
 		seen = wrap(core)
 	}
 	cfg := api.Config{
-		Base: base, Engine: core.Engine, Gate: core.Gate.Signing(signingKeys()), Store: seen, Terminology: core.Terminology, Authenticator: personas{store, h.callers}, Ready: store.Ping,
+		Base: base, Engine: core.Engine, Gate: core.Gate.Signing(signingKeys()), Store: seen, Terminology: core.Terminology, Authenticator: personas{store, h}, Ready: store.Ping,
 		Version: "test", Released: noon, Deadline: time.Minute, MaxBody: 1 << 20, Upsert: true, Cursors: [32]byte{1},
 		Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: h.now,
 	}
@@ -128,18 +130,20 @@ func newHouse(t *testing.T, dsn string, wrap func(*server.Core) api.Store, set .
 // themselves are tested where they are read.
 type personas struct {
 	store *postgres.Store
-	more  map[string]clinic.Persona
+	house *house
 }
 
 func (a personas) Authenticate(_ context.Context, token string) (authz.Principal, error) {
-	p, ok := a.more[token]
+	p, ok := a.house.callers[token]
 	if !ok {
 		p, ok = persona(token)
 	}
 	if !ok {
 		return authz.Principal{}, outcome.New(outcome.Login, "no such persona")
 	}
-	return principal(a.store, p)
+	out, err := principal(a.store, p)
+	out.SignedIn = a.house.now().Add(-a.house.signed[token])
+	return out, err
 }
 
 func persona(name string) (clinic.Persona, bool) {

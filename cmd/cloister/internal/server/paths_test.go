@@ -112,6 +112,7 @@ func pairs(r *rand.Rand, n int, visit func(clinic.Persona, known)) {
 
 // TestPathsAgree: for one caller and one record, every path of access gives the
 // same answer to whether it is there. CLOISTER_PATH_PAIRS sets the number of pairs.
+// Channels of leaks: L56.
 func TestPathsAgree(t *testing.T) {
 	h := newHouse(t, cluster.NewDatabase(t, seeded), nil)
 	visible, hidden := 0, 0

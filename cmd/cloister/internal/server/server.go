@@ -55,16 +55,21 @@ type Core struct {
 	Terminology *terminology.Service
 }
 
-// NewCore loads the policy, whose self-test must pass, and wires it to the store.
+// NewCore loads the policy of the house, whose self-test must pass, and wires it to the store.
 func NewCore(store *postgres.Store, now func() time.Time) (*Core, error) {
-	if store == nil {
-		return nil, errors.New("server: there is no store")
-	}
-	policy, err := pdp.New(pdp.Embedded())
+	policies, err := pdp.NewPractices()
 	if err != nil {
 		return nil, err
 	}
-	engine := authz.NewEngine(policy, store, now)
+	return NewCoreUnder(policies, store, now)
+}
+
+// NewCoreUnder wires the policies of practices to the store.
+func NewCoreUnder(policies authz.Policies, store *postgres.Store, now func() time.Time) (*Core, error) {
+	if store == nil {
+		return nil, errors.New("server: there is no store")
+	}
+	engine := authz.NewEngineOf(policies, store, now)
 	definitions := store.Definitions()
 	return &Core{
 		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now).Explaining(store).Accounting(store),

@@ -96,6 +96,7 @@ const most = 0.05
 
 // TestTiming: how long an answer takes says next to nothing of whether a record
 // is hidden or absent. CLOISTER_TIMING_SAMPLES sets the requests of each kind.
+// Channels of leaks: L39.
 func TestTiming(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of requests")

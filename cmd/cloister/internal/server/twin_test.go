@@ -200,6 +200,7 @@ func rounds(t *testing.T, name string, short int) int {
 // CLOISTER_TWIN_EACH the records of each type that are read in every way,
 // CLOISTER_TWIN_PAGES how many pages of an answer are followed, and
 // CLOISTER_TWIN_SEED other requests than the last time.
+// Channels of leaks: L1, L5, L6, L7, L8, L9, L10, L11, L12, L13, L14, L15, L16, L18, L27, L54.
 func TestTwin(t *testing.T) {
 	queries, each, seed := rounds(t, "CLOISTER_TWIN_QUERIES", 40), rounds(t, "CLOISTER_TWIN_EACH", 1), rounds(t, "CLOISTER_TWIN_SEED", 1)
 	for i, p := range clinic.Personas(sample) {
@@ -341,6 +342,7 @@ func TestTwinFindsABrokenLeg(t *testing.T) {
 }
 
 // No answer to a caller carries a text that her twin database does not hold.
+// Channels of leaks: L22.
 func TestNoCanaryWithoutRight(t *testing.T) {
 	h := newHouse(t, cluster.NewDatabase(t, seeded), nil)
 	for _, c := range []call{get("/Patient"), get("/Observation"), get("/metadata"), {method: "GET", path: "/health"}, {method: "POST", path: "/fhir", body: "{}"}} {

@@ -27,7 +27,7 @@ func shared() (out []fhir.Ref, masked []string) {
 			}
 		}
 	}
-	return out, append(masked, "/Encounter?reason-code=F11.20,F10.20", "/Encounter?diagnosis.code=F11.20,F10.20", "/List?item.code=F11.20,F10.20",
+	return out, append(masked, "/Encounter?reason-code=F11.20,F10.20", "/Encounter?diagnosis.code=F11.20,F10.20", "/List?item:Condition.code=F11.20,F10.20",
 		"/Composition?entry:Condition.code=F10.20,F11.20", "/CarePlan?condition.code=F10.20,F11.20")
 }
 

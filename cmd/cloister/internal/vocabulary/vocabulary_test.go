@@ -29,6 +29,7 @@ func TestPackage(t *testing.T) {
 	for system, codes := range map[string][]string{
 		fhir.OrganizationKind: {"part2-program"}, fhir.NoteKind: {"psychotherapy-note", "sud-counseling-note"}, fhir.EncounterKind: {"minor-consented"},
 		fhir.ConsentKind: {"part2-tpo", "part2-specific"}, fhir.RecipientClass: {"treating-providers", "payers", "operations"},
+		fhir.SecurityLabel: {"SUDCN", "MINORCONSENT", "42CFRPart2-RECEIVED", "UNCLASSIFIED"},
 	} {
 		for _, code := range codes {
 			if _, err := s.Lookup(ctx, terminology.Lookup{Coding: terminology.Coding{System: system, Code: code}}); err != nil {

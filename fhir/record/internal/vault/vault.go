@@ -3,6 +3,7 @@
 package vault
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,21 +39,27 @@ type Header struct {
 type Sealed struct {
 	h     Header
 	grant authz.Grant
-	open  func() []byte
+	open  func(context.Context) ([]byte, error)
 }
 
 // Seal closes the box. The facts in h hold for grant's caller alone, and only
 // that grant can release it.
 func Seal(h Header, grant authz.Grant, body []byte) Sealed {
-	return Sealed{h, grant, func() []byte { return body }}
+	return Sealed{h, grant, func(context.Context) ([]byte, error) { return body, nil }}
 }
 
-// Open opens the box.
-func Open(s Sealed) []byte {
+// SealEncrypted is Seal for a body that is decrypted when the box is opened, and
+// never if it is not.
+func SealEncrypted(h Header, grant authz.Grant, decrypt func(context.Context) ([]byte, error)) Sealed {
+	return Sealed{h, grant, decrypt}
+}
+
+// Open opens the box. Only a body that is encrypted can fail to open.
+func Open(ctx context.Context, s Sealed) ([]byte, error) {
 	if s.open == nil {
-		return nil
+		return nil, nil
 	}
-	return s.open()
+	return s.open(ctx)
 }
 
 // Head gives the header of s to the trusted subtree.

@@ -352,6 +352,7 @@ func TestOnlyTheHolderOfThePasswordGetsIn(t *testing.T) {
 	}
 }
 
+// TestLogCarriesNoContent: channels of leaks L51.
 func TestLogCarriesNoContent(t *testing.T) {
 	t.Parallel()
 	const canary = "canary-8c1f"
