@@ -86,7 +86,7 @@ func newClinic(t *testing.T, set ...func(*Config)) *clinic {
 		t.Fatal(err)
 	}
 	engine := authz.NewEngine(policy, c.store, c.now)
-	gate := record.NewGate(engine, c.store, c.now)
+	gate := record.NewGate(engine, c.store, c.now).Explaining(c.store).Accounting(c.store)
 	if c.tenant, err = c.store.EnsureTenant(ctx, "harbor", "Harbor"); err != nil {
 		t.Fatal(err)
 	}

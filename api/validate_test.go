@@ -39,7 +39,7 @@ func (c *clinic) holding(t *testing.T, mode profile.Mode) http.Handler {
 	engine := authz.NewEngine(policy, c.store, c.now)
 	v := profile.New(oneProfile{}, oneProfile{}, c.now)
 	h, err := New(Config{
-		Base: "https://clinic.example/fhir", Engine: engine, Gate: record.NewGate(engine, c.store, c.now).Holding(v.Door(mode)), Store: c.store, Authenticator: c,
+		Base: "https://clinic.example/fhir", Engine: engine, Gate: record.NewGate(engine, c.store, c.now).Explaining(c.store).Holding(v.Door(mode)), Store: c.store, Authenticator: c,
 		Ready: c.store.Ping, Version: "test", Released: clock(), Deadline: time.Minute, MaxBody: 1 << 20, Cursors: [32]byte{1}, Validator: v,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})), Now: c.now,
 	})

@@ -3,6 +3,7 @@ package operation
 
 import (
 	"context"
+	"net/url"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/api/rest"
@@ -49,6 +50,8 @@ type Service struct {
 type Pager interface {
 	Searching(context.Context, *respond.Request) (search.Options, error)
 	Page(context.Context, *respond.Request, rest.Listing) (respond.Response, error)
+	Place(rq *respond.Request, path string, self url.Values, token string) (*search.Cursor, error)
+	Links(rq *respond.Request, path string, self url.Values, token string, next *search.Cursor) respond.Links
 }
 
 // New wires the operations. The zero Limits mean DefaultLimits.
@@ -107,6 +110,7 @@ func (s *Service) Operations() []Operation {
 	return []Operation{
 		{Code: "everything", Type: "Patient", Level: Instance, Safe: true, Definition: hl7 + "Patient-everything", Handler: s.everything},
 		{Code: "everything", Type: "Encounter", Level: Instance, Safe: true, Definition: hl7 + "Encounter-everything", Handler: s.everything},
+		{Code: "accounting", Type: "Patient", Level: Instance, Safe: true, Definition: fhir.Canonical + "/OperationDefinition/accounting", Handler: s.accounting},
 		{Code: "lastn", Type: "Observation", Level: Type, Safe: true, Needs: fhir.SearchType, Definition: hl7 + "Observation-lastn", Handler: s.lastn},
 		{Code: "docref", Type: "DocumentReference", Level: Type, Safe: true, Needs: fhir.SearchType, Definition: "http://hl7.org/fhir/us/core/OperationDefinition/docref", Handler: s.docref},
 		{Code: "document", Type: "Composition", Level: Instance, Safe: true, Definition: hl7 + "Composition-document", Handler: s.document},

@@ -47,12 +47,14 @@ func (x attested[R]) build(m *message, rq *Request) error {
 		m.str(`{"fullUrl":"`)
 		m.url(rq.Base, x.copies[i].Ref())
 		m.str(`","resource":`)
-		if _, err := x.copies[i].WriteTo(m); err != nil {
+		if err := disclose(m, rq, x.copies[i]); err != nil {
 			return err
 		}
 		m.str(`}`)
 	}
-	m.str(`]}`)
+	m.str(`]`)
+	m.highWaterMark()
+	m.str(`}`)
 	return nil
 }
 

@@ -88,19 +88,29 @@ func (x listing[R]) build(m *message, rq *Request) error {
 			}
 		}
 	}
+	var outcomes [][]byte
 	if len(x.warnings) > 0 {
+		outcomes = append(outcomes, outcome.Resource(x.warnings).AppendJSON(nil))
+	}
+	if x.kind == "searchset" { // an entry of a history has them itself
+		for _, s := range m.scopes {
+			outcomes = append(outcomes, explanation(rq.Base, s))
+		}
+	}
+	m.explained = true
+	for _, o := range outcomes {
 		m.str(sep)
 		sep = `,`
-		warnings := outcome.Resource(x.warnings).AppendJSON(nil)
 		m.str(`{"fullUrl":"urn:uuid:`)
-		m.str(uuidOf(warnings))
+		m.str(uuidOf(o))
 		m.str(`","resource":`)
-		_, _ = m.Write(warnings)
+		_, _ = m.Write(o)
 		m.str(`,"search":{"mode":"outcome"}}`)
 	}
 	if sep == `,` {
 		m.str(`]`)
 	}
+	m.highWaterMark()
 	m.str(`}`)
 	return nil
 }
@@ -122,9 +132,11 @@ func (m *message) entry(rq *Request, kind, mode string, r released) error {
 	m.str(`{"fullUrl":"`)
 	m.url(rq.Base, r.Ref())
 	m.str(`"`)
+	known := len(m.scopes)
+	m.obliged(rq, r)
 	if !r.Deleted() {
 		m.str(`,"resource":`)
-		if _, err := r.WriteTo(m); err != nil {
+		if err := r.Render(m, rq.form()); err != nil {
 			return err
 		}
 	}
@@ -157,7 +169,9 @@ func (m *message) entry(rq *Request, kind, mode string, r released) error {
 	m.body = strconv.AppendInt(m.body, int64(r.Version()), 10)
 	m.str(`\"","lastModified":"`)
 	m.instant(r.Updated())
-	m.str(`"}}`)
+	m.str(`"`)
+	m.outcomes(rq.Base, m.scopes[known:])
+	m.str(`}}`)
 	return nil
 }
 
@@ -244,9 +258,11 @@ func (x bundle) build(m *message, rq *Request) error {
 		m.part(rq.Base, part, !named[v])
 		named[v] = true
 	}
+	m.explained = true
 	if len(x.entries) > 0 {
 		m.str(`]`)
 	}
+	m.highWaterMark()
 	m.str(`}`)
 	return nil
 }
@@ -291,9 +307,14 @@ func (m *message) part(base string, p *message, named bool) {
 		m.instant(p.modified)
 		m.str(`"`)
 	}
-	if len(p.body) > 0 && p.outcome {
+	m.noticed = m.noticed || p.noticed
+	m.confidentiality = max(m.confidentiality, p.confidentiality)
+	switch {
+	case len(p.body) > 0 && p.outcome:
 		m.str(`,"outcome":`)
 		_, _ = m.Write(p.body)
+	case !p.explained:
+		m.outcomes(base, p.scopes)
 	}
 	m.str(`}}`)
 }

@@ -43,11 +43,13 @@ func (x assembled[R]) build(m *message, rq *Request) error {
 		m.str(`{"fullUrl":"`)
 		m.url(rq.Base, x.parts[i].Ref())
 		m.str(`","resource":`)
-		if _, err := x.parts[i].WriteTo(m); err != nil {
+		if err := disclose(m, rq, x.parts[i]); err != nil {
 			return err
 		}
 		m.str(`}`)
 	}
-	m.str(`]}`)
+	m.str(`]`)
+	m.highWaterMark()
+	m.str(`}`)
 	return nil
 }

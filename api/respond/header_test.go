@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -83,6 +84,8 @@ func TestParsePrefer(t *testing.T) {
 		{[]string{`return="OperationOutcome"`}, Prefer{Return: OperationOutcome}},
 		{[]string{"handling=lenient"}, Prefer{Lenient: true}},
 		{[]string{"handling=strict"}, Prefer{}},
+		{[]string{"security-labels"}, Prefer{Labels: obligation.Labels}},
+		{[]string{"return=minimal, security-labels=detailed"}, Prefer{Return: Minimal, Labels: obligation.Detailed}},
 		{[]string{"return=representation; handling=lenient"}, Prefer{Return: Representation, Lenient: true}},
 		{[]string{"respond-async, Return = representation", "handling=lenient"}, Prefer{Return: Representation, Lenient: true, Async: true}},
 		{[]string{"return=everything"}, Prefer{}},

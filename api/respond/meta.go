@@ -23,9 +23,10 @@ func (x meta[R]) build(m *message, rq *Request) error {
 		return outcome.New(outcome.Deleted, uniform[outcome.Deleted])
 	}
 	var body bytes.Buffer
-	if _, err := x.r.WriteTo(&body); err != nil {
+	if err := x.r.Render(&body, rq.form()); err != nil {
 		return err
 	}
+	m.obliged(rq, x.r)
 	content, err := codec.Parse(body.Bytes())
 	if err != nil {
 		return outcome.New(outcome.Internal, "").Because(err)

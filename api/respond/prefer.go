@@ -1,6 +1,10 @@
 package respond
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/cloister-health/cloister/authz/obligation"
+)
 
 // Return says what a write sends back (R4 http.html, Prefer: return=...).
 type Return uint8
@@ -22,6 +26,8 @@ type Prefer struct {
 	Lenient bool
 	// Async asks for an answer that is fetched later.
 	Async bool
+	// Labels asks for the security labels of what is released.
+	Labels obligation.Labelling
 }
 
 // ParsePrefer reads the Prefer header fields; what it does not know it ignores.
@@ -42,6 +48,11 @@ func ParsePrefer(fields []string) (p Prefer) {
 				}
 			case "respond-async":
 				p.Async = true
+			case "security-labels":
+				p.Labels = obligation.Labels
+				if value == "detailed" {
+					p.Labels = obligation.Detailed
+				}
 			case "handling":
 				p.Lenient = value == "lenient"
 			}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -24,7 +26,9 @@ type released interface {
 	Created() bool
 	Posted() bool
 	HeldBy(authz.Grant) bool
-	WriteTo(io.Writer) (int64, error)
+	Render(io.Writer, record.Form) error
+	Confidentiality(record.Form) label.Confidentiality
+	Scopes() []obligation.Scope
 }
 
 var _ released = record.Released{}
@@ -50,8 +54,7 @@ func (x resource[R]) build(m *message, rq *Request) error {
 		return nil
 	}
 	m.status = http.StatusOK
-	_, err := x.r.WriteTo(m)
-	return err
+	return disclose(m, rq, x.r)
 }
 
 // Written answers a create, update or patch: 201 or 200, with the location of the
@@ -84,8 +87,7 @@ func (x written[R]) build(m *message, rq *Request) error {
 	}
 	switch {
 	case rq.Prefer.Represent() && len(x.rep) == 1:
-		_, err := x.rep[0].WriteTo(m)
-		return err
+		return disclose(m, rq, x.rep[0])
 	case rq.Prefer.Return == OperationOutcome:
 		m.done("the resource is stored", rq.Advice...)
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/element"
@@ -112,10 +114,16 @@ type message struct {
 	modified     time.Time
 	challenge    string // WWW-Authenticate of a 401, in place of that of the exchange
 	preflight    bool
-	outcome      bool     // body is an OperationOutcome
-	ref          fhir.Ref // the one resource that the answer is about, or zero
-	inner        []error  // faults of the server within a batch that succeeded as a whole
-	body         []byte
+	outcome      bool               // body is an OperationOutcome
+	ref          fhir.Ref           // the one resource that the answer is about, or zero
+	scopes       []obligation.Scope // the consents to be explained, in the order in which they came up
+	explained    bool               // they are, in the body
+	base         string             // of the consents' URLs
+	noticed      bool               // the notice of 42 CFR 2.32 is due
+	// confidentiality is the highest of what is labelled in the answer, or zero.
+	confidentiality label.Confidentiality
+	inner           []error // faults of the server within a batch that succeeded as a whole
+	body            []byte
 }
 
 func (m *message) Write(p []byte) (int, error) {
@@ -243,7 +251,7 @@ var (
 	noContent     = []string{"default-src 'none'; frame-ancestors 'none'"}
 	secureOnly    = []string{"max-age=31536000; includeSubDomains"}
 	vary          = []string{"Accept, Authorization, Origin"}
-	exposed       = []string{"Content-Location, ETag, Last-Modified, Location, Retry-After, X-Progress, X-Request-Id"}
+	exposed       = []string{"Content-Location, ETag, Last-Modified, Link, Location, Redisclosure-Notice, Retry-After, X-Progress, X-Request-Id"}
 	allowMethods  = []string{"GET, HEAD, POST, PUT, PATCH, DELETE"}
 	allowHeaders  = []string{"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer"}
 	retryAfter    = []string{"2"}
@@ -297,6 +305,7 @@ func (m *message) flush(w http.ResponseWriter, head *Head) {
 	if m.progress != "" {
 		h["X-Progress"], h["Retry-After"] = []string{m.progress}, retryAfter
 	}
+	m.notice(h)
 	if m.etag != "" {
 		h["Etag"] = []string{m.etag}
 	}

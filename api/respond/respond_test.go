@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
@@ -26,6 +27,9 @@ type page struct {
 	deleted, created bool
 	foreign          bool
 	body             string
+	scopes           []obligation.Scope
+	outside          bool // the recipient gets labels unasked
+	labels           label.Set
 }
 
 var moment = time.Date(2026, 3, 1, 12, 30, 5, 678e6, time.FixedZone("", 3600))
@@ -37,9 +41,25 @@ func (p page) Deleted() bool           { return p.deleted }
 func (p page) Created() bool           { return p.created }
 func (p page) Posted() bool            { return p.created }
 func (p page) HeldBy(authz.Grant) bool { return !p.foreign }
-func (p page) WriteTo(w io.Writer) (int64, error) {
-	n, err := io.WriteString(w, p.body)
-	return int64(n), err
+func (p page) Render(w io.Writer, f record.Form) error {
+	if f.Labels != obligation.Obliged {
+		return writeAll(w, strings.TrimSuffix(p.body, "}")+`,"labelled":true}`)
+	}
+	return writeAll(w, p.body)
+}
+
+func writeAll(w io.Writer, s string) error {
+	_, err := io.WriteString(w, s)
+	return err
+}
+
+func (p page) Scopes() []obligation.Scope { return p.scopes }
+
+func (p page) Confidentiality(f record.Form) label.Confidentiality {
+	if f.Labels == obligation.Obliged && !p.outside {
+		return 0
+	}
+	return p.labels.Confidentiality()
 }
 
 func patient(id fhir.ID, v fhir.VersionID) page {
@@ -55,7 +75,7 @@ func exchange(t *testing.T, rq *Request, resp Response, err error, head Head) st
 	Send(w, &head, rq, resp, err)
 	var b strings.Builder
 	b.WriteString(w.Result().Status + "\n")
-	for _, name := range []string{"Location", "Etag", "Last-Modified", "Content-Type", "Www-Authenticate"} {
+	for _, name := range []string{"Location", "Etag", "Last-Modified", "Content-Type", "Www-Authenticate", "Redisclosure-Notice", "Link"} {
 		for _, v := range w.Header()[name] {
 			b.WriteString(name + ": " + v + "\n")
 		}

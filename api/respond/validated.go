@@ -24,6 +24,7 @@ func (x validated[R]) build(m *message, rq *Request) error {
 		if !r.HeldBy(rq.Grant) {
 			return errHeld
 		}
+		m.obliged(rq, r)
 	}
 	m.status = http.StatusOK
 	if len(x.issues) == 0 {

@@ -55,7 +55,7 @@ func Render(e Event) *element.Node {
 		str("outcome", string(e.Outcome)),
 		field("purposeOfEvent", list(element.NewObject(field("coding", list(coding(systemPurpose, e.Caller.Purpose)))))),
 		field("agent", list(agent)),
-		field("source", element.NewObject(field("observer", element.NewObject(str("display", "Cloister"))))),
+		field("source", element.NewObject(field("observer", element.NewObject(str("display", observer))))),
 	)
 	var entities []*element.Node
 	for _, x := range e.Entities {

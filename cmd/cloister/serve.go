@@ -17,6 +17,7 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
 
@@ -119,6 +120,6 @@ func handler(store *postgres.Store, policies authz.Policies, cfg config.API, lab
 	return core.Labelling(labels).Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: smart, Version: number, Released: built, Deadline: cfg.Timeout,
 		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: operation.Limits{Session: cfg.Session, SignIn: cfg.SignIn},
-		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Log: log, Now: time.Now,
+		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Shown), Log: log, Now: time.Now,
 	})
 }

@@ -9,14 +9,16 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/authz/obligation"
+	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -50,6 +52,9 @@ type Gate struct {
 	recorder    Recorder
 	now         func() time.Time
 	conformance Conformance
+	consents    Consents
+	ledger      Ledger
+	labelled    Labelled
 	labels      *label.Classifier
 	keys        *signature.Keys // nil: nothing can be signed
 }
@@ -98,6 +103,9 @@ type Released struct {
 	h      vault.Header
 	holder authz.Grant
 	body   func() ([]byte, error)
+	due    []obligation.Name
+	scopes []obligation.Scope
+	labels obligation.Labelling // without being asked for
 }
 
 // Ref names the resource.
@@ -121,7 +129,8 @@ func (r Released) Posted() bool { return r.h.Posted }
 // HeldBy reports whether r was released to the request of g.
 func (r Released) HeldBy(g authz.Grant) bool { return r.holder.Same(g) }
 
-// WriteTo writes the JSON of the resource.
+// WriteTo writes the JSON of the resource without labels, for what the house itself
+// makes of it. What goes to its holder is [Released.Render]ed.
 func (r Released) WriteTo(w io.Writer) (int64, error) {
 	if r.body == nil {
 		return 0, authz.ErrDenied
@@ -132,6 +141,22 @@ func (r Released) WriteTo(w io.Writer) (int64, error) {
 	}
 	n, err := w.Write(body)
 	return int64(n), err
+}
+
+// Render writes the JSON of the resource, with the security labels that go to its holder.
+func (r Released) Render(w io.Writer, f Form) error {
+	if r.body == nil {
+		return authz.ErrDenied
+	}
+	body, err := r.body()
+	if err == nil {
+		body, err = r.secured(body, f)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(body)
+	return err
 }
 
 // View says which elements of a resource a client asks for; the zero View is all of them.
@@ -159,16 +184,28 @@ func (r Released) View(v View) Released {
 // decision point does not permit, fails the whole call: nothing is released. So
 // does one that cannot be decrypted; its access stays recorded.
 func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
+	scopes, err := g.explain(ctx, gr, in)
+	if err != nil {
+		return nil, err
+	}
 	if err := g.disclose(ctx, gr, t, in...); err != nil {
 		return nil, err
 	}
 	out := make([]Released, len(in))
+	labels := g.unasked(gr)
 	for i, s := range in {
 		body, err := vault.Open(ctx, s)
 		if err != nil {
 			return nil, err
 		}
-		out[i] = Released{vault.Head(s), gr, func() ([]byte, error) { return body, nil }}
+		h := vault.Head(s)
+		r := Released{h: h, holder: gr, body: func() ([]byte, error) { return body, nil }, due: g.due(gr, h), labels: labels}
+		for _, id := range h.Consents {
+			if s, explained := scopes[id]; explained && slices.Contains(r.due, part2.CopyOfConsent) {
+				r.scopes = append(r.scopes, s)
+			}
+		}
+		out[i] = r
 	}
 	return out, nil
 }
@@ -180,24 +217,12 @@ func (g *Gate) disclose(ctx context.Context, gr authz.Grant, t fhir.ResourceType
 	}
 	ev := g.event(gr, t, audit.Success)
 	for _, s := range in {
-		h := vault.Head(s)
-		if !vault.ReadFor(s, gr) {
-			return authz.ErrDenied.Because(fmt.Errorf("record: %s was read for another request", h.Ref.Type))
-		}
-		d, err := g.decider.Decide(ctx, gr, gr.Interaction(), authz.Resource{Type: h.Ref.Type, Labels: h.Labels, Facts: h.Facts, Patient: h.Patient})
-		if err != nil {
+		if err := g.permitted(ctx, gr, s); err != nil {
 			return err
 		}
-		if !d.Permit {
-			return outcome.New(outcome.Internal, "the server failed; its log says why").Because(
-				fmt.Errorf("record: the query let a %s through that the policy does not permit (labels %s, facts %b)", h.Ref.Type, h.Labels, h.Facts))
-		}
-		ev.Entities = append(ev.Entities, audit.Entity{Ref: h.Ref, Version: h.Version, Labels: h.Labels, Patient: h.Patient, Consents: h.Consents})
+		ev.Entities = append(ev.Entities, entity(vault.Head(s)))
 	}
-	if err := g.recorder.Record(ctx, ev); err != nil {
-		return outcome.New(outcome.Unavailable, "the access could not be recorded, so nothing was disclosed: try again").Because(err)
-	}
-	return nil
+	return g.record(ctx, ev)
 }
 
 // Refuse records that a request came to nothing (not found, or denied). It

@@ -128,9 +128,11 @@ func (x *restriction) asked(alias string) (out []string) {
 // one patient, and for which that patient permits something to someone.
 func (x *restriction) consentable(alias string) string {
 	var classes []int16
-	for _, a := range x.r.Arms() {
-		if a.Needs.Has(authz.Consent) {
-			classes = append(classes, a.Classes...)
+	for _, r := range append(slices.Clone(x.besides), x.r) {
+		for _, a := range r.Arms() {
+			if a.Needs.Has(authz.Consent) {
+				classes = append(classes, a.Classes...)
+			}
 		}
 	}
 	slices.Sort(classes)

@@ -115,6 +115,7 @@ func (f *finder) includeStatement(i search.Include, from []hit, seen []int64, li
 	order := " ORDER BY type, id, pk LIMIT " + strconv.Itoa(limit)
 	leg := func(schema string, rs []authz.Restriction) string {
 		x, ask := restrict(k.q, rs[0]), needed(reached...)
+		x.besides = rs
 		table := schema + ".resource r" + x.once("r", ask)
 		return "(SELECT " + x.hitColumns("r", ask) + linkColumns("r") + " FROM " + table + " WHERE NOT r.deleted AND " +
 			x.visible("r", rs) + " AND " + linked + " AND r.pk <> ALL (" + old + ")" + order + ")"

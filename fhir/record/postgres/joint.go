@@ -111,7 +111,7 @@ func (w *pageWriter) together(legs []leg, schema string) string {
 		types[s] = append(types[s], l.t.Code())
 	}
 	x := restrict(k.q, rs[0])
-	x.patient = legs[0].patient()
+	x.patient, x.besides = legs[0].patient(), rs
 	where := " WHERE NOT r.deleted AND " + x.visible("r", rs) + " AND r.refs && " + k.hashes(sorted(all))
 	if len(order) > 1 {
 		where += " AND " + either(len(order), func(i int) string {

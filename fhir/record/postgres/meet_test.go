@@ -30,7 +30,7 @@ func TestDeleteOfWhatIsReferredTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.engine = authz.NewEngine(deleting{policy}, h.store, h.now)
-	h.gate = record.NewGate(h.engine, h.store, h.now)
+	h.gate = record.NewGate(h.engine, h.store, h.now).Explaining(h.store)
 	dora := h.as("therapist", "TREAT", "Practitioner/dora")
 	del := func(ref fhir.Ref, integrity bool) error {
 		_, err := h.write(dora, record.Change{Interaction: fhir.Delete, Ref: ref, Integrity: integrity})

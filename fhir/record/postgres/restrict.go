@@ -76,6 +76,8 @@ type restriction struct {
 	// keyed says that rows are found by their keys, a few of them, so that what the
 	// caller is to each is looked up for each.
 	keyed bool
+	// besides are further Restrictions for whose rows facts are computed, where types take turns.
+	besides []authz.Restriction
 	// computed is the alias whose columns are the facts, see [restriction.once].
 	computed string
 	// patient is the one whose rows are looked for, where it is one: what the caller is to it is asked once.

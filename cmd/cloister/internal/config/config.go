@@ -22,6 +22,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/fhir/profile"
+	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
 )
 
@@ -151,6 +152,7 @@ type API struct {
 	Dangling    bool          `name:"dangling-references" env:"CLOISTER_DANGLING_REFERENCES" help:"Let a delete leave references to what it deletes. Without it such a delete is refused, as far as its caller may see the references."`
 	KeyLife     time.Duration `name:"idempotency-life" env:"CLOISTER_IDEMPOTENCY_LIFE" default:"24h" help:"For how long a repeated Idempotency-Key gives the first answer, such as 24h."`
 	Validation  profile.Mode  `name:"validation" env:"CLOISTER_VALIDATION" default:"warn" help:"What a write makes of a resource that breaks a rule of R4 or a profile that it declares: off checks nothing, warn tells clients that ask for an OperationOutcome, enforce refuses it (and a profile that is not installed)."`
+	Shown       string        `name:"security-labels" env:"CLOISTER_SECURITY_LABELS" default:"exchange" help:"To whom security labels (meta.security) go unasked: exchange (who is not of the practice), all or none. The marks of 42 CFR 2.32 always go."`
 	Policies    string        `name:"policies" env:"CLOISTER_POLICIES" placeholder:"DIR" help:"Directory with the policies of practices, one directory each, named by the practice. They add to the policy of the house; SIGHUP reads them again."`
 	MaxBody     ByteSize      `name:"max-body" env:"CLOISTER_MAX_BODY" default:"32MiB" help:"Largest request body, such as 512KiB or 32MiB."`
 	CORSOrigins []string      `name:"cors-origins" env:"CLOISTER_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the API, such as https://app.example.org."`
@@ -188,6 +190,9 @@ func (a API) Check() error {
 	}
 	if a.Conditional != "single" && a.Conditional != "multiple" {
 		errs = append(errs, fault("CLOISTER_CONDITIONAL_DELETE", "is %q: set it to single or multiple", a.Conditional))
+	}
+	if !record.Labelled(a.Shown).Valid() {
+		errs = append(errs, fault("CLOISTER_SECURITY_LABELS", "is %q: set it to exchange, all or none", a.Shown))
 	}
 	if a.KeyLife <= 0 {
 		errs = append(errs, fault("CLOISTER_IDEMPOTENCY_LIFE", "is %s: set it to a positive duration, such as 24h", a.KeyLife))

@@ -14,7 +14,7 @@ var good = Serve{
 	Database: Database{URL: "postgres://cloister@db.example.org/cloister"},
 	API: API{
 		BaseURL: "https://fhir.example.org/fhir", PageKey: base64.StdEncoding.EncodeToString(make([]byte, 32)), MaxBody: 32 << 20,
-		CORSOrigins: []string{"https://app.example.org", "http://localhost:5173"}, Timeout: time.Minute, Conditional: "single", KeyLife: time.Hour,
+		CORSOrigins: []string{"https://app.example.org", "http://localhost:5173"}, Timeout: time.Minute, Conditional: "single", Shown: "exchange", KeyLife: time.Hour,
 		Care:    Care{EncounterAfter: time.Hour, AppointmentBefore: time.Hour, AppointmentAfter: time.Hour, AgeOfMajority: 18},
 		Session: time.Hour, SignIn: time.Minute,
 	},
@@ -41,6 +41,7 @@ func TestServe(t *testing.T) {
 		{"CLOISTER_BASE_URL", func(s *Serve) { s.BaseURL = "ftp://fhir.example.org/fhir" }},
 		{"CLOISTER_BASE_URL", func(s *Serve) { s.BaseURL = "https://u:p@fhir.example.org/fhir" }},
 		{"CLOISTER_CONDITIONAL_DELETE", func(s *Serve) { s.Conditional = "all" }},
+		{"CLOISTER_SECURITY_LABELS", func(s *Serve) { s.Shown = "some" }},
 		{"CLOISTER_IDEMPOTENCY_LIFE", func(s *Serve) { s.KeyLife = 0 }},
 		{"CLOISTER_TREATING_AFTER_ENCOUNTER", func(s *Serve) { s.EncounterAfter = 0 }},
 		{"CLOISTER_TREATING_BEFORE_APPOINTMENT", func(s *Serve) { s.AppointmentBefore = -1 }},

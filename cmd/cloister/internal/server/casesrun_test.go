@@ -437,7 +437,10 @@ func (h *house) membership(token string, k known, want bool) (faults []string, e
 			var b struct {
 				Total *int
 				Link  []struct{ Relation, URL string }
-				Entry []struct{ Resource struct{ ID string } }
+				Entry []struct {
+					Resource struct{ ID string }
+					Search   struct{ Mode string }
+				}
 			}
 			if err := json.Unmarshal([]byte(a.body), &b); err != nil {
 				h.t.Fatal(err)
@@ -446,7 +449,9 @@ func (h *house) membership(token string, k known, want bool) (faults []string, e
 				total = *b.Total
 			}
 			for _, e := range b.Entry {
-				ids = append(ids, e.Resource.ID)
+				if e.Search.Mode == "match" {
+					ids = append(ids, e.Resource.ID)
+				}
 			}
 			next = ""
 			for _, l := range b.Link {

@@ -43,6 +43,7 @@ type Config struct {
 	Cursors       [32]byte
 	Keys          *signature.Keys // by which consents are signed; nil: none can be
 	Validation    profile.Mode    // of writes
+	Labels        record.Labelled // to whom security labels go unasked
 	Log           *slog.Logger
 	Now           func() time.Time
 }
@@ -73,7 +74,7 @@ func NewCoreUnder(policies authz.Policies, store *postgres.Store, now func() tim
 	engine := authz.NewEngineOf(policies, store, now)
 	definitions := store.Definitions()
 	return &Core{
-		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now),
+		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now).Explaining(store).Accounting(store),
 		Definitions: definitions, Terminology: terminology.New(definitions, terminology.Options{Now: now}),
 	}, nil
 }
@@ -89,7 +90,7 @@ func (c *Core) Labelling(x *label.Classifier) *Core {
 func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	validator := profile.New(c.Definitions, c.Terminology, cfg.Now)
 	return api.New(api.Config{
-		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Signing(cfg.Keys), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Signing(cfg.Keys).Showing(cfg.Labels), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
 		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: cfg.Emergency, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})

@@ -327,7 +327,7 @@ func TestTwinFindsABrokenLeg(t *testing.T) {
 			t.Parallel()
 			w := newTwins(t, p, func(c *server.Core) api.Store {
 				if leg == "condition" {
-					c.Gate = record.NewGate(wide{c.Engine}, c.Store, time.Now)
+					c.Gate = record.NewGate(wide{c.Engine}, c.Store, time.Now).Explaining(c.Store)
 				}
 				return leaky{c.Store, c, leg}
 			})

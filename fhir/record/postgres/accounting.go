@@ -1,0 +1,164 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/authz/obligation"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record"
+)
+
+// disclosing are the interactions in which something is read.
+var disclosing = []string{
+	string(fhir.Read), string(fhir.VRead), string(fhir.HistoryInstance), string(fhir.HistoryType), string(fhir.HistorySystem), string(fhir.SearchType), string(fhir.SearchSystem),
+}
+
+// Disclosures reads the ledger by patient: what the practice's own workforce, the
+// patient and her representatives read without a consent, an emergency or an agreement is left
+// out, because it is no disclosure.
+func (s *Store) Disclosures(ctx context.Context, reach authz.Reach, q record.Accounting) ([]record.Access, error) {
+	g := reach.Grant()
+	if !g.Valid() {
+		return nil, authz.ErrDenied
+	}
+	var x statement
+	patient := x.arg(string(q.Patient))
+	since := q.Since
+	if q.ConsentedSince.Before(since) || q.Consented {
+		since = q.ConsentedSince
+	}
+	x.WriteString("SELECT e.at, e.id::text, e.interaction, e.type, e.subject, e.client, e.fhir_user, e.roles, e.purpose, e.organizations, e.entities, e.labels, e.facts, e.consents, e.patients" +
+		" FROM audit.event e WHERE e.tenant = " + x.arg(g.Caller().Tenant) + " AND e.patients @> ARRAY[" + patient + "::text] AND e.outcome = '0' AND e.interaction = ANY (" + x.arg(disclosing) + "::text[])" +
+		" AND e.at >= " + x.arg(since) + " AND e.at < " + x.arg(q.Until) +
+		" AND (NOT e.roles <@ " + x.arg(obligation.WithinRoles()) + "::text[] OR cardinality(e.roles) <> 1 OR EXISTS (SELECT FROM unnest(e.consents) AS c(c) WHERE c.c <> '')" +
+		" OR EXISTS (SELECT FROM unnest(e.facts) AS f(f) WHERE f.f & " + x.arg(int32(authz.Emergency|authz.Agreement)) + " <> 0))")
+	if q.After != nil && len(q.After.Keys) == 1 {
+		x.WriteString(" AND (e.at, e.id) < (" + x.arg(q.After.Keys[0].Text) + "::text::timestamptz, " + x.arg(string(q.After.ID)) + "::text::uuid)")
+	}
+	x.WriteString(" ORDER BY e.at DESC, e.id DESC LIMIT " + x.arg(q.Count))
+
+	var out []record.Access
+	var at time.Time
+	var id, interaction, typ, subject, client, user, purpose string
+	var roles, organizations, entities, consents, patients []string
+	var labels, facts []int32
+	err := forEach(ctx, s.app, x.String(), x.args, []any{&at, &id, &interaction, &typ, &subject, &client, &user, &roles, &purpose, &organizations, &entities, &labels, &facts, &consents, &patients}, func() error {
+		ev := audit.Event{
+			ID: id, At: at.UTC(), Interaction: fhir.Interaction(interaction), Type: fhir.ResourceType(typ), Outcome: audit.Success,
+			Caller: authz.Caller{Tenant: g.Caller().Tenant, Subject: subject, Client: client, Roles: slices.Clone(roles), Purpose: purpose, Organizations: slices.Clone(organizations)},
+		}
+		ev.Caller.User, _ = fhir.ParseRef(user) // "" for a caller who is no user
+		for i := range entities {
+			if i >= len(patients) || patients[i] != string(q.Patient) || i >= len(labels) {
+				continue
+			}
+			ref, _, _ := strings.Cut(entities[i], "/_history/")
+			e := audit.Entity{Labels: label.Set(labels[i]), Patient: q.Patient} //nolint:gosec // the same bits
+			var ok bool
+			if e.Ref, ok = fhir.ParseRef(ref); !ok {
+				continue
+			}
+			if i < len(facts) {
+				e.Facts = authz.Fact(facts[i]) //nolint:gosec // the same bits
+			}
+			if i < len(consents) {
+				e.Consents = consentIDs(consents[i])
+			}
+			ev.Entities = append(ev.Entities, e)
+		}
+		out = append(out, record.Access{Event: ev})
+		return nil
+	})
+	if err != nil {
+		return nil, failed(err)
+	}
+	return out, s.nameParties(ctx, reach, out)
+}
+
+// consentIDs is the inverse of [joined].
+func consentIDs(text string) (out []fhir.ID) {
+	for _, s := range strings.Fields(text) {
+		if r, ok := fhir.ParseRef(s); ok {
+			out = append(out, r.ID)
+		}
+	}
+	return out
+}
+
+// partyNames are the expressions of the names of those who can receive something.
+var partyNames = map[fhir.ResourceType]string{
+	"Organization": "r.body->>'name'",
+	"Practitioner": "COALESCE(r.body#>>'{name,0,text}', NULLIF(concat_ws(' ', r.body#>>'{name,0,given,0}', r.body#>>'{name,0,family}'), ''))",
+	"Consent":      "NULL",
+}
+
+// nameParties fills in what the holder of the reach may see of recipients and consents.
+func (s *Store) nameParties(ctx context.Context, reach authz.Reach, in []record.Access) error {
+	asked := map[fhir.ResourceType]map[string]bool{"Organization": {}, "Practitioner": {}, "Consent": {}}
+	for _, a := range in {
+		c := a.Event.Caller
+		for _, o := range c.Organizations {
+			asked["Organization"][o] = true
+		}
+		if c.User.Type == "Practitioner" {
+			asked["Practitioner"][string(c.User.ID)] = true
+		}
+		for _, e := range a.Event.Entities {
+			for _, id := range e.Consents {
+				asked["Consent"][string(id)] = true
+			}
+		}
+	}
+	seen := map[fhir.Ref]string{}
+	for t, ids := range asked {
+		r := reach.Of(t)
+		if len(ids) == 0 || r.Empty() {
+			continue
+		}
+		list := make([]string, 0, len(ids))
+		for id := range ids {
+			list = append(list, id)
+		}
+		slices.Sort(list)
+		var q statement
+		x := restrict(&q, r)
+		q.WriteString("SELECT r.id, " + partyNames[t] + " FROM record.resource r WHERE r.id = ANY (" + q.arg(list) + "::text[]) AND " + x.where("r"))
+		var id string
+		var name *string
+		if err := forEach(ctx, s.app, q.String(), q.args, []any{&id, &name}, func() error {
+			ref := fhir.Ref{Type: t, ID: fhir.ID(id)}
+			if seen[ref] = ""; name != nil {
+				seen[ref] = *name
+			}
+			return nil
+		}); err != nil {
+			return failed(err)
+		}
+	}
+	for i := range in {
+		c := in[i].Event.Caller
+		parties := make([]fhir.Ref, 0, len(c.Organizations)+1)
+		for _, o := range c.Organizations {
+			parties = append(parties, fhir.Ref{Type: "Organization", ID: fhir.ID(o)})
+		}
+		for _, ref := range append(parties, c.User) {
+			if name, ok := seen[ref]; ok {
+				in[i].Names = append(in[i].Names, audit.Party{Ref: ref, Name: name})
+			}
+		}
+		for _, e := range in[i].Event.Entities {
+			for _, id := range e.Consents {
+				if _, ok := seen[fhir.Ref{Type: "Consent", ID: id}]; ok && !slices.Contains(in[i].Consents, id) {
+					in[i].Consents = append(in[i].Consents, id)
+				}
+			}
+		}
+	}
+	return nil
+}
