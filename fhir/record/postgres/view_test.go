@@ -398,6 +398,20 @@ func TestS38_RecordsWithoutAnotherOrigin(t *testing.T) {
 	h.wantSays(hie, ref, "-hiv\"", "rest")
 }
 
+// A mention stays protected when what it refers to is gone.
+func TestMentionOfADeletedResourceStaysProtected(t *testing.T) {
+	h, in, out, _ := hospital(t)
+	ref := h.load(visit(both))
+	if err := h.delete(h.operator(), fhir.Ref{Type: "Condition", ID: "opioid"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.update(in, visit(both+",'priority':{'text':'routine'}")); err != nil {
+		t.Fatal(err)
+	}
+	h.wantSays(in, ref, "Condition/opioid", "routine")
+	h.wantSays(out, ref, "-opioid", "routine")
+}
+
 // With consent she reads what she may not change: she changes no lesser view of it.
 func TestNobodyChangesLessThanSheSees(t *testing.T) {
 	h, in, out, _ := hospital(t)
