@@ -47,7 +47,8 @@ func hospital(t *testing.T) (h *house, in, out, hie authz.Principal) {
 	for _, r := range apart {
 		h.load(r)
 	}
-	return h, h.as("therapist", "TREAT", "Practitioner/dora", "sud"), h.as("therapist", "TREAT", "Practitioner/dora"), h.as("hie", "TREAT", "", "hie")
+	in, out, hie = h.as("therapist", "TREAT", "Practitioner/dora", "sud"), h.as("therapist", "TREAT", "Practitioner/dora"), h.as("hie", "TREAT", "", "hie")
+	return h, in, out, hie
 }
 
 func (h *house) mustRead(p authz.Principal, ref fhir.Ref) string {
@@ -262,23 +263,16 @@ func TestPatchOfAView(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, r, err := h.plan(out, fhir.Read, "Encounter")
+	rg, err := h.engine.Extend(g, fhir.Read, "Encounter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := h.engine.Plan(ctx, rg, fhir.Read, "Encounter")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, err := h.store.Read(ctx, r, ref.ID)
 	if err != nil {
-		t.Fatal(err)
-	}
-	rg, err := h.engine.Extend(g, fhir.Read, "Encounter")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err = h.engine.Plan(ctx, rg, fhir.Read, "Encounter")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, err = h.store.Read(ctx, r, ref.ID); err != nil {
 		t.Fatal(err)
 	}
 	cleared, err := h.gate.Patch(ctx, g, s, p, record.Change{Interaction: fhir.Patch, Ref: ref})
@@ -402,6 +396,39 @@ func TestS38_RecordsWithoutAnotherOrigin(t *testing.T) {
 	ref = h.load("{'resourceType':'Goal','id':'hivgoal','lifecycleStatus':'active','description':{'text':'rest'},'subject':{'reference':'Patient/anna'},'addresses':[{'reference':'Condition/hiv'}]}")
 	h.wantSays(out, ref, "Condition/hiv")
 	h.wantSays(hie, ref, "-hiv\"", "rest")
+}
+
+// A mention stays protected when what it refers to is gone.
+func TestMentionOfADeletedResourceStaysProtected(t *testing.T) {
+	h, in, out, _ := hospital(t)
+	ref := h.load(visit(both))
+	if err := h.delete(h.operator(), fhir.Ref{Type: "Condition", ID: "opioid"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.update(in, visit(both+",'priority':{'text':'routine'}")); err != nil {
+		t.Fatal(err)
+	}
+	h.wantSays(in, ref, "Condition/opioid", "routine")
+	h.wantSays(out, ref, "-opioid", "routine")
+}
+
+// With consent she reads what she may not change: she changes no lesser view of it.
+func TestNobodyChangesLessThanSheSees(t *testing.T) {
+	h, in, out, _ := hospital(t)
+	ref := h.load(visit(both))
+	c := specific()
+	c.recipient = "Practitioner/dora"
+	h.load(c.String())
+	h.wantSays(out, ref, "Condition/opioid")
+	_, err := h.update(out, visit(""))
+	h.wantStatus("update", err, 403)
+	h.wantSays(in, ref, "Condition/opioid", `"versionId": "1"`)
+	c.status = "inactive"
+	h.load(c.String())
+	if _, err := h.update(out, visit("")); err != nil {
+		t.Fatal(err)
+	}
+	h.wantSays(in, ref, "Condition/opioid", `"versionId": "2"`)
 }
 
 // Nobody writes her way in, and an id that is hidden from her is free.

@@ -86,7 +86,7 @@ func TestTwinViews(t *testing.T) {
 					}
 				}
 				put(with(t, a.body, "language", "en"))
-				a = look()
+				look()
 				w.check(t, call{method: "PATCH", path: "/fhir" + at, body: `[{"op":"add","path":"/language","value":"en-US"}]`, header: map[string]string{"Content-Type": "application/json-patch+json", "Prefer": "return=representation"}})
 				a = look()
 				if ref.Type == "Encounter" {
