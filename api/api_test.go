@@ -206,6 +206,11 @@ func TestNoRouteAnswersWithoutToken(t *testing.T) {
 	if !strings.HasPrefix(want, "401 ") || !strings.Contains(want, "Www-Authenticate: Bearer\r\n") || !strings.Contains(want, `"code":"login"`) {
 		t.Fatalf("the answer without a token is\n%s", want)
 	}
+	// Services of CDS Hooks say the same in their own words.
+	hooks := answer(t, f.do(t, call{method: "GET", path: "/cds-services/nothing"}))
+	if !strings.HasPrefix(hooks, "401 ") || !strings.Contains(hooks, "Www-Authenticate: Bearer\r\n") || !strings.HasSuffix(hooks, `{"error":"login","errorMessage":"a valid access token is required"}`) {
+		t.Fatalf("the answer of CDS Hooks without a token is\n%s", hooks)
+	}
 	open := map[string]bool{
 		"/fhir/metadata": true, "/fhir/.well-known/smart-configuration": true, "/fhir/.well-known/consent-jwks.json": true, "/health": true, "/health/live": true,
 	}
@@ -221,6 +226,10 @@ func TestNoRouteAnswersWithoutToken(t *testing.T) {
 					t.Errorf("%s %s: %s", method, path, got)
 				}
 				continue
+			}
+			want := want
+			if strings.HasPrefix(path, "/cds-services") {
+				want = hooks
 			}
 			if got != want {
 				t.Errorf("%s %s without a token is\n%s\nand not\n%s", method, path, got, want)
@@ -387,7 +396,15 @@ func TestRefusals(t *testing.T) {
 func TestEveryRefusalOfARoleIsTheSame(t *testing.T) {
 	f := newFixture(t)
 	want := answer(t, f.do(t, call{method: "GET", path: "/fhir/Patient/1", token: "biller"}))
+	hooks := answer(t, f.do(t, call{method: "GET", path: "/cds-services", token: "biller"}))
+	if !strings.HasPrefix(hooks, "403 ") || !strings.HasSuffix(hooks, `{"error":"forbidden","errorMessage":"this request is not permitted"}`) {
+		t.Fatalf("the refusal of CDS Hooks is\n%s", hooks)
+	}
 	for _, r := range f.table {
+		want := want
+		if r.foreign {
+			want = hooks
+		}
 		if r.open || r.async || r.reads == bundle || authz.OnSystem(r.interaction) || r.operation != "" && r.needs == "" {
 			continue
 		}
@@ -483,7 +500,7 @@ func TestOpenDocuments(t *testing.T) {
 	}
 	served := map[string]bool{}
 	for _, row := range f.table {
-		if row.interaction != "" && row.interaction != fhir.Capabilities && row.operation == "" && !row.async {
+		if row.interaction != "" && row.interaction != fhir.Capabilities && row.operation == "" && !row.async && !row.foreign {
 			served[string(row.interaction)] = true
 		}
 	}

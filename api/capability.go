@@ -61,7 +61,7 @@ func (s *server) statement(table []route) *element.Node {
 			s.operation(operations, r)
 			continue
 		}
-		if r.interaction == "" || r.async || served[r.interaction] {
+		if r.interaction == "" || r.async || r.foreign || served[r.interaction] {
 			continue
 		}
 		served[r.interaction] = true

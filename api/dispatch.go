@@ -173,6 +173,13 @@ func read(x *transport.Exchange, rq *respond.Request, reads content) error {
 			return nil
 		}
 		return read(x, rq, resource)
+	case hook:
+		body, err := body(x, respond.Readable)
+		if err != nil {
+			return err
+		}
+		rq.Hook, err = codec.ReadJSON(body, codec.Limits{})
+		return err
 	case form:
 		body, err := body(x, respond.ReadableForm)
 		if err != nil {
@@ -200,7 +207,7 @@ func body(x *transport.Exchange, readable func(string) bool) ([]byte, error) {
 func idempotency(x *transport.Exchange, rq *respond.Request, reads content) error {
 	r := x.Request()
 	fields := r.Header["Idempotency-Key"]
-	if fields == nil || r.Method == http.MethodGet || r.Method == http.MethodHead || reads == form || reads == parameters {
+	if fields == nil || r.Method == http.MethodGet || r.Method == http.MethodHead || reads == form || reads == parameters || reads == hook {
 		return nil
 	}
 	value, ok := "", len(fields) == 1

@@ -21,11 +21,14 @@ type docExample struct {
 
 var firstLine = regexp.MustCompile(`^([A-Z]+) (\S+) as ([a-z-]+) → ([1-5][0-9][0-9])$`)
 
-func docExamples(t *testing.T) []docExample {
+func docExamples(t *testing.T, more ...string) []docExample {
 	t.Helper()
 	pages, err := filepath.Glob(filepath.Join("..", "docs", "rest", "*.md"))
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("docs/rest: %d pages, %v", len(pages), err)
+	}
+	for _, name := range more {
+		pages = append(pages, filepath.Join("..", "docs", name))
 	}
 	var out []docExample
 	for _, page := range pages {
@@ -66,7 +69,7 @@ func docExamples(t *testing.T) []docExample {
 func TestDocumentationFollowsTheTable(t *testing.T) {
 	f := newFixture(t)
 	shown := map[string]bool{}
-	for _, e := range docExamples(t) {
+	for _, e := range docExamples(t, "consent-ceremony.md", "evaluate.md") {
 		path, _, _ := strings.Cut(strings.ReplaceAll(e.target, "{Patient}", "1"), "?")
 		for _, r := range f.table {
 			if r.method == e.method && matches(r.path, path) && (r.reads != bundle || strings.Contains(e.body, `"type":"`+string(r.interaction)+`"`)) {

@@ -43,6 +43,9 @@ var people = map[string][3]string{
 	"front-desk":     {"front-desk", "HOPERAT", ""},
 	"practice-admin": {"practice-admin", "HOPERAT", ""},
 	"operator":       {"operator", "HSYSADMIN", ""},
+
+	"emergency":       {"therapist", "ETREAT", "Practitioner/emil"},
+	"privacy-officer": {"privacy-officer", "HOPERAT", "Practitioner/omar"},
 }
 
 // clinic is a server with two patients, of whom dora treats anna and emil treats bert.
@@ -64,6 +67,7 @@ func (c *clinic) Authenticate(_ context.Context, token string) (authz.Principal,
 	}
 	p := authz.Principal{Tenant: c.tenant, Subject: "test|" + token, Roles: []string{who[0]}, Purpose: who[1], Scopes: smart.Parse("user/*.cruds")}
 	p.User, _ = fhir.ParseRef(who[2])
+	p.SignedIn = c.now()
 	return p, nil
 }
 

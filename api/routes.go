@@ -20,6 +20,7 @@ const (
 	bundle
 	patching
 	parameters // a resource, or no body at all
+	hook       // JSON that is no resource
 	candidate  // as parameters; what is wrong with it is for the handler
 )
 
@@ -34,6 +35,7 @@ type route struct {
 	typ         fhir.ResourceType // where the path names the type itself
 	operation   string            // canonical of the operation's definition
 	async       bool              // about a request that was put off
+	foreign     bool              // of another standard: no capability statement speaks of it
 	needs       fhir.Interaction  // what an operation is made of at least: permission for it comes first
 }
 
@@ -67,6 +69,8 @@ func (s *server) routes() ([]route, error) {
 		{method: "GET", path: "/fhir/:type/:id/_history/:vid", interaction: fhir.VRead},
 		{method: "GET", path: "/fhir/_async/:id", interaction: fhir.Operation, async: true, handler: s.rest.Audited(s.rest.Job)},
 		{method: "DELETE", path: "/fhir/_async/:id", interaction: fhir.Operation, async: true, handler: s.rest.Audited(s.rest.CancelJob)},
+		{method: "GET", path: "/cds-services", interaction: fhir.Operation, foreign: true, typ: "Consent", needs: fhir.Read, handler: s.rest.Audited(s.ceremony.Services)},
+		{method: "POST", path: "/cds-services/" + operation.ConsultHook, interaction: fhir.Operation, foreign: true, reads: hook, typ: "Consent", needs: fhir.Read, handler: s.rest.Audited(s.ceremony.Consult)},
 		{method: "POST", path: "/fhir", interaction: fhir.Batch, reads: bundle},
 		{method: "POST", path: "/fhir", interaction: fhir.Transaction, reads: bundle},
 	}

@@ -119,9 +119,8 @@ func drawRequest(t *rapid.T) consent.Request {
 // reference is an evaluator of its own, written for brevity: it walks the tree of
 // a Consent and keeps, for each provision, which outcomes are possible.
 type reference struct {
-	q       consent.Request
-	program fhir.ID
-	void    bool // some permit is not understood
+	q    consent.Request
+	void bool // some permit is not understood
 }
 
 // The answers of a criterion.

@@ -7,13 +7,15 @@
 ALTER TABLE record.relation
   ADD via   bigint,
   -- A parent stands for a patient until she comes of age (45 CFR 164.502(g)(3)):
-  -- ends is the earlier of that moment and of term.
-  ADD minor boolean NOT NULL DEFAULT false,
+  -- 1, and ends is the earlier of that moment and of term. An executor stands for
+  -- her once she has died (g)(4): 2, and starts is the later of that and of since.
+  ADD bound smallint NOT NULL DEFAULT 0,
+  ADD since timestamptz,
   ADD term  timestamptz;
 CREATE INDEX relation_via ON record.relation (tenant, via) WHERE via IS NOT NULL;
-CREATE INDEX relation_minor ON record.relation (tenant, patient) WHERE minor;
+CREATE INDEX relation_bound ON record.relation (tenant, patient) WHERE bound <> 0;
 CREATE INDEX relation_ends ON record.relation (ends) WHERE ends IS NOT NULL;
-GRANT UPDATE (ends) ON record.relation TO cloister_app, cloister_notes;
+GRANT UPDATE (starts, ends) ON record.relation TO cloister_app, cloister_notes;
 
 -- Which Practitioners a PractitionerRole or a CareTeam stands for.
 CREATE TABLE record.membership (
@@ -109,5 +111,5 @@ ALTER TABLE audit.event DROP sessions;
 DROP TABLE record.exception, record.emergency, record.agreement, record.supervision, record.membership;
 DELETE FROM record.relation WHERE via IS NOT NULL;
 REVOKE UPDATE ON record.relation FROM cloister_app, cloister_notes;
-DROP INDEX record.relation_ends, record.relation_minor, record.relation_via;
-ALTER TABLE record.relation DROP via, DROP minor, DROP term;
+DROP INDEX record.relation_ends, record.relation_bound, record.relation_via;
+ALTER TABLE record.relation DROP via, DROP bound, DROP since, DROP term;

@@ -29,3 +29,14 @@ func paramParts(name string, parts ...*element.Node) *element.Node {
 	return element.NewObject(element.Field{Name: "name", Value: element.NewString(name)},
 		element.Field{Name: "part", Value: &element.Node{Kind: element.Array, Items: parts}})
 }
+
+func paramCoding(name, system, code string) *element.Node {
+	return element.NewObject(element.Field{Name: "name", Value: element.NewString(name)},
+		element.Field{Name: "valueCoding", Value: element.NewObject(
+			element.Field{Name: "system", Value: element.NewString(system)}, element.Field{Name: "code", Value: element.NewString(code)})})
+}
+
+func paramFlag(name string) *element.Node {
+	return element.NewObject(element.Field{Name: "name", Value: element.NewString(name)},
+		element.Field{Name: "valueBoolean", Value: &element.Node{Kind: element.Bool, Text: "true"}})
+}

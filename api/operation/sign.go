@@ -9,6 +9,7 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // Ceremony answers the operations by which a Consent comes to be, is signed, and ends.
@@ -22,6 +23,10 @@ type CeremonyStore interface {
 	Store
 	VRead(context.Context, authz.Restriction, fhir.ID, fhir.VersionID) (record.Sealed, error)
 	History(context.Context, authz.Reach, record.History) (record.Page, error)
+	// Match gives the ids of at most Query.Count matches.
+	Match(context.Context, authz.Reach, search.Query) ([]fhir.ID, error)
+	// Views gives the views of a record that the Restriction shows, the fullest first.
+	Views(context.Context, authz.Restriction, fhir.ID) ([]record.Supposed, error)
 	// Commit writes all changes or none.
 	Commit(context.Context, []record.Cleared) ([]record.Receipt, error)
 }
@@ -34,6 +39,7 @@ func (c *Ceremony) Operations() []Operation {
 	const ours = fhir.Canonical + "/OperationDefinition/Consent-"
 	out := []Operation{
 		{Code: "prepare", Type: "Consent", Level: Type, Needs: fhir.PrepareConsent, Definition: ours + "prepare", Handler: c.prepare},
+		{Code: "evaluate", Type: "Consent", Level: Type, Needs: fhir.Read, Definition: ours + "evaluate", Handler: c.evaluate},
 		{Code: "revoke", Type: "Consent", Level: Instance, Needs: fhir.RevokeConsent, Definition: ours + "revoke", Handler: c.revoke},
 	}
 	if c.gate.Signs() {

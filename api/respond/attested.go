@@ -64,6 +64,11 @@ func Found(parameters *element.Node, of ...record.Released) Response {
 	return found[record.Released]{parameters, of}
 }
 
+// JSON answers with JSON of the server's own making that is no FHIR resource.
+func JSON(n *element.Node) Response {
+	return document{http.StatusOK, n.AppendJSON(nil), "application/json", ""}
+}
+
 type found[R released] struct {
 	parameters *element.Node
 	of         []R

@@ -21,6 +21,7 @@ import (
 	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/patch"
 	"github.com/cloister-health/cloister/fhir/record"
@@ -46,6 +47,7 @@ type Request struct {
 	Version     fhir.VersionID    // 0 if the path names no version of ours
 	Query       string            // raw query
 	Form        string            // body of a POST search
+	Hook        *element.Node     // body of a call of a CDS Hooks service
 	Content     *codec.Resource   // the checked body of a write
 	Patch       patch.Patch       // the body of a patch
 	// Faults are the entries of a Bundle in Content that did not pass the check, by their index.
@@ -88,6 +90,7 @@ type Head struct {
 	NoBody    bool   // HEAD
 	Pretty    bool   // indented JSON
 	Secure    bool   // the service is reached over https only
+	Plain     bool   // errors are no OperationOutcome: the service is not FHIR's
 }
 
 // Sent says what was written, for the access log.
@@ -168,6 +171,9 @@ func Send(w http.ResponseWriter, head *Head, rq *Request, resp Response, err err
 	}
 	if err != nil {
 		m.fail(err)
+		if head.Plain {
+			m.plain(err)
+		}
 	}
 	m.flush(w, head)
 	if err == nil {
@@ -200,6 +206,16 @@ func (m *message) fail(err error) {
 		m.challenge = `Bearer error="insufficient_user_authentication"` // RFC 9470, 3
 	}
 	m.body = outcome.Resource(public(e.Issues)).AppendJSON(m.body)
+}
+
+// plain replaces the OperationOutcome of err by JSON with its code and its first text.
+func (m *message) plain(err error) {
+	x := public(outcome.Of(err).Issues)[0]
+	m.outcome, m.contentType = false, "application/json"
+	m.body = element.NewObject(
+		element.Field{Name: "error", Value: element.NewString(x.Category.Code())},
+		element.Field{Name: "errorMessage", Value: element.NewString(x.Text)},
+	).AppendJSON(m.body[:0])
 }
 
 // uniform holds the one text of every category whose answers must not differ

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -79,6 +80,9 @@ func Use(e *echo.Echo, cfg Config) {
 	}
 }
 
+// hooks begins the paths of CDS Hooks services, which know nothing of OperationOutcomes.
+const hooks = "/cds-services"
+
 type transport struct {
 	Config
 	origins map[string]bool
@@ -89,7 +93,7 @@ func (t *transport) exchange(next echo.HandlerFunc) echo.HandlerFunc {
 		start := t.Now()
 		r := c.Request()
 		x := &Exchange{Context: c, maxBody: t.MaxBody}
-		x.Head = respond.Head{RequestID: record.NewID(), NoBody: r.Method == http.MethodHead, Secure: t.Secure, Origin: t.origin(r)}
+		x.Head = respond.Head{RequestID: record.NewID(), NoBody: r.Method == http.MethodHead, Secure: t.Secure, Origin: t.origin(r), Plain: strings.HasPrefix(r.URL.Path, hooks)}
 		ctx, cancel := context.WithTimeout(r.Context(), t.Deadline)
 		defer cancel()
 		x.ctx = ctx

@@ -34,25 +34,25 @@ func TestDiff(t *testing.T) {
 		t.Errorf("nothing is a change: %v", d)
 	}
 	d := Diff(h, practice(t, biller))
-	if len(d) != 1 || !slices.Equal(d[0].Roles, []string{"biller"}) || !slices.Equal(d[0].Types, []fhir.ResourceType{"RelatedPerson"}) || d[0].Was != "deny" || d[0].Is != "-" ||
+	if len(d) != 1 || !slices.Equal(d[0].Roles, []string{"biller"}) || !slices.Equal(d[0].Types, []fhir.ResourceType{"RelatedPerson"}) || d[0].Was != "deny" || d[0].Is != "unrestricted" ||
 		!slices.Equal(d[0].Labels, []string{"-", "PSY", "MH", "BH", "COGN", "DVD", "EMOTDIS"}) {
 		t.Errorf("got %v", d)
 	}
-	if back := Diff(practice(t, biller), h); len(back) != 1 || back[0].Was != "-" || back[0].Is != "deny" {
+	if back := Diff(practice(t, biller), h); len(back) != 1 || back[0].Was != "unrestricted" || back[0].Is != "deny" {
 		t.Errorf("got %v", back)
 	}
 	d = Diff(h, practice(t, "drop, treatment-consent"))
 	if len(d) == 0 || !slices.Equal(d[0].Roles, []string{"therapist", "psychiatrist", "trainee", "sud-counselor"}) ||
-		d[0].Was != "treating+program or treating+consent" || d[0].Is != "treating+program" {
+		d[0].Was != "treating+program+unrestricted or treating+consent+unrestricted" || d[0].Is != "treating+program+unrestricted" {
 		t.Errorf("got %v", d)
 	}
-	for _, text := range []string{"therapist, psychiatrist", "(TREAT): read ", "and ", "42CFRPart2+{ALL}", "was    treating+program or treating+consent", "is     treating+program"} {
+	for _, text := range []string{"therapist, psychiatrist", "(TREAT): read ", "and ", "42CFRPart2+{ALL}", "was    treating+program+unrestricted or treating+consent+unrestricted", "is     treating+program+unrestricted"} {
 		if !strings.Contains(d[0].String(), text) {
 			t.Errorf("%s\nlacks %q", d[0], text)
 		}
 	}
 	d = Diff(h, practice(t, "jurisdiction, US-WA"))
-	if len(d) != 1 || !slices.Equal(d[0].Roles, []string{"hie"}) || d[0].Purpose != "TREAT" || d[0].Was != "-" || d[0].Is != "deny" || !slices.Equal(d[0].Labels, []string{"PSY", "MH", "BH"}) {
+	if len(d) != 1 || !slices.Equal(d[0].Roles, []string{"hie"}) || d[0].Purpose != "TREAT" || d[0].Was != "unrestricted" || d[0].Is != "deny" || !slices.Equal(d[0].Labels, []string{"PSY", "MH", "BH"}) {
 		t.Errorf("the law of a state: %v", d)
 	}
 	if Diff(&Point{}, h) != nil || Diff(h, &Point{}) != nil {
@@ -108,7 +108,7 @@ func TestLint(t *testing.T) {
 		biller: "",
 		"p, biller, HPAYMT, read, Patient, general, -, allow, x":                    "other lines permit all of it",
 		"p, biller, HPAYMT, read, Patient, general, treating, allow, x":             "other lines permit all of it",
-		"p, biller, HPAYMT, read, DocumentReference, general+PSYTHPN!, -, allow, x": "never takes effect",
+		"p, biller, HLEGAL, read, Claim, general+42CFRPart2!, -, allow, x":          "never takes effect",
 		"p, proxy, FAMRQT, read, Encounter, general+MINORCONSENT!, proxy, allow, x": "the law bars some",
 		"p, proxy, FAMRQT, read, Encounter, general, proxy, allow, x":               "",
 		"jurisdiction, US-WA\np, hie, HPAYMT, read, Encounter, PSY!, -, allow, x":   "the law bars some",

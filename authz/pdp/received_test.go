@@ -28,7 +28,7 @@ func TestS3S6S16ReceivedRecords(t *testing.T) {
 		{"biller", "HPAYMT", "Claim", 0, true},
 		{"patient", "PATRQT", "Condition", authz.Self, true},
 		{"therapist", "HLEGAL", "Condition", every, false},
-		{"privacy-officer", "HLEGAL", "Condition", every, false},
+		{"privacy-officer", "HLEGAL", "Condition", every &^ authz.Exception, false},
 		{"proxy", "PATRQT", "Condition", authz.Proxy, false},
 		{"hie", "TREAT", "Condition", 0, false},
 		{"front-desk", "HOPERAT", "Patient", 0, false},

@@ -80,7 +80,7 @@ func (r *reference) permit(q authz.Question, f authz.Fact) bool {
 	for _, u := range Purposes() {
 		isPurpose = isPurpose || u == q.Purpose
 	}
-	if len(known) == 0 || !isPurpose || q.Action == "" || !q.Type.Valid() || q.Labels>>23 != 0 || q.Labels&0x70 != 0 {
+	if len(known) == 0 || !isPurpose || q.Action == "" || !q.Type.Valid() || q.Labels>>30 != 0 || q.Labels&0x60 != 0 {
 		return false
 	}
 	holds := map[string]bool{}

@@ -69,7 +69,7 @@ func (c *devCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err 
 	if _, err := postgres.EncryptNotes(ctx, db.DSN, keys, nil); err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	store, err := postgres.Open(ctx, postgres.Options{URL: db.DSN, Keys: keys})
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: db.DSN, Keys: keys}))
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}

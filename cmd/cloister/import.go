@@ -18,6 +18,7 @@ import (
 // importCmd loads files in bulk, as the operator.
 type importCmd struct {
 	config.Database
+	config.Care
 	config.Labels
 	config.Keys
 	Paths    []string `arg:"" name:"path" type:"existingpath" help:"Files, or directories that are searched for them: transaction Bundles (.json) and NDJSON (.ndjson), plain or compressed (.gz, .bz2, .zst)."`
@@ -40,7 +41,7 @@ when it is started again: the database remembers what is done.`
 
 // Validate refuses a bad configuration before anything starts.
 func (c *importCmd) Validate() error {
-	errs := []error{c.Database.Check(true), c.Labels.Check(), c.Keys.Check(false)}
+	errs := []error{c.Database.Check(true), c.Care.Check(), c.Labels.Check(), c.Keys.Check(false)}
 	if c.Practice == "" {
 		errs = append(errs, errors.New("CLOISTER_PRACTICE (--practice) is not set: it names the practice that gets the records"))
 	}
@@ -67,7 +68,7 @@ func (c *importCmd) Run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
-	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2, Keys: keys})
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2, Keys: keys}))
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}

@@ -31,7 +31,7 @@ type policyExplainCmd struct {
 	Purpose string   `name:"purpose" placeholder:"CODE" help:"Purpose of use (v3-ActReason), such as TREAT, HPAYMT or HOPERAT. Default: the persona's, else TREAT."`
 	Action  string   `name:"action" default:"read" help:"read, create, update or delete. Reading includes searching and history."`
 	Type    string   `name:"type" required:"" placeholder:"TYPE" help:"Resource type, such as Observation."`
-	Facts   []string `name:"fact" placeholder:"FACT,..." help:"What holds between caller and resource: self, proxy, treating, program, originator, consent, unrestricted, supervising, emergency, exception, agreement."`
+	Facts   []string `name:"fact" placeholder:"FACT,..." help:"What holds between caller and resource: self, proxy, treating, program, originator, consent, supervising, emergency, exception, agreement; restricted: a restriction binds the caller."`
 	Policy  string   `name:"policy" default:"house" placeholder:"PATH" help:"The policy to ask: house, the directory of a practice, or a file in place of the house's policy.csv."`
 	Labels  string   `name:"labels" default:"-" help:"Security labels of the resource, such as 42CFRPart2+SUD; - for none."`
 }
@@ -88,15 +88,26 @@ func (c *policyExplainCmd) caller() error {
 }
 
 func (c *policyExplainCmd) facts() (held authz.Fact, err error) {
+	held = authz.Unrestricted // as nearly every record is
 	for _, name := range c.Facts {
 		f, ok := authz.FactNamed(name)
-		if !ok {
-			return 0, fmt.Errorf("--fact is %q: set it to self, proxy, treating, program, originator, consent, unrestricted, supervising, emergency, exception or agreement", name)
+		switch {
+		case name == restricted:
+			held &^= authz.Unrestricted
+			continue
+		case !ok:
+			return 0, fmt.Errorf("--fact is %q: set it to self, proxy, treating, program, originator, consent, supervising, emergency, exception, agreement or restricted", name)
 		}
 		held |= f
 	}
 	return held, nil
 }
+
+// restricted is the opposite of the fact unrestricted, which holds where nothing else is said.
+const restricted = "restricted"
+
+// named spells facts without the one that holds where nothing else is said.
+func named(f authz.Fact) string { return pdp.FactNames(f &^ authz.Unrestricted) }
 
 // Run asks, and prints the lines that decided.
 func (c *policyExplainCmd) Run(out io.Writer) error {
@@ -121,7 +132,7 @@ func (c *policyExplainCmd) Run(out io.Writer) error {
 	if len(e.By) > 0 {
 		by = "by " + strings.Join(e.By, ", ")
 	}
-	fmt.Fprintf(&b, "%s: %s (facts: %s)\n", decision, by, pdp.FactNames(facts))
+	fmt.Fprintf(&b, "%s: %s (facts: %s)\n", decision, by, named(facts))
 	if !e.Permit {
 		switch {
 		case len(e.Needs) == 0:
@@ -132,7 +143,7 @@ func (c *policyExplainCmd) Run(out io.Writer) error {
 				if i > 0 {
 					b.WriteString(", or")
 				}
-				b.WriteString(" " + pdp.FactNames(f))
+				b.WriteString(" " + named(f))
 			}
 			b.WriteString("\n")
 		}

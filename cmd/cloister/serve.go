@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/api"
+	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
@@ -56,7 +57,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, Keys: keys})
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL, Keys: keys}))
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -94,6 +95,13 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	return httpd.Serve(ctx, l, h, c.Grace, log)
 }
 
+// careOptions are the options of a store with what the configuration says about care.
+func careOptions(c config.Care, o postgres.Options) postgres.Options {
+	o.Windows = postgres.Windows{EncounterAfter: c.EncounterAfter, AppointmentBefore: c.AppointmentBefore, AppointmentAfter: c.AppointmentAfter}
+	o.AgeOfMajority = c.AgeOfMajority
+	return o
+}
+
 // handler is the HTTP face of the server over an open store.
 func handler(store *postgres.Store, policies authz.Policies, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
 	core, err := server.NewCoreUnder(policies, store, time.Now)
@@ -111,7 +119,7 @@ func handler(store *postgres.Store, policies authz.Policies, cfg config.API, lab
 	number, built := release()
 	return core.Labelling(labels).Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: smart, Version: number, Released: built, Deadline: cfg.Timeout,
-		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife,
+		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: operation.Limits{Session: cfg.Session, SignIn: cfg.SignIn},
 		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Shown), Log: log, Now: time.Now,
 	})
 }

@@ -88,14 +88,14 @@ func (c *filling) consent(f Filled, k kind, form *element.Node) *element.Node {
 		}
 	}
 	c.put(p, "actor", actor)
-	c.put(p, "action", func(x *element.Node) *element.Node { return concept(x) })
+	c.put(p, "action", concept)
 	if p.Get("action") == nil && !k.deny {
 		p.Set("action", list(concept(coding(consentAction, "disclose", "Disclose"))))
 	}
 	for _, name := range []string{"securityLabel", "purpose", "class"} {
 		c.put(p, name, func(x *element.Node) *element.Node { return x })
 	}
-	c.put(p, "code", func(x *element.Node) *element.Node { return concept(x) })
+	c.put(p, "code", concept)
 	n.Set("provision", p)
 	return n
 }

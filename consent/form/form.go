@@ -7,6 +7,7 @@
 package form
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -279,5 +280,5 @@ func alike(a, b *element.Node) bool {
 	case "Reference":
 		return va.Get("reference").String() == vb.Get("reference").String()
 	}
-	return string(va.AppendCanonical(nil)) == string(vb.AppendCanonical(nil))
+	return bytes.Equal(va.AppendCanonical(nil), vb.AppendCanonical(nil))
 }

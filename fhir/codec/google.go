@@ -287,9 +287,13 @@ func careTeamOf(m *careteam.CareTeam, n *notes) CareTeamView {
 }
 
 func relatedPersonOf(m *relatedperson.RelatedPerson, n *notes) RelatedPersonView {
-	return RelatedPersonView{
+	v := RelatedPersonView{
 		Active:  m.GetActive().GetValue(),
 		Patient: n.local("RelatedPerson.patient", m.GetPatient()),
 		Period:  n.period("RelatedPerson.period", m.GetPeriod()),
 	}
+	for _, c := range m.GetRelationship() {
+		v.Relationships = append(v.Relationships, (&notes{}).codings("", c.GetCoding())...)
+	}
+	return v
 }

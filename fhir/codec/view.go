@@ -31,10 +31,12 @@ type Participant struct {
 // RelatedPersonView is what a RelatedPerson says about whom it stands for
 // (http://hl7.org/fhir/R4/relatedperson.html).
 type RelatedPersonView struct {
-	Active    bool // active is there and true: a right must not hang on what was left out
-	Patient   fhir.Ref
-	Period    consent.Period
-	Malformed []string // FHIRPaths of what was not understood; then Active is false
+	Active  bool // active is there and true: a right must not hang on what was left out
+	Patient fhir.Ref
+	Period  consent.Period
+	// Relationships are the codes by which the person stands for the patient.
+	Relationships []consent.Code
+	Malformed     []string // FHIRPaths of what was not understood; then Active is false
 }
 
 // ConsentDirective reads a Consent (http://hl7.org/fhir/R4/consent.html). The

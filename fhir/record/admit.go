@@ -166,14 +166,20 @@ func (g *Gate) reach(ctx context.Context, gr authz.Grant, i fhir.Interaction, ty
 // conform checks the content against what this server holds writes to. It comes
 // after the permission, and depends on the content alone.
 func (g *Gate) conform(ctx context.Context, c Change) error {
-	if g.conformance == nil || c.Import {
+	if c.Import {
 		return nil
 	}
-	advice, err := g.conformance.Check(ctx, c.Content, c.Advice != nil)
-	if err == nil && c.Advice != nil {
-		*c.Advice = advice
+	var advice []outcome.Issue
+	if g.conformance != nil {
+		var err error
+		if advice, err = g.conformance.Check(ctx, c.Content, c.Advice != nil); err != nil {
+			return err
+		}
 	}
-	return err
+	if c.Advice != nil {
+		*c.Advice = append(advice, deficient(c.Content)...)
+	}
+	return nil
 }
 
 // note checks what makes a psychotherapy note (45 CFR 164.501) or an SUD

@@ -3,6 +3,8 @@ package record
 import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/consent"
+	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/outcome"
 )
 
 // Labels says which records a provision of a Consent means with its security
@@ -72,4 +74,20 @@ func denied(named label.Set, level label.Confidentiality) consent.Mask {
 		reached |= label.Notes
 	}
 	return consent.Mask{Any: uint32(reached), Within: uint32(every)}
+}
+
+// deficient says what keeps a Consent from granting what it says: it is stored as
+// evidence all the same.
+func deficient(r *codec.Resource) (out []outcome.Issue) {
+	if r.Type != "Consent" {
+		return nil
+	}
+	d, err := codec.ConsentDirective(r)
+	if err != nil {
+		return nil
+	}
+	for _, text := range consent.Compile(d, Labels).Defects {
+		out = append(out, outcome.Issue{Category: outcome.BusinessRule, Path: "Consent", Text: "this Consent grants nothing: " + text, Warning: true})
+	}
+	return out
 }

@@ -1,9 +1,12 @@
 package postgres_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,7 +15,9 @@ import (
 	"github.com/cloister-health/cloister/consent"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // part2Consent is a Consent with every element that 42 CFR 2.31(a) asks for.
@@ -159,5 +164,139 @@ func TestConsentFactAgreesWithItsDefinition(t *testing.T) {
 	}
 	if covered < 20 {
 		t.Fatalf("only %d decisions were permits: the comparison says too little", covered)
+	}
+}
+
+// P16, S7: a Consent that lacks what the law asks for is stored as evidence, grants
+// nothing, and the one who stores it is told why.
+func TestS7_P16_DeficientConsentIsStoredAndGrantsNothing(t *testing.T) {
+	h := clinic(t)
+	h.load("{'resourceType':'Organization','id':'hie','name':'Exchange'}")
+	h.load(encounter("e1", "sud"))
+	obs := h.load(strings.Replace(observation(",'encounter':{'reference':'Encounter/e1'}"), "{", "{'id':'o1',", 1))
+	officer := h.as("privacy-officer", "HOPERAT", "Practitioner/olga", "sud")
+	store := func(text string) (advice []outcome.Issue) {
+		t.Helper()
+		r := h.resource(text)
+		if _, err := h.write(officer, record.Change{Interaction: fhir.Update, Ref: r.Ref(), Content: r, Upsert: true, Advice: &advice}); err != nil {
+			t.Fatal(err)
+		}
+		return advice
+	}
+	unsigned := strings.Replace(specific().String(), "'performer':[{'reference':'Patient/anna'}],", "", 1)
+	advice := store(unsigned)
+	if len(advice) != 1 || !advice[0].Warning || !strings.Contains(advice[0].Text, "42 CFR 2.31(a)(8)") {
+		t.Errorf("the advice is %+v", advice)
+	}
+	if _, err := h.read(officer, fhir.Ref{Type: "Consent", ID: "c"}); err != nil {
+		t.Errorf("it is not stored: %v", err)
+	}
+	hie := h.as("hie", "TREAT", "", "hie")
+	if h.sees(hie, obs) {
+		t.Error("an unsigned consent opens the record")
+	}
+	if advice = store(specific().String()); len(advice) > 0 || !h.sees(hie, obs) {
+		t.Errorf("signed, it is %+v, and opens nothing", advice)
+	}
+}
+
+// S9: a revocation holds for every read that starts after it is committed: the next
+// page, a link to a page from before, and reads at the same moment.
+func TestS9_2_31_a_6_RevocationIsVisibleAtOnce(t *testing.T) {
+	h := clinic(t)
+	h.load("{'resourceType':'Organization','id':'hie','name':'Exchange'}")
+	h.load(encounter("e1", "sud"))
+	for i := range 6 {
+		h.load(strings.Replace(observation(",'encounter':{'reference':'Encounter/e1'}"), "{", fmt.Sprintf("{'id':'o%d',", i), 1))
+	}
+	hie := h.as("hie", "TREAT", "", "hie")
+	revoked := specific()
+	revoked.status = "inactive"
+	h.load(specific().String())
+
+	page := func(after *search.Cursor) record.Page {
+		t.Helper()
+		_, r, err := h.plan(hie, fhir.SearchType, "Observation")
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := parseQuery("Observation", "_count=2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.After = after
+		p, err := h.store.Search(context.Background(), authz.ReachOf(r), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	first := page(nil)
+	if len(first.Entries) != 2 || !first.More {
+		t.Fatalf("the first page has %d entries", len(first.Entries))
+	}
+	link := first.Last
+	if second := page(&link); len(second.Entries) != 2 {
+		t.Fatalf("the second page has %d entries", len(second.Entries))
+	}
+	h.load(revoked.String())
+	if second := page(&link); len(second.Entries) != 0 || second.More {
+		t.Errorf("after the revocation the second page has %d entries", len(second.Entries))
+	}
+
+	for range 8 {
+		h.load(specific().String())
+		var over atomic.Bool
+		var readers sync.WaitGroup
+		var stale atomic.Int32
+		for range 4 {
+			readers.Go(func() {
+				for range 12 {
+					after := over.Load()
+					_, r, err := h.plan(hie, fhir.Read, "Observation")
+					if err != nil {
+						continue
+					}
+					_, err = h.store.Read(context.Background(), r, "o1")
+					if err == nil && after {
+						stale.Add(1)
+					}
+				}
+			})
+		}
+		h.load(revoked.String())
+		over.Store(true)
+		readers.Wait()
+		if stale.Load() > 0 {
+			t.Fatalf("%d reads that began after the revocation still saw the record", stale.Load())
+		}
+	}
+}
+
+// The access record names the Consents on which a disclosure rests, and only
+// where it rests on them.
+func TestAccessRecordNamesConsents(t *testing.T) {
+	h := clinic(t)
+	h.load("{'resourceType':'Organization','id':'hie','name':'Exchange'}")
+	h.load(encounter("e1", "sud"))
+	obs := h.load(strings.Replace(observation(",'encounter':{'reference':'Encounter/e1'}"), "{", "{'id':'o1',", 1))
+	h.load(specific().String())
+	to := specific()
+	to.id, to.recipient = "d", "Practitioner/dora"
+	h.load(to.String())
+	for want, p := range map[string]authz.Principal{
+		"{Consent/c}": h.as("hie", "TREAT", "", "hie"),
+		"{}":          h.as("therapist", "TREAT", "Practitioner/dora", "sud"),
+		"{Consent/d}": h.as("therapist", "TREAT", "Practitioner/dora"),
+	} {
+		if _, err := h.read(p, obs); err != nil {
+			t.Fatalf("%s: %v", want, err)
+		}
+		var got string
+		h.query("SELECT consents::text FROM audit.event WHERE subject = $1 AND entities = '{Observation/o1/_history/1}' ORDER BY at DESC, id DESC LIMIT 1", []any{p.Subject}, &got)
+		if got != want {
+			t.Errorf("%v: %s, want %s", p.Organizations, got, want)
+		}
+		h.tick()
 	}
 }

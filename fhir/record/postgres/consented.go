@@ -170,17 +170,17 @@ func (x *restriction) consents(alias string, ask authz.Fact) string {
 	if !ask.Has(authz.Consent) || able == "false" {
 		return "NULL::text[] AS consents"
 	}
-	holds := func(f authz.Fact) string {
-		y := *x
-		if !ask.Has(f) {
-			y.computed = "" // only what was asked for is
-		}
-		return y.fact(alias, f)
-	}
-	return "CASE WHEN " + x.fact(alias, authz.Consent) + " AND (" + holds(authz.Program) + ") IS NOT TRUE AND (" + holds(authz.Self) + ") IS NOT TRUE" +
+	return "CASE WHEN " + x.fact(alias, authz.Consent) + " AND (" + x.own(alias, authz.Program) + ") IS NOT TRUE AND (" + x.own(alias, authz.Self) + ") IS NOT TRUE" +
 		" THEN ARRAY(SELECT DISTINCT s.consent FROM " + labelled(alias) + ", " + ofPrograms(alias) +
 		", LATERAL (WITH " + x.provisions(alias, alias+".patient", "pr.program", consent.Permissions) +
 		" SELECT d.consent FROM matched d WHERE " + permitting + " AND d.about & (" + strings.Join(x.asked(alias), " | ") + ") <> 0) AS s ORDER BY 1) END AS consents"
+}
+
+// own is a fact of the row itself, whether or not it is among those computed beside it.
+func (x *restriction) own(alias string, f authz.Fact) string {
+	beside := *x
+	beside.computed = ""
+	return beside.fact(alias, f)
 }
 
 // unrestricted holds when no restriction binds the caller: none that some
@@ -197,7 +197,7 @@ func (x *restriction) unrestricted(alias string) string {
 	}
 	lifted := ""
 	for _, f := range []authz.Fact{authz.Self, authz.Originator, authz.Emergency, authz.Exception} {
-		if holds := x.fact(alias, f); holds != "false" {
+		if holds := x.own(alias, f); holds != "false" {
 			lifted += " WHEN " + holds + " THEN true"
 		}
 	}

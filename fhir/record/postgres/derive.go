@@ -74,6 +74,9 @@ func (w *write) derive(ctx context.Context) error {
 	if err := situation.insert(ctx, w, relations); err != nil {
 		return err
 	}
+	if err := w.bind(ctx, relations); err != nil {
+		return err
+	}
 	if err := names.insert(ctx, w); err != nil {
 		return err
 	}
@@ -95,6 +98,7 @@ type relationRows struct {
 	members, patients []string
 	starts, ends      []*time.Time
 	sources           []int64
+	bounds            []int16
 	weak              []bool // of a resource whose writer must be one who may assign care
 }
 
@@ -106,6 +110,7 @@ func (t *relationRows) add(kind int16, member fhir.Ref, patient fhir.ID, p conse
 	t.ends = append(t.ends, moment(p.End))
 	t.sources = append(t.sources, source)
 	t.weak = append(t.weak, false)
+	t.bounds = append(t.bounds, boundNone)
 }
 
 func (t *relationRows) relatedPerson(r *row) {
@@ -113,16 +118,20 @@ func (t *relationRows) relatedPerson(r *row) {
 	if err != nil || !v.Active || v.Patient.Type != "Patient" {
 		return
 	}
-	t.add(relationProxy, r.c.Ref, v.Patient.ID, v.Period, r.pk)
+	if bound, ok := authority(v.Relationships); ok {
+		t.add(relationProxy, r.c.Ref, v.Patient.ID, v.Period, r.pk)
+		t.bounds[len(t.bounds)-1] = bound
+	}
 }
 
 func (t *relationRows) insert(ctx context.Context, w *write) error {
 	if len(t.kinds) == 0 {
 		return nil
 	}
-	_, err := w.tx.Exec(ctx, `INSERT INTO record.relation (tenant, kind, member, patient, starts, ends, source)
-SELECT $1, * FROM unnest($2::smallint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])`,
-		w.tenant(), t.kinds, t.members, t.patients, t.starts, t.ends, t.sources)
+	_, err := w.tx.Exec(ctx, `INSERT INTO record.relation (tenant, kind, member, patient, starts, ends, source, bound, since, term)
+SELECT $1, kind, member, patient, starts, ends, source, bound, starts, ends
+FROM unnest($2::smallint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[], $8::smallint[]) AS n(kind, member, patient, starts, ends, source, bound)`,
+		w.tenant(), t.kinds, t.members, t.patients, t.starts, t.ends, t.sources, t.bounds)
 	return err
 }
 

@@ -122,6 +122,7 @@ func (t *relationRows) copy(from *relationRows, i int) {
 	t.ends = append(t.ends, from.ends[i])
 	t.sources = append(t.sources, from.sources[i])
 	t.weak = append(t.weak, from.weak[i])
+	t.bounds = append(t.bounds, from.bounds[i])
 }
 
 // resolveMembers gives each Practitioner for whom a member stands a relation of
@@ -156,7 +157,7 @@ const expired = 10000
 // forgetRelations removes relations that have ended: they never count again, and
 // each of them would be looked at in nearly every statement.
 func (s *Store) forgetRelations(ctx context.Context) error {
-	_, err := s.side.Exec(ctx, `DELETE FROM record.relation r USING (SELECT ctid FROM record.relation WHERE ends <= $1 AND NOT minor LIMIT $2 FOR UPDATE SKIP LOCKED) AS old WHERE r.ctid = old.ctid`,
+	_, err := s.side.Exec(ctx, `DELETE FROM record.relation r USING (SELECT ctid FROM record.relation WHERE ends <= $1 AND bound = 0 LIMIT $2 FOR UPDATE SKIP LOCKED) AS old WHERE r.ctid = old.ctid`,
 		s.now().UTC().Add(-day), expired)
 	return err
 }

@@ -98,7 +98,7 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*bearer, 
 	var pk int64
 	var bits int32
 	if err := forEach(ctx, w.tx, "SELECT pk, labels FROM record.stated_label WHERE tenant = $1", []any{w.practice}, []any{&pk, &bits}, func() error {
-		stated[pk] = label.Set(bits) //nolint:gosec // stored as such
+		stated[pk] = label.Set(bits)
 		return nil
 	}); err != nil {
 		return nil, err
@@ -120,8 +120,8 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*bearer, 
 				if patient != nil {
 					x.patient = fhir.ID(*patient)
 				}
-				x.labels = label.Set(bits) //nolint:gosec // stored as such
-				x.flows = label.Set(flows) //nolint:gosec // likewise
+				x.labels = label.Set(bits)
+				x.flows = label.Set(flows)
 				x.hash = w.targetIndex(x.ref)
 				x.kept = x.labels // where nothing is left by which it could be judged, or a note does not open
 				if body != nil {
@@ -209,6 +209,6 @@ func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*beare
 
 func (w *write) recordLowered(ctx context.Context, event string, at time.Time, c *label.Classifier, r *bearer) error {
 	_, err := w.tx.Exec(ctx, "INSERT INTO audit.downgrade (tenant, at, event, entity, labels_old, labels_new, rules) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-		w.practice, at, event, r.ref.String()+"/_history/"+r.version.String(), int32(r.labels), int32(r.kept), c.Version()) //nolint:gosec // 31 bits
+		w.practice, at, event, r.ref.String()+"/_history/"+r.version.String(), int32(r.labels), int32(r.kept), c.Version())
 	return err
 }

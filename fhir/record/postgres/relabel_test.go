@@ -90,7 +90,7 @@ func (h *house) stored() map[string]label.Set {
 	h.query(`SELECT array_agg(r.type || '/' || r.id), array_agg(c.labels) FROM (SELECT type, id, label_class FROM record.resource UNION ALL SELECT type, id, label_class FROM notes.resource) r
 JOIN record.label_class c ON c.id = r.label_class`, nil, &refs, &bits)
 	for i, ref := range refs {
-		out[ref] = label.Set(bits[i]) //nolint:gosec // stored as such
+		out[ref] = label.Set(bits[i])
 	}
 	return out
 }
@@ -145,7 +145,7 @@ func TestRelabelEqualsTheRulesFromTheBeginning(t *testing.T) {
 	var old, left int32
 	h.query("SELECT count(*), count(DISTINCT e.id) FROM audit.downgrade d JOIN audit.event e ON e.id = d.event AND e.tenant = d.tenant AND d.entity = ANY (e.entities)", nil, &rows, &events)
 	h.query("SELECT entity, labels_old, labels_new FROM audit.downgrade WHERE entity LIKE 'Observation/from-x/%'", nil, &entity, &old, &left)
-	if rows != n || events != 1 || entity != "Observation/from-x/_history/1" || label.Set(old) != label.PSY|label.MH|label.HIV || label.Set(left) != label.PSY|label.MH { //nolint:gosec // stored as such
+	if rows != n || events != 1 || entity != "Observation/from-x/_history/1" || label.Set(old) != label.PSY|label.MH|label.HIV || label.Set(left) != label.PSY|label.MH {
 		t.Errorf("recorded: %d of %d in %d events; %s %d %d", rows, n, events, entity, old, left)
 	}
 	if again, err := h.downgrade(h.operator(), house); err != nil || again != 0 {
@@ -168,8 +168,8 @@ func TestRelabelReachesVersions(t *testing.T) {
 	h.relabelled(stricter(t))
 	var bits int32
 	h.query("SELECT c.labels FROM record.resource_history r JOIN record.label_class c ON c.id = r.label_class WHERE r.id = $1", []any{string(ref.ID)}, &bits)
-	if h.sees(hie, ref) || !h.labels(ref).Has(label.HIV) || !label.Set(bits).Has(label.HIV) { //nolint:gosec // stored as such
-		t.Errorf("current %s, version 1 %s", h.labels(ref), label.Set(bits)) //nolint:gosec // stored as such
+	if h.sees(hie, ref) || !h.labels(ref).Has(label.HIV) || !label.Set(bits).Has(label.HIV) {
+		t.Errorf("current %s, version 1 %s", h.labels(ref), label.Set(bits))
 	}
 	// A downgrade goes by the content as it is now. The version keeps its label.
 	if _, err := h.downgrade(h.operator(), stricter(t)); err != nil {

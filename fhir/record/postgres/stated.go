@@ -10,7 +10,7 @@ func (w *write) stated(ctx context.Context) error {
 			continue
 		}
 		if _, err := w.tx.Exec(ctx, `INSERT INTO record.stated_label AS s (tenant, pk, labels) VALUES ($1, $2, $3)
-ON CONFLICT (tenant, pk) DO UPDATE SET labels = s.labels | excluded.labels WHERE s.labels <> s.labels | excluded.labels`, w.practice, r.pk, int32(r.c.Stated)); err != nil { //nolint:gosec // 31 bits
+ON CONFLICT (tenant, pk) DO UPDATE SET labels = s.labels | excluded.labels WHERE s.labels <> s.labels | excluded.labels`, w.practice, r.pk, int32(r.c.Stated)); err != nil {
 			return err
 		}
 	}

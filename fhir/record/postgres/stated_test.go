@@ -43,7 +43,7 @@ func (h *house) labels(ref fhir.Ref) label.Set {
 	var bits int32
 	h.query("SELECT c.labels FROM (SELECT * FROM record.resource UNION ALL SELECT * FROM notes.resource) r JOIN record.label_class c ON c.id = r.label_class WHERE r.type = $1 AND r.id = $2",
 		[]any{ref.Type.Code(), string(ref.ID)}, &bits)
-	return label.Set(bits) //nolint:gosec // stored as such
+	return label.Set(bits)
 }
 
 // What a sender states about sensitivity and law adds to what the content says,

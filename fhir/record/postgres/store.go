@@ -42,6 +42,7 @@ type Store struct {
 	appReads, noteReads *reader
 	now                 func() time.Time
 	windows             Windows
+	majority            int
 
 	mu      sync.Mutex // guards refills of classes, tenants and pks
 	classes atomic.Pointer[catalogue]
@@ -71,6 +72,9 @@ type Options struct {
 	// Keys wrap the data keys of psychotherapy and SUD counseling notes. Without
 	// them the store keeps no such note, and opens none.
 	Keys *envelope.Keys
+	// AgeOfMajority is the age in years at which a patient stands for herself, by
+	// the law of the state; 0 means DefaultAgeOfMajority.
+	AgeOfMajority int
 	// Tracer is told of every statement with its arguments, which are health
 	// data: for measurements alone, and no configuration leads to it.
 	Tracer pgx.QueryTracer
@@ -87,7 +91,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Windows == (Windows{}) {
 		o.Windows = DefaultWindows
 	}
-	s := &Store{now: o.Now, windows: o.Windows, noteKeys: newNoteKeys(o.Keys, o.Now)}
+	if o.AgeOfMajority == 0 {
+		o.AgeOfMajority = DefaultAgeOfMajority
+	}
+	s := &Store{now: o.Now, windows: o.Windows, majority: o.AgeOfMajority, noteKeys: newNoteKeys(o.Keys, o.Now)}
 	s.appReads, s.noteReads = newReader(s), newReader(s)
 	for _, p := range []struct {
 		pool  **pgxpool.Pool

@@ -49,7 +49,7 @@ var (
 )
 
 // consentForms are the forms of 42 CFR 2.31 and 45 CFR 164.508 and 164.522. The
-// elements are named in docs/rest/consent-ceremony.md.
+// elements are named in docs/consent-ceremony.md.
 var consentForms = []consentForm{
 	{"part2-tpo", "Consent to treatment, payment and operations", true, []formItem{
 		askDiscloser,

@@ -113,8 +113,37 @@ func (k Keys) Open() (*envelope.Keys, error) {
 	return keys, nil
 }
 
+// Care says who stands in a relation to a patient, and for how long. It holds
+// for what is stored from then on, so all programs of a database have the same.
+type Care struct {
+	EncounterAfter    time.Duration `name:"treating-after-encounter" env:"CLOISTER_TREATING_AFTER_ENCOUNTER" default:"720h" help:"For how long after an Encounter, or a referral, its clinicians treat the patient, such as 720h (30 days)."`
+	AppointmentBefore time.Duration `name:"treating-before-appointment" env:"CLOISTER_TREATING_BEFORE_APPOINTMENT" default:"168h" help:"How long before an Appointment its clinicians treat the patient, such as 168h (7 days)."`
+	AppointmentAfter  time.Duration `name:"treating-after-appointment" env:"CLOISTER_TREATING_AFTER_APPOINTMENT" default:"24h" help:"For how long after an Appointment its clinicians treat the patient."`
+	AgeOfMajority     int           `name:"age-of-majority" env:"CLOISTER_AGE_OF_MAJORITY" default:"18" help:"Age in years at which a parent no longer stands for a patient, by the law of the state: 18, or 19 in Alabama and Nebraska, 21 in Mississippi."`
+}
+
+// Check reports what is wrong.
+func (c Care) Check() error {
+	var errs []error
+	const longest = 366 * 24 * time.Hour
+	for name, d := range map[string]time.Duration{
+		"CLOISTER_TREATING_AFTER_ENCOUNTER": c.EncounterAfter, "CLOISTER_TREATING_BEFORE_APPOINTMENT": c.AppointmentBefore, "CLOISTER_TREATING_AFTER_APPOINTMENT": c.AppointmentAfter,
+	} {
+		if d <= 0 || d > longest {
+			errs = append(errs, fault(name, "is %s: set it to a duration of a year at most, such as 24h", d))
+		}
+	}
+	if c.AgeOfMajority < 12 || c.AgeOfMajority > 25 {
+		errs = append(errs, fault("CLOISTER_AGE_OF_MAJORITY", "is %d: set it to the age of majority of the state, such as 18", c.AgeOfMajority))
+	}
+	return errors.Join(errs...)
+}
+
 // API is what serve and dev have in common.
 type API struct {
+	Care        `embed:""`
+	Session     time.Duration `name:"emergency-session" env:"CLOISTER_EMERGENCY_SESSION" default:"60m" help:"For how long a declared emergency holds at most."`
+	SignIn      time.Duration `name:"emergency-sign-in" env:"CLOISTER_EMERGENCY_SIGN_IN" default:"5m" help:"How long ago the one who declares an emergency may have signed in (auth_time of her token)."`
 	BaseURL     string        `name:"base-url" env:"CLOISTER_BASE_URL" placeholder:"URL" help:"Address of the FHIR endpoint as clients see it, such as https://fhir.example.org/fhir. Links and the audience of tokens are made of it."`
 	PageKey     string        `name:"page-key" env:"CLOISTER_PAGE_KEY" placeholder:"BASE64" help:"32 random bytes in base64 that sign paging links. Without it each start makes its own, and links of another start or another server are refused. Make one with: openssl rand -base64 32"`
 	SigningKeys string        `name:"signing-keys" env:"CLOISTER_SIGNING_KEYS" placeholder:"FILE" help:"JSON Web Key Set with the EC keys (P-256 or P-384) by which consents are signed: the first, private one signs, the others check what they signed before. Without it no consent can be signed here."`
@@ -151,6 +180,13 @@ func (a API) Check() error {
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != o {
 			errs = append(errs, fault("CLOISTER_CORS_ORIGINS", "holds %q: write origins as a browser sends them, such as https://app.example.org, separated by commas", o))
 		}
+	}
+	errs = append(errs, a.Care.Check())
+	if a.Session < time.Minute || a.Session > 24*time.Hour {
+		errs = append(errs, fault("CLOISTER_EMERGENCY_SESSION", "is %s: set it between 1m and 24h", a.Session))
+	}
+	if a.SignIn <= 0 || a.SignIn > time.Hour {
+		errs = append(errs, fault("CLOISTER_EMERGENCY_SIGN_IN", "is %s: set it to a positive duration of an hour at most, such as 5m", a.SignIn))
 	}
 	if a.Conditional != "single" && a.Conditional != "multiple" {
 		errs = append(errs, fault("CLOISTER_CONDITIONAL_DELETE", "is %q: set it to single or multiple", a.Conditional))

@@ -317,9 +317,9 @@ func TestChangedConsentIsFoundOut(t *testing.T) {
 	db := h.owner()
 	swap := func(from, to string) {
 		t.Helper()
-		for _, table := range []string{"record.resource", "record.version"} {
+		for _, table := range []string{"record.resource", "record.resource_history"} {
 			if _, err := db.Exec(t.Context(), "UPDATE "+table+" SET body = replace(body::text, $1, $2)::jsonb WHERE id = $3", from, to, id); err != nil {
-				t.Logf("%s: %v", table, err)
+				t.Fatal(err)
 			}
 		}
 	}

@@ -118,7 +118,9 @@ func (m *material) request(r *rand.Rand) call {
 		return get("/Observation/$lastn?patient=" + pick(r, m.patients) + "&max=" + strconv.Itoa(1+r.IntN(3)))
 	case n < 84:
 		return get("/DocumentReference/$docref?patient=" + pick(r, m.patients))
-	case n < 87:
+	case n < 86:
+		return m.question(r, pick(r, m.patients))
+	case n < 88:
 		return get("/" + string(rt) + "/" + m.known(r, rt) + "/$meta")
 	case n < 91:
 		return get(pick(r, []string{"", "/" + string(rt), "/" + string(rt) + "/" + m.known(r, rt)}) + "/_history?" + m.window(r))
@@ -128,6 +130,28 @@ func (m *material) request(r *rand.Rand) call {
 		q := url.Values{"_type": {string(rt) + "," + string(pick(r, m.types))}}
 		return searched("", q)
 	}
+}
+
+// question asks about the consents of a patient: whether somebody could see something, in both ways
+// of asking, or what became of a signature. None of them changes anything.
+func (m *material) question(r *rand.Rand, of string) call {
+	patient, rt := "Patient/"+of, pick(r, m.types)
+	to := pick(r, []string{"Organization/" + m.known(r, "Organization"), "Practitioner/" + m.known(r, "Practitioner")})
+	purpose := pick(r, []string{"TREAT", "HPAYMT", "HOPERAT", "PATRQT", "HRESCH"})
+	switch r.IntN(4) {
+	case 0:
+		if len(m.ids["Consent"]) > 0 {
+			return get("/Consent/" + m.known(r, "Consent") + "/$verify-signature")
+		}
+	case 1:
+		return call{method: "POST", path: "/cds-services/patient-consent-consult", header: map[string]string{"Content-Type": "application/json"},
+			body: `{"hook":"patient-consent-consult","hookInstance":"1","context":{"actor":[{"value":"` + to + `"}],"patientId":[{"value":"` + patient + `"}],"purposeOfUse":["` + purpose + `"]}}`}
+	case 2:
+		return call{method: "POST", path: "/fhir/Consent/$evaluate", body: paramsOf("patient", "valueReference", patient, "recipient", "valueReference", to, "purpose", "valueCode", purpose,
+			"type", "valueCode", string(rt), "label", "valueCode", pick(r, []string{"42CFRPart2", "SUD", "MH", "MINORCONSENT"}), "program", "valueReference", "Organization/"+m.known(r, "Organization"))}
+	}
+	return call{method: "POST", path: "/fhir/Consent/$evaluate", body: paramsOf("patient", "valueReference", patient, "recipient", "valueReference", to, "purpose", "valueCode", purpose,
+		"resource", "valueReference", string(rt)+"/"+m.known(r, rt))}
 }
 
 // narrow is a search that is likely to find something: one criterion or two

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/api"
+	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
@@ -38,6 +39,7 @@ type Config struct {
 	Several       bool          // a conditional delete may take several resources
 	Dangling      bool          // a delete may leave references to what it deletes
 	KeyLife       time.Duration // of an Idempotency-Key; 0 is a day
+	Emergency     operation.Limits
 	Cursors       [32]byte
 	Keys          *signature.Keys // by which consents are signed; nil: none can be
 	Validation    profile.Mode    // of writes
@@ -90,7 +92,7 @@ func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	return api.New(api.Config{
 		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Signing(cfg.Keys).Showing(cfg.Labels), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
-		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
+		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: cfg.Emergency, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
 }
 

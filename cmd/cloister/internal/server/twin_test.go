@@ -39,6 +39,10 @@ func newTwins(t *testing.T, p clinic.Persona, wrap func(*server.Core) api.Store)
 		full: newHouse(t, cluster.NewDatabase(t, seeded), wrap), twin: newHouse(t, cluster.NewDatabase(t, seeded), wrap),
 		persona: p, fresh: map[string]string{},
 	}
+	for _, h := range []*house{w.full, w.twin} {
+		h.callers[p.Name] = p
+		h.situate(p)
+	}
 	ctx := context.Background()
 	who, err := principal(w.twin.core.Store, p)
 	if err != nil {
@@ -203,7 +207,7 @@ func rounds(t *testing.T, name string, short int) int {
 // Channels of leaks: L1, L5, L6, L7, L8, L9, L10, L11, L12, L13, L14, L15, L16, L18, L27, L54.
 func TestTwin(t *testing.T) {
 	queries, each, seed := rounds(t, "CLOISTER_TWIN_QUERIES", 40), rounds(t, "CLOISTER_TWIN_EACH", 1), rounds(t, "CLOISTER_TWIN_SEED", 1)
-	for i, p := range clinic.Personas(sample) {
+	for i, p := range append(clinic.Personas(sample), supervisorAlone()) {
 		t.Run(p.Name, func(t *testing.T) {
 			t.Parallel()
 			w := newTwins(t, p, nil)
