@@ -36,9 +36,9 @@ type Entity struct {
 	Labels  label.Set
 	Patient fhir.ID
 	Facts   authz.Fact // what held between the caller and it, of what was asked
+	// Consents are those on which the disclosure rests, by id; none where it rests on something else.
+	Consents []fhir.ID
 	// Session is the declared emergency under which it was disclosed, or that the
 	// record tells of (42 CFR 2.51); "" for none.
 	Session string
-	// Consents are those on which the disclosure rests, by id; none where it rests on something else.
-	Consents []fhir.ID
 }

@@ -127,7 +127,7 @@ func (s *Store) Record(ctx context.Context, e audit.Event) error {
 	return s.audit.record(ctx, e)
 }
 
-const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, sessions, consents, organizations, facts) FROM STDIN (FORMAT binary)`
+const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, consents, organizations, facts, sessions) FROM STDIN (FORMAT binary)`
 
 // insertEvents writes events in the transaction that the connection is in, or in one of their own.
 func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) error {
@@ -153,14 +153,14 @@ func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) err
 		})
 		rows.array(oidInt4, n, func(i int) { rows.int4(int32(e.Entities[i].Labels)) })
 		rows.array(oidText, n, func(i int) { rows.text(string(e.Entities[i].Patient)) })
+		rows.array(oidText, consents(e.Entities), func(i int) { rows.text(joined(e.Entities[i].Consents)) })
+		rows.array(oidText, len(c.Organizations), func(i int) { rows.text(c.Organizations[i]) })
+		rows.array(oidInt4, n, func(i int) { rows.int4(int32(e.Entities[i].Facts)) })
 		sessions := n
 		if !slices.ContainsFunc(e.Entities, func(x audit.Entity) bool { return x.Session != "" }) {
 			sessions = 0
 		}
 		rows.array(oidText, sessions, func(i int) { rows.text(e.Entities[i].Session) })
-		rows.array(oidText, consents(e.Entities), func(i int) { rows.text(joined(e.Entities[i].Consents)) })
-		rows.array(oidText, len(c.Organizations), func(i int) { rows.text(c.Organizations[i]) })
-		rows.array(oidInt4, n, func(i int) { rows.int4(int32(e.Entities[i].Facts)) })
 	}
 	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyEventsSQL)
 	return private(err)
