@@ -242,7 +242,7 @@ func TestMutationEveryPartOfALineIsHeld(t *testing.T) {
 				refused++
 				continue
 			}
-			changed := false
+			var changed bool
 			if l.allow {
 				changed = len(diff(p, &policy{lines: next, groups: p.groups})) > 0
 			} else {

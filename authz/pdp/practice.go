@@ -177,7 +177,10 @@ var _ authz.Policies = (*Practices)(nil)
 // NewPractices has the policy of the house for everybody.
 func NewPractices() (*Practices, error) {
 	p := &Practices{}
-	return p, p.Load(nil, nil)
+	if err := p.Load(nil, nil); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // Load reads the policies of all practices, one directory each, named by the

@@ -212,7 +212,7 @@ func TestMutation(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range mutated {
-		out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", file, "-o", filepath.Join(tmp, dir+".test"), "../"+dir).CombinedOutput() //nolint:gosec // our own packages
+		out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", file, "-o", filepath.Join(tmp, dir+".test"), "../"+dir).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", dir, err, out)
 		}
@@ -220,7 +220,7 @@ func TestMutation(t *testing.T) {
 	passes := func(dir, id string) bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, filepath.Join(tmp, dir+".test"), "-test.failfast", "-rapid.nofailfile") //nolint:gosec // built above
+		cmd := exec.CommandContext(ctx, filepath.Join(tmp, dir+".test"), "-test.failfast", "-rapid.nofailfile")
 		if dir != "law" {
 			cmd.Args = cmd.Args[:2]
 		}

@@ -233,8 +233,9 @@ func TestS19_2_32_Obligations(t *testing.T) {
 
 func TestS20_2_32_a_Statements(t *testing.T) {
 	yes(t, part2.NoticeText("S15", true) == part2.StatementShort && part2.NoticeText("S15", false) == part2.StatementLong, "with consent")
+	long := part2.NoticeText("S14", false)
 	for _, part := range []string{"42 CFR part 2", "against the patient", "2.12(c)(5)", "2.64 or 2.65", "NOT sufficient", "subparts A and E"} {
-		yes(t, strings.Contains(part2.StatementLong, part), part)
+		yes(t, strings.Contains(long, part), part)
 	}
 	no(t, part2.NoticeText("S33", true) != "", "a notice in an emergency")
 	no(t, part2.NoticeText("S38", true) != "" || part2.NoticeText("", false) != "", "a notice without a disclosure under consent")
