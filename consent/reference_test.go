@@ -328,14 +328,19 @@ func refer(q consent.Request, ds ...consent.Directive) (permitted, restricted bo
 	return permitted, restricted
 }
 
-// lawless: of what is drawn here, only this offends 42 CFR 2.31(a).
-func lawless(p consent.Provision, kind string) bool {
+// lawless: of what is drawn here, only this offends 42 CFR 2.31(a). A permit that
+// names no purpose has those of the nearest provision around it that names some.
+func lawless(p consent.Provision, kind string, around ...consent.Code) bool {
 	if len(p.Actions) > 0 && !slices.Contains(p.Actions, consent.Code{System: actions, Code: "disclose"}) {
 		return false
 	}
-	otherwise := slices.ContainsFunc(p.Purposes, func(c consent.Code) bool { return c.Code != "LEGAL" && c.Code != "NOPE" })
+	own := slices.DeleteFunc(slices.Clone(p.Purposes), func(c consent.Code) bool { return c.Code == "NOPE" })
+	if len(own) == 0 {
+		own = around
+	}
+	otherwise := slices.ContainsFunc(own, func(c consent.Code) bool { return c.Code != "LEGAL" })
 	return p.Type == "permit" && kind == "part2-legal" && otherwise ||
-		slices.ContainsFunc(p.Nested, func(n consent.Provision) bool { return lawless(n, kind) })
+		slices.ContainsFunc(p.Nested, func(n consent.Provision) bool { return lawless(n, kind, own...) })
 }
 
 func TestEvaluateAgreesWithTheReference(t *testing.T) {
