@@ -46,6 +46,7 @@ var people = map[string][3]string{
 
 	"emergency":       {"therapist", "ETREAT", "Practitioner/emil"},
 	"privacy-officer": {"privacy-officer", "HOPERAT", "Practitioner/omar"},
+	"patient":         {"patient", "PATRQT", "Patient/anna"},
 }
 
 // clinic is a server with two patients, of whom dora treats anna and emil treats bert.
