@@ -34,7 +34,7 @@ func asLaw(q Question, f Fact, states state.Set) law.Request {
 	r := law.Request{
 		Purpose: q.Purpose, Recipient: law.Workforce, Write: q.Action != ActionRead,
 		Record: law.Record{
-			Part2: q.Labels.Any(label.Part2), PsychNote: q.Labels.Any(label.PsychNote), CounselingNote: q.Labels.Any(label.CounselingNote),
+			Part2: q.Labels.Any(label.Part2), Received: q.Labels.Any(label.Received), PsychNote: q.Labels.Any(label.PsychNote), CounselingNote: q.Labels.Any(label.CounselingNote),
 			MinorConsented: q.Labels.Any(label.MinorConsented), MentalHealth: q.Labels.Any(label.PSY | label.MH | label.BH),
 			SubstanceUse: q.Labels.Any(label.ETH | label.SUD | label.ETHUD | label.OPIOIDUD),
 			Reproductive: q.Labels.Any(label.SEX | label.PREGNANT), GenderCare: q.Labels.Any(label.GDIS),

@@ -36,6 +36,7 @@ const (
 // Record is what the law asks of the record.
 type Record struct {
 	Part2          bool
+	Received       bool // from a program, under a consent: no longer kept apart, and still barred (S3, S6)
 	PsychNote      bool
 	CounselingNote bool
 	MinorConsented bool
@@ -130,7 +131,7 @@ var stages = []stage{
 
 // bars is S6: nothing in a proceeding against the patient.
 func bars(r Request) (string, bool) {
-	if !r.Record.Part2 && !r.Record.CounselingNote || !part2.Proceeding(r.Purpose) {
+	if !r.Record.Part2 && !r.Record.CounselingNote && !r.Record.Received || !part2.Proceeding(r.Purpose) {
 		return "", true
 	}
 	// A documented exception for a proceeding is its order with its subpoena, or the defense that the patient's suit opens.

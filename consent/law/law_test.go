@@ -80,6 +80,8 @@ func TestWhatIsMissingDenies(t *testing.T) {
 func TestS6_2_12_d_1_TheBarComesFirst(t *testing.T) {
 	r := with(ordinary, part2Record, court, tpo, inProgram)
 	denied(t, "consent for treatment, payment and operations", r, "S6")
+	denied(t, "a record received under a consent", with(ordinary, court, func(r *law.Request) { r.Record.Received = true }), "S6")
+	decides(t, "a record received under a consent, for treatment", with(ordinary, func(r *law.Request) { r.Record.Received = true }), true, "HIPAA")
 	denied(t, "a counseling note", with(ordinary, counseling, court, inProgram), "S6")
 	decides(t, "an ordinary record", with(ordinary, court), true, "HIPAA")
 	decides(t, "consent to proceedings", with(r, func(r *law.Request) { r.Consents.Legal = true }), true, "S6")

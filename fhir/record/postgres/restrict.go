@@ -119,18 +119,16 @@ func (x *restriction) was(alias string) string {
 // arms is the part of where that the policy says.
 func (x *restriction) arms(alias string) string {
 	var arms []string
-next:
 	for _, a := range x.r.Arms() {
+		if x.never(a.Needs) {
+			continue
+		}
 		var b strings.Builder
 		for _, f := range facts {
 			if !a.Needs.Has(f.Bit) {
 				continue
 			}
-			holds := x.fact(alias, f.Bit)
-			if holds == "false" {
-				continue next // nothing can be this to the caller
-			}
-			b.WriteString(" AND " + holds)
+			b.WriteString(" AND " + x.fact(alias, f.Bit))
 		}
 		arms = append(arms, "("+alias+".label_class = ANY ("+x.arg("classes "+intArray(a.Classes), func() any { return a.Classes })+"::smallint[])"+b.String()+")")
 	}
@@ -138,6 +136,23 @@ next:
 		arms = []string{"false"}
 	}
 	return x.ready() + "(" + strings.Join(arms, " OR ") + ")"
+}
+
+// never reports that some of these facts can hold between this caller and no row
+// at all. It is known before anything is written: what is written and then dropped
+// would leave arguments behind that no part of the statement uses.
+func (x *restriction) never(needs authz.Fact) bool {
+	var not authz.Fact
+	if x.c.User.Type != "Patient" {
+		not |= authz.Self
+	}
+	if x.c.User == (fhir.Ref{}) {
+		not |= authz.Originator | authz.Treating | authz.Proxy | authz.Supervising | authz.Exception
+	}
+	if !x.declares() {
+		not |= authz.Emergency
+	}
+	return needs&not != 0
 }
 
 // scope is the part of where that no policy can widen: practice, type, and the
