@@ -231,7 +231,7 @@ func (c *Ceremony) consult(ctx context.Context, rq *respond.Request, q consultat
 		e.to.Identifiers = q.known
 		w, err := c.weighing(ctx, rq, e)
 		if err != nil && outcome.Of(err).Status() == outcome.NotFound.Status() {
-			return finding{}, nil //nolint:nilerr // the caller sees no such patient, which is an answer
+			return finding{}, nil // the caller sees no such patient, which is an answer
 		}
 		if err != nil {
 			return out, err

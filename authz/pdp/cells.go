@@ -18,7 +18,7 @@ func labelClasses(sensitivities ...string) []label.Set {
 	for _, source := range []label.Set{0, label.Part2, label.PsychNote, label.CounselingNote, label.MinorConsented,
 		label.PsychNote | label.Part2, label.CounselingNote | label.Part2, label.MinorConsented | label.Part2,
 		label.PsychNote | label.CounselingNote, label.MinorConsented | label.PsychNote,
-		label.MinorConsented | label.PsychNote | label.Part2, label.MinorConsented | label.CounselingNote | label.Part2, label.Oversight} {
+		label.MinorConsented | label.PsychNote | label.Part2, label.MinorConsented | label.CounselingNote | label.Part2, label.Oversight, label.Received} {
 		out = append(out, source)
 		for _, c := range sensitivities {
 			s, _ := label.ParseSet(c) // a code of label.All

@@ -97,25 +97,26 @@ func mutants(fields []string) []mutant {
 
 // equivalent says why a mutant changes no answer; what is not listed has to change one.
 var equivalent = []struct{ line, what, reason string }{
-	{"psychotherapy-note-*", "also for the role *", "deny lines keep notes of sessions to clinicians"},
-	{"counseling-note-*", "also for the role *", "deny lines keep notes of sessions to clinicians"},
 	{"psychotherapy-note-*", "also for the purpose *", "a deny line keeps notes of sessions to treatment"},
 	{"counseling-note-*", "also for the purpose *", "a deny line keeps notes of sessions to treatment"},
-	{"psychotherapy-note-*", "without the fact originator", "a deny line asks for it"},
-	{"counseling-note-*", "without the fact originator", "a deny line asks for it"},
 	{"*", "not asking for 42CFRPart2", "what it would cover more, another line permits with fewer facts"},
 	{"*", "not asking for SUDCN", "what it would cover more, another line permits with fewer facts"},
 	{"*", "not asking for PSYTHPN", "what it would cover more, another line permits with fewer facts"},
 	{"privacy-demographics*", "also for the role *", "the office has a line of its own for that"},
 	{"directory-clinician", "also for the role hie", "the exchange has a line of its own for that"},
 	{"directory-exchange", "also for the role *", "clinicians have a line of their own for that"},
-	{"admin-search-parameters", "for every action", "the office reads them by a line of its own"},
 	{"treatment-consent", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
 	{"payment-consent", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
 	{"exchange-consent", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
+	{"psychotherapy-authorization*", "also for the purpose ETREAT", "a deny line keeps notes of sessions out of emergencies"},
+	{"*-authorization-program", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
+	{"counseling-note-consent", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
+	{"proxy-*", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
+	{"treatment-consents-consent", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
+	{"proxy-minor-disclosure-program", "not asking for MINORCONSENT", "another line permits the rest with the same facts"},
+	{"required-report", "also for the role auditor", "the auditor has a line of its own for that"},
 	{"*-needs-originator", "not for the role *", "another deny line keeps notes of sessions to clinicians"},
 	{"notes-of-a-session-are-for-treatment", "not for the role *", "another deny line keeps notes of sessions to clinicians"},
-	{"*-note-create*", "for every action", "the originator's line permits the rest with fewer facts"},
 }
 
 // denials writes what the deny lines among lines leave of a policy that allows everything to everybody but the

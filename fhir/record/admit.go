@@ -177,7 +177,8 @@ func (g *Gate) conform(ctx context.Context, c Change) error {
 		}
 	}
 	if c.Advice != nil {
-		*c.Advice = append(advice, deficient(c.Content)...)
+		advice = append(advice, deficient(c.Content)...)
+		*c.Advice = advice
 	}
 	return nil
 }

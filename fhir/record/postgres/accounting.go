@@ -59,13 +59,13 @@ func (s *Store) Disclosures(ctx context.Context, reach authz.Reach, q record.Acc
 				continue
 			}
 			ref, _, _ := strings.Cut(entities[i], "/_history/")
-			e := audit.Entity{Labels: label.Set(labels[i]), Patient: q.Patient} //nolint:gosec // the same bits
+			e := audit.Entity{Labels: label.Set(labels[i]), Patient: q.Patient}
 			var ok bool
 			if e.Ref, ok = fhir.ParseRef(ref); !ok {
 				continue
 			}
 			if i < len(facts) {
-				e.Facts = authz.Fact(facts[i]) //nolint:gosec // the same bits
+				e.Facts = authz.Fact(facts[i])
 			}
 			if i < len(consents) {
 				e.Consents = consentIDs(consents[i])

@@ -100,7 +100,7 @@ const sourceBits = label.Part2 | label.PsychNote | label.CounselingNote | label.
 func (x *restriction) needs() (lists [][]int16) {
 	const n = int(sourceBits) + 1
 	for i := range 2 * n {
-		s := label.Set(i % n) //nolint:gosec // small
+		s := label.Set(i % n)
 		required := consent.Required(consent.Source{
 			Part2: i >= n || s.Any(label.Part2|label.Received), PsychotherapyNote: s.Has(label.PsychNote),
 			CounselingNote: s.Has(label.CounselingNote), MinorConsented: s.Has(label.MinorConsented),

@@ -50,7 +50,7 @@ func (t *consentRows) consent(tenant int32, r *row) {
 		t.rows = append(t.rows, []any{
 			tenant, string(g.Patient), r.pk, string(r.c.Ref.ID), g.Node, append([]int16{}, g.Ancestors...), int16(g.About), g.Effect == consent.Permit, g.Sure,
 			moment(g.Period.Start), moment(g.Period.End), all(g.Programs, func(p fhir.ID) string { return string(p) }), orNull(g.Recipients), orNull(g.Purposes),
-			all(g.Types, fhir.ResourceType.Code), hashes(g.Documents), int32(g.Labels.Any), int32(g.Labels.Within), hashes(g.Codes), //nolint:gosec // labels are fewer than 32
+			all(g.Types, fhir.ResourceType.Code), hashes(g.Documents), int32(g.Labels.Any), int32(g.Labels.Within), hashes(g.Codes),
 			moment(g.DataPeriod.Start), moment(g.DataPeriod.End), len(g.Data) > 0, instances, related, dependents, authors, authored,
 		})
 	}

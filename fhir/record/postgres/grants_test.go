@@ -146,7 +146,7 @@ func recordsForConsents(h *house) map[fhir.Ref]consent.Record {
 func TestConsentFactsAgreeWithEvaluate(t *testing.T) {
 	h := clinic(t)
 	records := recordsForConsents(h)
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any will do, and it is told
+	seed := uint64(time.Now().UnixNano()) // any will do, and it is told
 	r := rand.New(rand.NewPCG(seed, 4))
 	callers := map[string]struct {
 		principal authz.Principal

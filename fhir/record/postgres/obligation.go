@@ -54,7 +54,7 @@ func (s *Store) ConsentScopes(ctx context.Context, g authz.Grant, ids []fhir.ID)
 			t.Until = ends.UTC() // no provision outlives the root
 		}
 		// A permit within a permit, and whatever is denied, makes it something less than all.
-		t.narrowed = t.narrowed || narrow || !wholeProgram(label.Set(uint32(has)), label.Set(uint32(within))) || node > 0 //nolint:gosec // the same bits
+		t.narrowed = t.narrowed || narrow || !wholeProgram(label.Set(uint32(has)), label.Set(uint32(within))) || node > 0
 		if !permits {
 			return nil
 		}

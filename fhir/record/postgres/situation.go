@@ -17,8 +17,8 @@ func (x *restriction) relations(kind int) string {
 	treating := "rel.kind = " + strconv.Itoa(relationTreating)
 	switch kind {
 	case relationSupervising:
-		return "FROM record.supervision sv JOIN record.relation rel ON rel.tenant = sv.tenant AND rel.member = sv.supervisee AND " + treating + " AND " + x.now("rel") +
-			" WHERE " + of("sv") + " AND sv.supervisor = " + me
+		return "FROM record.supervision sup JOIN record.relation rel ON rel.tenant = sup.tenant AND rel.member = sup.supervisee AND " + treating + " AND " + x.now("rel") +
+			" WHERE " + of("sup") + " AND sup.supervisor = " + me
 	case relationEmergency:
 		return "FROM record.emergency rel WHERE " + of("rel") + " AND rel.member = " + me
 	}
