@@ -179,6 +179,7 @@ func (m *material) writes(r *rand.Rand) []call {
 				call{method: "DELETE", path: at},
 				call{method: "PATCH", path: at, body: `[{"op":"test","path":"/status","value":"final"}]`})
 		}
+		patient = pick(r, m.patients)
 		out = append(out,
 			call{method: "POST", path: "/fhir/Observation", body: fmt.Sprintf(`{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/%s"}}`, patient), header: map[string]string{"If-None-Exist": "patient=" + patient}},
 			call{method: "POST", path: "/fhir", body: fmt.Sprintf(`{"resourceType":"Bundle","type":"transaction","entry":[{"fullUrl":"urn:uuid:6c2b1f3e-0000-4000-8000-000000000001","resource":{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient?_id=%s"}},"request":{"method":"POST","url":"Observation"}},{"request":{"method":"GET","url":"%s?_total=accurate&_count=1"}}]}`, patient, rt)})

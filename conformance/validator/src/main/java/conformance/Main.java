@@ -250,6 +250,10 @@ public final class Main {
     String first;
   }
 
+  // The mark of a notice of 42 CFR 2.32 is a code of HL7 Terminology's v3-ActCode, and not yet
+  // of the edition of 2018 that comes with R4 and that the validator knows.
+  private static final String LATER = "Unknown code 'http://terminology.hl7.org/CodeSystem/v3-ActCode#RedisclosureProhibitionMark'";
+
   private void check(Validator v) {
     Map<String, int[]> passed = new TreeMap<>();
     Map<String, Kind> warnings = new TreeMap<>();
@@ -262,12 +266,13 @@ public final class Main {
         boolean bad = false;
         for (SingleValidationMessage s : found) {
           String where = d.name() + " " + s.getLocationString();
-          if (s.getSeverity() == ResultSeverityEnum.ERROR || s.getSeverity() == ResultSeverityEnum.FATAL) {
+          boolean later = s.getMessage().equals(LATER);
+          if (!later && (s.getSeverity() == ResultSeverityEnum.ERROR || s.getSeverity() == ResultSeverityEnum.FATAL)) {
             bad = true;
             if (n[1] < 3) {
               System.out.println("not ok - " + where + ": " + s.getMessage());
             }
-          } else if (s.getSeverity() == ResultSeverityEnum.WARNING) {
+          } else if (later || s.getSeverity() == ResultSeverityEnum.WARNING) {
             Kind k = warnings.computeIfAbsent(general(s), x -> new Kind());
             k.n++;
             k.first = k.first == null ? where : k.first;
