@@ -20,7 +20,7 @@ func TestTwinQuestions(t *testing.T) {
 			m := gather(p.Practice)
 			r := rand.New(rand.NewPCG(17, uint64(i)))
 			answered := 0
-			for range rounds(t, "CLOISTER_TWIN_QUERIES", 60) {
+			for range rounds(t, "CLOISTER_TWIN_QUERIES", 25) {
 				of := seenBy(p)
 				if r.IntN(2) == 0 {
 					of = pick(r, m.patients)

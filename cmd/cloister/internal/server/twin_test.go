@@ -150,7 +150,7 @@ var nextLink = regexp.MustCompile(`"relation":\s*"next",\s*"url":\s*"([^"]+)"`)
 // follow compares all further pages of an answer.
 func (w *twins) follow(t *testing.T, a answer) {
 	t.Helper()
-	for range rounds(t, "CLOISTER_TWIN_PAGES", 6) {
+	for range rounds(t, "CLOISTER_TWIN_PAGES", 4) {
 		m := nextLink.FindStringSubmatch(a.body)
 		if m == nil || t.Failed() {
 			return
@@ -207,7 +207,7 @@ func rounds(t *testing.T, name string, short int) int {
 // CLOISTER_TWIN_SEED other requests than the last time.
 // Channels of leaks: L1, L5, L6, L7, L8, L9, L10, L11, L12, L13, L14, L15, L16, L18, L27, L54.
 func TestTwin(t *testing.T) {
-	queries, each, seed := rounds(t, "CLOISTER_TWIN_QUERIES", 40), rounds(t, "CLOISTER_TWIN_EACH", 1), rounds(t, "CLOISTER_TWIN_SEED", 1)
+	queries, each, seed := rounds(t, "CLOISTER_TWIN_QUERIES", 20), rounds(t, "CLOISTER_TWIN_EACH", 1), rounds(t, "CLOISTER_TWIN_SEED", 1)
 	for i, p := range append(clinic.Personas(sample), supervisorAlone()) {
 		t.Run(p.Name, func(t *testing.T) {
 			t.Parallel()
@@ -219,7 +219,7 @@ func TestTwin(t *testing.T) {
 			if each == 1 { // a run that fits into every build: the batch, and some of the others
 				fixed = fixed[len(fixed)-1:]
 				more := m.fixed(r, each)
-				for range 300 {
+				for range 120 {
 					fixed = append(fixed, pick(r, more))
 				}
 			}
