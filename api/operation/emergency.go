@@ -195,9 +195,6 @@ func (s *Service) endEmergency(ctx context.Context, rq *respond.Request) (respon
 	if err := s.store.EndEmergency(ctx, rq.Grant, id, ref.ID, oversees); err != nil {
 		return nil, err
 	}
-	if _, err := s.gate.Release(ctx, rq.Grant, "Patient"); err != nil {
-		return nil, err
-	}
 	return respond.Done(), nil
 }
 

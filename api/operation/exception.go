@@ -71,9 +71,6 @@ func (s *Service) documentException(ctx context.Context, rq *respond.Request) (r
 	if err := s.store.DocumentException(ctx, reach, e); err != nil {
 		return nil, err
 	}
-	if _, err := s.gate.Release(ctx, rq.Grant, ""); err != nil {
-		return nil, err
-	}
 	return respond.Exceptions([]record.Exception{e}), nil
 }
 
@@ -95,9 +92,6 @@ func (s *Service) endException(ctx context.Context, rq *respond.Request) (respon
 		return nil, err
 	}
 	if err := s.store.EndException(ctx, rq.Grant, id); err != nil {
-		return nil, err
-	}
-	if _, err := s.gate.Release(ctx, rq.Grant, ""); err != nil {
 		return nil, err
 	}
 	return respond.Done(), nil

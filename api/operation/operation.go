@@ -25,7 +25,8 @@ type Store interface {
 	// DeclareEmergency stores an emergency and the changes that tell of it, or
 	// nothing. The Restriction is what its caller may read of Patients.
 	DeclareEmergency(context.Context, []record.Cleared, authz.Restriction, record.Emergency) error
-	// EndEmergency ends a session, or the caller's own of a patient.
+	// EndEmergency ends a session, or the caller's own of a patient. Like all that
+	// documents or ends something it stores the access record, too, or does nothing.
 	EndEmergency(ctx context.Context, g authz.Grant, session string, patient fhir.ID, oversees bool) error
 	Emergencies(context.Context, authz.Restriction) ([]record.Emergency, error)
 	// DocumentException stores an exception; the Reach is that of its caller for Patient and Organization.

@@ -27,6 +27,9 @@ type Event struct {
 	Type        fhir.ResourceType // the type that was asked for, or ""
 	Outcome     Outcome
 	Entities    []Entity
+	// Acts are the exceptions of the law that the event itself documents or ends, or
+	// the declared emergencies that it ends, by id. It has no entities then.
+	Acts []string
 }
 
 // Entity is one record that was disclosed or changed.

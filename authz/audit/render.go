@@ -65,14 +65,26 @@ func Render(e Event) *element.Node {
 		}
 		entity := element.NewObject(field("what", element.NewObject(str("reference", what))))
 		if x.Session != "" {
-			entity.Set("detail", list(element.NewObject(str("type", "emergency"), str("valueString", x.Session))))
+			entity.Set("detail", list(act("emergency", x.Session)))
 		}
 		entities = append(entities, entity)
+	}
+	for _, id := range e.Acts {
+		kind := "exception"
+		if e.Type == "Patient" { // exceptions are those of a practice, emergencies of a patient
+			kind = "emergency"
+		}
+		entities = append(entities, element.NewObject(field("detail", list(act(kind, id)))))
 	}
 	if entities != nil {
 		n.Set("entity", list(entities...))
 	}
 	return n
+}
+
+// act is the detail of an entity that names an emergency or an exception, neither of which is a resource.
+func act(kind, id string) *element.Node {
+	return element.NewObject(str("type", kind), str("valueString", id))
 }
 
 // subtype is the code of an interaction: an operation is an operation, whatever its name.

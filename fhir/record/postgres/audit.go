@@ -156,14 +156,27 @@ func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) err
 		rows.array(oidText, consents(e.Entities), func(i int) { rows.text(joined(e.Entities[i].Consents)) })
 		rows.array(oidText, len(c.Organizations), func(i int) { rows.text(c.Organizations[i]) })
 		rows.array(oidInt4, n, func(i int) { rows.int4(int32(e.Entities[i].Facts)) })
-		sessions := n
-		if !slices.ContainsFunc(e.Entities, func(x audit.Entity) bool { return x.Session != "" }) {
-			sessions = 0
-		}
-		rows.array(oidText, sessions, func(i int) { rows.text(e.Entities[i].Session) })
+		sessions := sessionsOf(e)
+		rows.array(oidText, len(sessions), func(i int) { rows.text(sessions[i]) })
 	}
 	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyEventsSQL)
 	return private(err)
+}
+
+// sessionsOf is what the column sessions lists: that of each entity, or none where
+// nothing happened in an emergency. An event without entities lists its acts.
+func sessionsOf(e audit.Event) []string {
+	if len(e.Entities) == 0 {
+		return e.Acts
+	}
+	if !slices.ContainsFunc(e.Entities, func(x audit.Entity) bool { return x.Session != "" }) {
+		return nil
+	}
+	out := make([]string, len(e.Entities))
+	for i, x := range e.Entities {
+		out[i] = x.Session
+	}
+	return out
 }
 
 // consents is how many entities the column consents lists: all, or none where no

@@ -10,6 +10,7 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/search"
 )
@@ -90,8 +91,8 @@ func visible(ctx context.Context, tx querier, r authz.Restriction, id fhir.ID) e
 	return nil
 }
 
-// EndEmergency ends sessions now: the one of that id, or the caller's own for a
-// patient. Unless the caller oversees them, they are her own.
+// EndEmergency ends sessions now, and records that it did: the one of that id, or
+// the caller's own for a patient. Unless the caller oversees them, they are her own.
 func (s *Store) EndEmergency(ctx context.Context, g authz.Grant, id string, patient fhir.ID, oversees bool) error {
 	if !g.Valid() || id == "" && patient == "" {
 		return authz.ErrDenied
@@ -107,14 +108,33 @@ func (s *Store) EndEmergency(ctx context.Context, g authz.Grant, id string, pati
 	default:
 		sql, args = sql+"patient = $3 AND member = $4", append(args, string(patient), c.User.String())
 	}
-	tag, err := s.app.Exec(ctx, sql, args...)
-	if err != nil {
-		return failed(err)
+	return s.act(ctx, g, "Patient", func(tx pgx.Tx) ([]string, error) { return ended(ctx, tx, sql, args) })
+}
+
+// ended runs an UPDATE that ends sessions or exceptions, and names them.
+func ended(ctx context.Context, tx pgx.Tx, sql string, args []any) (ids []string, err error) {
+	var id string
+	err = forEach(ctx, tx, sql+" RETURNING id::text", args, []any{&id}, func() error { ids = append(ids, id); return nil })
+	if err == nil && ids == nil {
+		err = errNotFound
 	}
-	if tag.RowsAffected() == 0 {
-		return errNotFound
-	}
-	return nil
+	return ids, err
+}
+
+// act does what documents or ends something, and records it, in one transaction:
+// what the law has documented is never in force without the record of who did it.
+func (s *Store) act(ctx context.Context, g authz.Grant, t fhir.ResourceType, do func(pgx.Tx) ([]string, error)) error {
+	return failed(pgx.BeginFunc(ctx, s.app, func(tx pgx.Tx) error {
+		ids, err := do(tx)
+		if err != nil {
+			return err
+		}
+		e := audit.Event{ID: record.NewID(), At: s.now().UTC(), Caller: g.Caller(), Interaction: fhir.Operation, Type: t, Outcome: audit.Success, Acts: ids}
+		if err := insertEvents(ctx, tx.Conn(), []audit.Event{e}); err != nil {
+			return outcome.New(outcome.Unavailable, "the act could not be recorded, so nothing was done: try again").Because(err)
+		}
+		return nil
+	}))
 }
 
 // listed is how many sessions or exceptions a list has at most, the newest.
@@ -181,21 +201,21 @@ func (s *Store) underEmergency(ctx context.Context, e *audit.Event) error {
 	return nil
 }
 
-// DocumentException stores an exception. Patient and program have to be visible
-// to who documents it, under the restrictions of reach.
+// DocumentException stores an exception together with the record of it. Patient and
+// program have to be visible to who documents it, under the restrictions of reach.
 func (s *Store) DocumentException(ctx context.Context, reach authz.Reach, e record.Exception) error {
 	g := reach.Grant()
 	if !g.Valid() {
 		return authz.ErrDenied
 	}
 	c := g.Caller()
-	return failed(pgx.BeginFunc(ctx, s.app, func(tx pgx.Tx) error {
+	return s.act(ctx, g, "", func(tx pgx.Tx) ([]string, error) {
 		for t, id := range map[fhir.ResourceType]fhir.ID{"Patient": e.Patient, "Organization": e.Program} {
 			if id == "" {
 				continue
 			}
 			if err := visible(ctx, tx, reach.Of(t), id); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		var types []int16
@@ -210,24 +230,19 @@ func (s *Store) DocumentException(ctx context.Context, reach authz.Reach, e reco
 VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), NULLIF($7, ''), NULLIF($8, ''), $9, $10, $11, $12, $13, $14, $15)`,
 			c.Tenant, e.ID, e.Kind, e.Purposes, e.Recipient.String(), string(e.Patient), string(e.Program), e.Originator.String(), types, records,
 			e.Starts, e.Ends, e.Documentation, c.User.String(), c.Now)
-		return err
-	}))
+		return []string{e.ID}, err
+	})
 }
 
-// EndException ends an exception of the practice now.
+// EndException ends an exception of the practice now, and records that it did.
 func (s *Store) EndException(ctx context.Context, g authz.Grant, id string) error {
 	if !g.Valid() {
 		return authz.ErrDenied
 	}
 	c := g.Caller()
-	tag, err := s.app.Exec(ctx, "UPDATE record.exception SET ends = $1 WHERE tenant = $2 AND id::text = $3 AND ends > $1", c.Now, c.Tenant, id)
-	if err != nil {
-		return failed(err)
-	}
-	if tag.RowsAffected() == 0 {
-		return errNotFound
-	}
-	return nil
+	return s.act(ctx, g, "", func(tx pgx.Tx) ([]string, error) {
+		return ended(ctx, tx, "UPDATE record.exception SET ends = $1 WHERE tenant = $2 AND id::text = $3 AND ends > $1", []any{c.Now, c.Tenant, id})
+	})
 }
 
 // Exceptions lists the documented exceptions of the practice, the newest first.

@@ -59,7 +59,7 @@ func definitions() (iter.Seq[*element.Node], error) {
 
 // kinds are the newest events of each kind of access, few of each: what differs between the others is who and when.
 const kinds = `
-SELECT at, id::text, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, entities, patients
+SELECT at, id::text, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, entities, patients, sessions
 FROM (SELECT *, row_number() OVER (PARTITION BY interaction, outcome, roles, client, cardinality(entities) > 0 ORDER BY at DESC) AS n FROM audit.event) e
 WHERE n <= 3 ORDER BY at, id`
 
@@ -90,9 +90,10 @@ func event(row pgx.CollectableRow) (audit.Event, error) {
 		e                  audit.Event
 		user               string
 		entities, patients []string
+		sessions           []string
 	)
 	c := &e.Caller
-	if err := row.Scan(&e.At, &e.ID, &e.Outcome, &e.Interaction, &e.Type, &c.Subject, &c.Client, &user, &c.Roles, &c.Purpose, &c.PolicyVersion, &entities, &patients); err != nil {
+	if err := row.Scan(&e.At, &e.ID, &e.Outcome, &e.Interaction, &e.Type, &c.Subject, &c.Client, &user, &c.Roles, &c.Purpose, &c.PolicyVersion, &entities, &patients, &sessions); err != nil {
 		return e, err
 	}
 	c.User, _ = fhir.ParseRef(user)
@@ -103,7 +104,14 @@ func event(row pgx.CollectableRow) (audit.Event, error) {
 		if !ok || !valid {
 			return e, fmt.Errorf("the event %s has the entity %q", e.ID, text)
 		}
-		e.Entities = append(e.Entities, audit.Entity{Ref: ref, Version: v, Patient: fhir.ID(patients[i])})
+		x := audit.Entity{Ref: ref, Version: v, Patient: fhir.ID(patients[i])}
+		if i < len(sessions) {
+			x.Session = sessions[i]
+		}
+		e.Entities = append(e.Entities, x)
+	}
+	if len(entities) == 0 {
+		e.Acts = sessions
 	}
 	return e, nil
 }
