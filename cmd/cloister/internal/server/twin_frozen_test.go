@@ -65,12 +65,12 @@ func TestTwinConsentRevokedFindsAFrozenConsent(t *testing.T) {
 	}, before)
 	c.revoke(t)
 	at := "/" + c.any(t, "Condition").ref.String()
-	asked := append(c.turned, get(at), get(at+"/_history/1"))
+	c.turned = append(c.turned, get(at), get(at+"/_history/1"))
 	for _, leg := range []string{"search", "history", "version", "read"} {
 		for _, f.stated = range []bool{false, true} {
 			f.leg = leg
 			differ, shown := 0, 0
-			for _, q := range asked {
+			for _, q := range c.turned {
 				same, full, _ := c.compare(q)
 				if !same {
 					differ++
@@ -80,9 +80,9 @@ func TestTwinConsentRevokedFindsAFrozenConsent(t *testing.T) {
 				}
 			}
 			if differ == 0 || (shown > 0) != f.stated {
-				t.Errorf("%s, stated %v: of %d requests %d differ, %d show a record", leg, f.stated, len(asked), differ, shown)
+				t.Errorf("%s, stated %v: of %d requests %d differ, %d show a record", leg, f.stated, len(c.turned), differ, shown)
 			}
-			t.Logf("%s, stated %v: of %d requests %d differ, %d show a record", leg, f.stated, len(asked), differ, shown)
+			t.Logf("%s, stated %v: of %d requests %d differ, %d show a record", leg, f.stated, len(c.turned), differ, shown)
 		}
 	}
 }
