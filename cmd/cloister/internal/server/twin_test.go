@@ -35,6 +35,14 @@ type twins struct {
 
 func newTwins(t *testing.T, p clinic.Persona, wrap func(*server.Core) api.Store) *twins {
 	t.Helper()
+	w := newClones(t, p, wrap)
+	w.excise(t)
+	return w
+}
+
+// newClones is two full databases, of which excise makes twins.
+func newClones(t *testing.T, p clinic.Persona, wrap func(*server.Core) api.Store) *twins {
+	t.Helper()
 	w := &twins{
 		full: newHouse(t, cluster.NewDatabase(t, seeded), wrap), twin: newHouse(t, cluster.NewDatabase(t, seeded), wrap),
 		persona: p, fresh: map[string]string{},
@@ -43,8 +51,14 @@ func newTwins(t *testing.T, p clinic.Persona, wrap func(*server.Core) api.Store)
 		h.callers[p.Name] = p
 		h.situate(p)
 	}
+	return w
+}
+
+// excise removes from the one database what the persona may not see by now.
+func (w *twins) excise(t *testing.T) {
+	t.Helper()
 	ctx := context.Background()
-	who, err := principal(w.twin.core.Store, p)
+	who, err := principal(w.twin.core.Store, w.persona)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +75,6 @@ func newTwins(t *testing.T, p clinic.Persona, wrap func(*server.Core) api.Store)
 	if err := postgres.Excise(ctx, w.twin.owner(), sees); err != nil {
 		t.Fatal(err)
 	}
-	return w
 }
 
 var (
