@@ -216,6 +216,7 @@ func rounds(t *testing.T, name string, short int) int {
 // machine then makes fewer requests, rather than none of what comes after; a longer
 // -timeout gives time for all.
 func late(t *testing.T) bool {
+	t.Helper()
 	d, ok := t.Deadline()
 	return ok && time.Until(d) < 5*time.Minute
 }
