@@ -66,7 +66,7 @@ func TestPolicyDiff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"biller (HPAYMT): read RelatedPerson\n  labels {- PSY MH BH}\n  was    deny\n  is     -", "trainee (TREAT): create, update", "hie (TREAT): read", " deny what was open"} {
+	for _, text := range []string{"biller (HPAYMT): read RelatedPerson\n  labels {- PSY MH BH COGN DVD EMOTDIS}\n  was    deny\n  is     unrestricted", "trainee (TREAT): create, update", "hie (TREAT): read", " deny what was open"} {
 		if !strings.Contains(out, text) {
 			t.Errorf("lacks %q:\n%s", text, out)
 		}
