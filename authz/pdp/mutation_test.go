@@ -191,6 +191,9 @@ func denials(t *testing.T, lines []*line) string {
 
 // TestDenials compares what the deny lines deny with a file.
 func TestDenials(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes under the race detector, and one goroutine")
+	}
 	const name = "testdata/denials.txt"
 	got := "# What the deny lines leave of a policy that allows everything: role purpose, and the facts that it takes.\n" +
 		"# Made by go test ./authz/pdp -run TestDenials -update\n" + denials(t, house(t).current.Load().lines)
@@ -229,6 +232,9 @@ func like(pattern, name string) bool {
 // matrix of the policy changes, or what its deny lines leave of a careless one; both are compared with files. (Deleted or turned round, a case fails: see policytest.) A mutant that no loader accepts
 // cannot come into force.
 func TestMutationEveryPartOfALineIsHeld(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes under the race detector, and one goroutine")
+	}
 	p := house(t).current.Load()
 	lines := strings.Split(policyText, "\n")
 	denied := denials(t, p.lines)

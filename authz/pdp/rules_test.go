@@ -78,6 +78,9 @@ func inTheWordsOfTheLaw(role, purpose string, action authz.Action, labels label.
 // Every cell that the policy permits, the law permits, with the least facts that do: the two are
 // written down independently (P4, P5, P17, S5, S6, S11, S15, S26, S27, S38). The operator's import is no disclosure.
 func TestThePolicyKeepsTheLaw(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes under the race detector, and one goroutine")
+	}
 	p := house(t).current.Load()
 	types, _ := kindTypes(p)
 	classes := labelClasses("ETH", "PSY", "HIV")
@@ -182,6 +185,9 @@ var update = flag.Bool("update", false, "write testdata/matrix.txt anew")
 // The whole policy, cell by cell: what testdata/matrix.txt does not list is
 // denied. Whoever changes the policy reads here what else has changed.
 func TestMatrix(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes under the race detector, and one goroutine")
+	}
 	p := house(t).current.Load()
 	types, count := kindTypes(p)
 	classes := LabelClasses()

@@ -42,6 +42,9 @@ func TestCases(t *testing.T) {
 // effect turned round, some case fails. A policy that no loader accepts, or no
 // self-test, cannot come into force either.
 func TestEveryLineIsHeldByACase(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes under the race detector, and one goroutine")
+	}
 	src := pdp.Embedded()
 	all := cases(t)
 	lines := strings.Split(src.Policy, "\n")
