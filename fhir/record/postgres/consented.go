@@ -15,58 +15,20 @@ import (
 // criterion that the record says nothing about is NULL here: not true, which a permit
 // asks for, and not false, which keeps a denial away.
 
-// criteria is what a provision g asks of a row, but for what does not depend on the row.
-func criteria(alias string) string {
-	r := func(s string) string { return strings.ReplaceAll(s, "r.", alias+".") }
-	return "(" + strings.Join([]string{
-		r("(g.types IS NULL AND g.documents IS NULL OR COALESCE(r.type = ANY (g.types), false) OR CASE WHEN r.type IN (" + documentTypes + ") AND g.documents IS NOT NULL THEN r.codes && g.documents ELSE false END)"),
-		"CASE WHEN g.label_any <> 0 AND l.labels & g.label_any = 0 THEN false WHEN l.labels & ~g.label_within = 0 THEN true END",
-		r("CASE WHEN g.codes IS NULL THEN true ELSE r.codes && g.codes END"),
-		r("CASE WHEN g.data_starts IS NULL AND g.data_ends IS NULL THEN true WHEN r.at_lo IS NULL THEN NULL" +
-			" WHEN r.at_hi <= g.data_starts OR r.at_lo >= g.data_ends THEN false" +
-			" WHEN COALESCE(r.at_lo >= g.data_starts, true) AND COALESCE(r.at_hi <= g.data_ends, true) THEN true END"),
-		r("CASE WHEN NOT g.by_data THEN true WHEN r.self IS NULL THEN NULL" +
-			" WHEN r.self = ANY (g.instances) OR r.originator = ANY (g.authors) OR r.refs && g.dependents OR g.related IS NOT NULL AND EXISTS (SELECT FROM record.consent_related f" +
-			" WHERE f.tenant = g.tenant AND f.target = r.self AND f.instance = ANY (g.related)) THEN true" +
-			" WHEN r.refs && g.authored OR r.refs IS NULL AND (g.dependents IS NOT NULL OR g.authored IS NOT NULL) THEN NULL ELSE false END"),
-	}, " AND ") + ")"
-}
-
-var documentTypes = intList(fhir.ResourceType("Composition").Code(), fhir.ResourceType("DocumentReference").Code())
-
-func intList(list ...int16) string {
-	out := make([]string, len(list))
-	for i, n := range list {
-		out[i] = strconv.Itoa(int(n))
-	}
-	return strings.Join(out, ", ")
-}
-
 // purposed holds for provisions g that are in force and for the caller's purpose.
 func (x *restriction) purposed() string {
 	return "(g.purposes IS NULL OR " + x.arg("purpose", func() any { return x.c.Purpose }) + " = ANY (g.purposes)) AND " + x.now("g")
 }
 
-// provisions are common table expressions: matched are the provisions of one
-// patient's consents of some kinds that match the row, with their ancestors, and certain says which do
-// so beyond doubt. l is a table with the row's labels.
-func (x *restriction) provisions(alias, patient, program string, kinds consent.Kinds) string {
-	kindOf := "(g.about & " + strconv.Itoa(int(kinds)) + " <> 0 OR g.about = 0)" // 0: of no one kind, an ancestor perhaps
-	above := func(cond string) string {
-		return "(cardinality(m.ancestors) = 0 OR (SELECT count(*) FROM matching a WHERE a.source = m.source AND a.node = ANY (m.ancestors)" + cond + ") = cardinality(m.ancestors))"
+// circumstances are the arguments that the functions which read consents have in
+// common: purpose, moment and names of the caller, and what provisions ask of a row.
+func (x *restriction) circumstances(alias string) string {
+	args := []string{x.arg("purpose", func() any { return x.c.Purpose }), x.arg("now", func() any { return x.c.Now }), x.recipients()}
+	for _, c := range []string{"label_class", "type", "codes", "at_lo", "at_hi", "self", "originator", "refs"} {
+		args = append(args, alias+"."+c)
 	}
-	return "matching AS MATERIALIZED (SELECT g.source, g.consent, g.node, g.ancestors, g.about, g.permits, g.sure, c.yes FROM record.consent_grant g CROSS JOIN LATERAL (SELECT " + criteria(alias) + " AS yes OFFSET 0) AS c" +
-		" WHERE g.tenant = " + x.tenant + " AND g.patient = " + patient + " AND " + kindOf + " AND " + x.purposed() +
-		" AND (g.programs IS NULL OR " + program + " = ANY (g.programs)) AND (g.recipients IS NULL OR g.recipients && " + x.recipients() + ") AND c.yes IS NOT FALSE)," +
-		" matched AS MATERIALIZED (SELECT m.*, m.sure AND m.yes IS TRUE AND " + above(" AND a.yes IS TRUE") + " AS certain FROM matching m WHERE " + above("") + ")"
+	return strings.Join(args, ", ")
 }
-
-// Of the provisions that match, a permit permits if that is certain, and a
-// denial denies unless a provision below it certainly matches.
-const (
-	permitting = "d.permits AND d.certain"
-	denying    = "NOT d.permits AND NOT EXISTS (SELECT FROM matched b WHERE b.source = d.source AND b.certain AND b.ancestors[cardinality(b.ancestors)] = d.node)"
-)
 
 // recipients are all names under which the caller is a recipient now.
 func (x *restriction) recipients() string {
@@ -81,23 +43,13 @@ func (x *restriction) recipients() string {
 	return "(SELECT names FROM recipients)"
 }
 
-// labelled is a table l with the labels of the row.
-func labelled(alias string) string {
-	return "(SELECT lc.labels FROM record.label_class lc WHERE lc.id = " + alias + ".label_class) AS l"
-}
-
-// ofPrograms is a table pr of the programs of the row, an empty text where it has none.
-func ofPrograms(alias string) string {
-	return "unnest(CASE WHEN cardinality(" + alias + ".programs) > 0 THEN " + alias + ".programs ELSE '{\"\"}' END) AS pr(program)"
-}
-
 // sourceBits are the labels that decide, with whether it comes from programs,
 // which consent a record asks for. They are the lowest bits.
 const sourceBits = label.Part2 | label.PsychNote | label.CounselingNote | label.MinorConsented | label.Received
 
 // needs are, for each combination of source, the kinds of consent that it asks
-// for: every list must be met, by one of its kinds; 0 asks for nothing.
-func (x *restriction) needs() (lists [][]int16) {
+// for: every list must be met, by one of its kinds; 0 asks for nothing. The lists are one behind the other.
+func (x *restriction) needs() (needs []int16) {
 	const n = int(sourceBits) + 1
 	for i := range 2 * n {
 		s := label.Set(i % n)
@@ -106,26 +58,16 @@ func (x *restriction) needs() (lists [][]int16) {
 			CounselingNote: s.Has(label.CounselingNote), MinorConsented: s.Has(label.MinorConsented),
 		}, x.c.Purpose, x.c.Roles...)
 		for k, need := range required {
-			if k == len(lists) {
-				lists = append(lists, make([]int16, 2*n))
+			if k*2*n == len(needs) {
+				needs = append(needs, make([]int16, 2*n)...)
 			}
-			lists[k][i] = int16(need)
+			needs[k*2*n+i] = int16(need)
 		}
 	}
-	return lists
+	return needs
 }
 
-// asked gives the kinds that a row asks for, one expression for each list of needs.
-func (x *restriction) asked(alias string) (out []string) {
-	for i, list := range x.needs() {
-		p := x.arg("needs "+strconv.Itoa(i), func() any { return list })
-		out = append(out, "("+p+"::smallint[])[1 + (l.labels & "+strconv.Itoa(int(sourceBits))+") + CASE WHEN cardinality("+alias+".programs) > 0 THEN "+strconv.Itoa(int(sourceBits)+1)+" ELSE 0 END]")
-	}
-	return out
-}
-
-// consentable holds for rows of which the policy asks for the fact, that have
-// one patient, and for which that patient permits something to someone.
+// consentable holds for rows of which the policy asks for the fact, and that have one patient.
 func (x *restriction) consentable(alias string) string {
 	var classes []int16
 	for _, r := range append(slices.Clone(x.besides), x.r) {
@@ -141,8 +83,14 @@ func (x *restriction) consentable(alias string) string {
 		return "false"
 	}
 	return alias + ".label_class = ANY (" + x.arg("classes "+intArray(classes), func() any { return classes }) + "::smallint[]) AND " +
-		alias + ".patient IS NOT NULL AND " + alias + ".co_patients IS NULL AND EXISTS (SELECT FROM record.consent_grant e WHERE e.tenant = " + x.tenant +
-		" AND e.patient = " + alias + ".patient AND e.permits AND e.sure OFFSET 0)"
+		alias + ".patient IS NOT NULL AND " + alias + ".co_patients IS NULL"
+}
+
+// basis are the Consents on which the disclosure of a row rests, NULL where they do
+// not permit it: see record.consents.
+func (x *restriction) basis(alias string) string {
+	return "record.consents(" + x.tenant + ", " + alias + ".patient, " + strconv.Itoa(int(consent.Permissions)) + ", " +
+		x.arg("needs", func() any { return x.needs() }) + "::smallint[], " + strconv.Itoa(int(sourceBits)) + ", " + alias + ".programs, " + x.circumstances(alias) + ")"
 }
 
 // consented holds when, for each program of the row (or for the row, if it has
@@ -153,14 +101,7 @@ func (x *restriction) consented(alias string) string {
 	if able == "false" {
 		return able
 	}
-	var met, all []string
-	for _, n := range x.asked(alias) {
-		met = append(met, "("+n+" = 0 OR s.permits & "+n+" <> 0)")
-		all = append(all, n)
-	}
-	return "CASE WHEN " + able + " THEN (SELECT bool_and(s.denies & (" + strings.Join(all, " | ") + ") = 0 AND " + strings.Join(met, " AND ") + ") FROM " + labelled(alias) + ", " + ofPrograms(alias) +
-		", LATERAL (WITH " + x.provisions(alias, alias+".patient", "pr.program", consent.Permissions) +
-		" SELECT COALESCE(bit_or(d.about) FILTER (WHERE " + permitting + "), 0::smallint) AS permits, COALESCE(bit_or(d.about) FILTER (WHERE " + denying + "), 0::smallint) AS denies FROM matched d) AS s) ELSE false END"
+	return "CASE WHEN " + able + " THEN " + x.basis(alias) + " IS NOT NULL ELSE false END"
 }
 
 // consents is a column: the ids of the Consents on which the disclosure of a row
@@ -170,10 +111,8 @@ func (x *restriction) consents(alias string, ask authz.Fact) string {
 	if !ask.Has(authz.Consent) || able == "false" {
 		return "NULL::text[] AS consents"
 	}
-	return "CASE WHEN " + x.fact(alias, authz.Consent) + " AND (" + x.own(alias, authz.Program) + ") IS NOT TRUE AND (" + x.own(alias, authz.Self) + ") IS NOT TRUE" +
-		" THEN ARRAY(SELECT DISTINCT s.consent FROM " + labelled(alias) + ", " + ofPrograms(alias) +
-		", LATERAL (WITH " + x.provisions(alias, alias+".patient", "pr.program", consent.Permissions) +
-		" SELECT d.consent FROM matched d WHERE " + permitting + " AND d.about & (" + strings.Join(x.asked(alias), " | ") + ") <> 0) AS s ORDER BY 1) END AS consents"
+	return "CASE WHEN " + able + " AND (" + x.own(alias, authz.Program) + ") IS NOT TRUE AND (" + x.own(alias, authz.Self) + ") IS NOT TRUE" +
+		" THEN " + x.basis(alias) + " END AS consents"
 }
 
 // own is a fact of the row itself, whether or not it is among those computed beside it.
@@ -201,9 +140,7 @@ func (x *restriction) unrestricted(alias string) string {
 			lifted += " WHEN " + holds + " THEN true"
 		}
 	}
-	return "(" + alias + ".patient IS NULL OR CASE WHEN " + free + " THEN true" + lifted + " ELSE (SELECT bool_and(s.denies & " + bits + " = 0) FROM " + labelled(alias) +
-		", unnest(" + patients + ") AS p(patient), LATERAL (WITH " + x.provisions(alias, "p.patient", "''", consent.Restrictions) +
-		" SELECT COALESCE(bit_or(d.about) FILTER (WHERE " + denying + "), 0::smallint) AS denies FROM matched d) AS s) END)"
+	return "(" + alias + ".patient IS NULL OR CASE WHEN " + free + " THEN true" + lifted + " ELSE record.unrestricted(" + x.tenant + ", " + patients + ", " + bits + ", " + x.circumstances(alias) + ") END)"
 }
 
 // readyConsents has the sets made that the facts consent and unrestricted ask for.

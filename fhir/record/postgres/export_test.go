@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/cloister-health/cloister/authz"
@@ -151,4 +152,14 @@ func (s *Store) AsksForConsent(ctx context.Context, r authz.Restriction, id fhir
 		asks = asks || err == nil && a.Needs.Has(authz.Consent) && slices.Contains(a.Classes, class)
 	}
 	return asks
+}
+
+// Related are the patients of some that the caller of r stands to in the relation of
+// that kind: as a statement of its own says it, and as the function of the schema does.
+func (s *Store) Related(ctx context.Context, r authz.Restriction, kind int, patients []string) (inline, function []string, err error) {
+	var q statement
+	x := restrict(&q, r)
+	q.WriteString("SELECT COALESCE(array_agg(p) FILTER (WHERE EXISTS (SELECT " + x.relations(kind) + " AND rel.patient = p)), '{}')," +
+		" COALESCE(array_agg(p) FILTER (WHERE record.related(" + x.tenant + ", " + strconv.Itoa(kind) + ", " + x.arg("user", nil) + ", " + x.arg("now", nil) + ", ARRAY[p])), '{}') FROM unnest(" + q.arg(patients) + "::text[]) AS p")
+	return inline, function, forEach(ctx, s.app, q.String(), q.args, []any{&inline, &function}, func() error { return nil })
 }

@@ -335,9 +335,10 @@ func (x *restriction) related(alias string, kind int) string {
 	}
 	mine := x.mine(kind)
 	if x.patient != "" {
-		all := "SELECT rel.patient " + x.relations(kind)
-		return "(" + alias + ".patient IS NOT NULL AND CASE WHEN " + alias + ".patient = " + x.of() + " THEN " + mine +
-			" ELSE EXISTS (" + all + " AND rel.patient = " + alias + ".patient OFFSET 0) END AND (" + co + " IS NULL OR " + co + " <@ ARRAY(" + all + ")))"
+		// Rows of others, or of several, are rare here: of them a function says it, or it would be planned for nothing.
+		return "(" + alias + ".patient IS NOT NULL AND CASE WHEN " + alias + ".patient = " + x.of() + " AND " + co + " IS NULL THEN " + mine +
+			" ELSE record.related(" + x.tenant + ", " + strconv.Itoa(kind) + ", " + x.arg("user", func() any { return x.c.User.String() }) + ", " +
+			x.arg("now", func() any { return x.c.Now }) + ", array_append(" + co + ", " + alias + ".patient)) END)"
 	}
 	return "(" + alias + ".patient IS NOT NULL AND " + mine + " ? " + alias + ".patient AND (" + co + " IS NULL OR " + mine + " ?& " + co + "))"
 }
