@@ -69,8 +69,12 @@ func TestL45_MarksTellThatAndNotWhat(t *testing.T) {
 				if hidden[name] == 0 {
 					t.Errorf("view %b of %s: nothing is left out of %s", n, rt, name)
 				}
-				if list, was := shown.Get(name).List(), view.Get(name).List(); len(list) != len(was)+1 {
-					t.Errorf("view %b of %s: %d items of %s and one mark, got %d", n, rt, len(was), name, len(list))
+				list, was := shown.Get(name).List(), view.Get(name).List()
+				if len(list) != len(was)+1 {
+					t.Fatalf("view %b of %s: %d items of %s and one mark, got %d", n, rt, len(was), name, len(list))
+				}
+				if !strings.Contains(text(list[len(was)]), masked) {
+					t.Errorf("view %b of %s: the mark of %s says where something was: %s", n, rt, name, text(shown))
 				}
 			}
 			if _, err := codec.Parse(shown.AppendJSON(nil)); err != nil {
