@@ -96,6 +96,10 @@ const (
 	ActionPrepare Action = "prepare" // fill in a form that is to be signed
 	ActionSign    Action = "sign"
 	ActionRevoke  Action = "revoke"
+
+	// ActionMask is to be told that something is left out of a resource that one
+	// sees: the question is about the labels of the resource with what is left out.
+	ActionMask Action = "mask"
 )
 
 // ActionOf maps an interaction to its action; ok is false for interactions
@@ -116,6 +120,8 @@ func ActionOf(i fhir.Interaction) (a Action, ok bool) {
 		return ActionSign, true
 	case fhir.RevokeConsent:
 		return ActionRevoke, true
+	case fhir.Mask:
+		return ActionMask, true
 	}
 	return "", false
 }

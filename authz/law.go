@@ -14,10 +14,31 @@ import (
 // policy, so that no line of policy, whoever wrote it, opens what the law keeps shut.
 // The operator's import is no disclosure. More facts never bar; it allocates nothing.
 func Lawful(q Question, f Fact, states state.Set) (rule string, ok bool) {
+	if q.Action == ActionMask {
+		if rule := untold(q.Labels); rule != "" {
+			return rule, false
+		}
+	}
 	if len(q.Roles) == 1 && q.Roles[0] == Operator && q.Purpose == operating {
 		return "", true
 	}
 	return law.Floor(asLaw(q, f, states))
+}
+
+// untold is the rule by which nobody who does not see a record with these labels is
+// told that there is one, whatever the facts: it is theirs to know who see it.
+func untold(s label.Set) string {
+	switch {
+	case s.Any(label.Part2 | label.Received):
+		return "S4" // 42 CFR 2.13(c)
+	case s.Any(label.Notes):
+		return "P21"
+	case s.Any(label.MinorConsented):
+		return "S27" // 42 CFR 2.14(b)
+	case s.Any(label.Source):
+		return "L45"
+	}
+	return ""
 }
 
 // operating is the operator's purpose.
@@ -32,7 +53,7 @@ const (
 // asLaw says in the words of the law what a question and its facts are.
 func asLaw(q Question, f Fact, states state.Set) law.Request {
 	r := law.Request{
-		Purpose: q.Purpose, Recipient: law.Workforce, Write: q.Action != ActionRead,
+		Purpose: q.Purpose, Recipient: law.Workforce, Write: q.Action != ActionRead && q.Action != ActionMask,
 		Record: law.Record{
 			Part2: q.Labels.Any(label.Part2), Received: q.Labels.Any(label.Received), PsychNote: q.Labels.Any(label.PsychNote), CounselingNote: q.Labels.Any(label.CounselingNote),
 			MinorConsented: q.Labels.Any(label.MinorConsented), MentalHealth: q.Labels.Any(label.PSY | label.MH | label.BH),

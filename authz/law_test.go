@@ -156,3 +156,37 @@ func washingtonOnly(s state.Set, tenant int32) state.Set {
 	}
 	return nil
 }
+
+// Whatever a policy says, nobody is told that something of a source is left out of
+// what she sees, whatever holds; and nothing bars to tell of what is sensitive alone.
+func TestS4_P21_S27_NothingTellsOfSources(t *testing.T) {
+	const everything = authz.Fact(1<<11 - 1)
+	e := authz.NewEngine(careless{}, &classes{0: 0}, time.Now)
+	g, err := e.Authorize(context.Background(), authz.Principal{Tenant: 1, Subject: "s", Roles: []string{"biller"}, Purpose: "HPAYMT", Scopes: smart.Parse("user/*.r")}, fhir.Read, "Claim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for labels, want := range map[label.Set]string{
+		label.Part2: "S4", label.Part2 | label.SUD: "S4", label.Received: "S4", label.PsychNote: "P21", label.CounselingNote: "P21", label.MinorConsented: "S27", label.Oversight: "L45",
+		0: "", label.HIV: "", label.SUD | label.PSY: "",
+	} {
+		q := authz.Question{Roles: []string{"biller"}, Purpose: "HPAYMT", Action: authz.ActionMask, Type: "Claim", Labels: labels}
+		for _, f := range []authz.Fact{0, everything} {
+			if rule, ok := authz.Lawful(q, f, nil); rule != want || ok != (want == "") {
+				t.Errorf("%s with %b: %v by %q, want %q", labels, f, ok, rule, want)
+			}
+		}
+		d, err := e.Decide(context.Background(), g, fhir.Mask, authz.Resource{Type: "Claim", Labels: labels, Facts: everything})
+		if err != nil || d.Permit != (want == "") {
+			t.Errorf("%s: the engine says %v, %v", labels, d.Permit, err)
+		}
+	}
+	// Who may not read by her scopes is not told either.
+	g, err = e.Authorize(context.Background(), authz.Principal{Tenant: 1, Subject: "s", Roles: []string{"biller"}, Purpose: "HPAYMT", Scopes: smart.Parse("user/*.s")}, fhir.SearchType, "Claim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := e.Decide(context.Background(), g, fhir.Mask, authz.Resource{Type: "Claim", Facts: everything}); err != nil || d.Permit {
+		t.Errorf("without the scope: %v, %v", d.Permit, err)
+	}
+}

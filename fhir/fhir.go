@@ -176,6 +176,10 @@ const (
 	PrepareConsent Interaction = "$prepare"
 	SignConsent    Interaction = "$sign"
 	RevokeConsent  Interaction = "$revoke"
+
+	// Mask is to be told that something is left out of what one sees (HL7
+	// v3-ActCode, MASK). No request is for it: it goes along with reading.
+	Mask Interaction = "mask"
 )
 
 // Canonicals of the code systems that Cloister defines for itself. Content

@@ -40,6 +40,7 @@ func Actions() []authz.Action {
 	return []authz.Action{
 		authz.ActionRead, authz.ActionCreate, authz.ActionUpdate, authz.ActionDelete,
 		authz.ActionPrepare, authz.ActionSign, authz.ActionRevoke,
+		authz.ActionMask,
 	}
 }
 

@@ -29,7 +29,7 @@ type policyExplainCmd struct {
 	Persona string   `name:"persona" xor:"caller" required:"" placeholder:"NAME" help:"Somebody of the sample clinic, such as colleague or hie, with the roles and the purpose of their token."`
 	Roles   []string `name:"role" xor:"caller" required:"" placeholder:"ROLE,..." help:"Roles of the caller, such as therapist."`
 	Purpose string   `name:"purpose" placeholder:"CODE" help:"Purpose of use (v3-ActReason), such as TREAT, HPAYMT or HOPERAT. Default: the persona's, else TREAT."`
-	Action  string   `name:"action" default:"read" help:"read, create, update or delete. Reading includes searching and history."`
+	Action  string   `name:"action" default:"read" help:"read, create, update, delete, or mask: be told that something is left out. Reading includes searching and history."`
 	Type    string   `name:"type" required:"" placeholder:"TYPE" help:"Resource type, such as Observation."`
 	Facts   []string `name:"fact" placeholder:"FACT,..." help:"What holds between caller and resource: self, proxy, treating, program, originator, consent, supervising, emergency, exception, agreement; restricted: a restriction binds the caller."`
 	Policy  string   `name:"policy" default:"house" placeholder:"PATH" help:"The policy to ask: house, the directory of a practice, or a file in place of the house's policy.csv."`
@@ -49,9 +49,9 @@ func (c *policyExplainCmd) Validate() error {
 		errs = append(errs, fmt.Errorf("--type is %q: name a FHIR R4 resource type, such as Observation", c.Type))
 	}
 	switch authz.Action(c.Action) {
-	case authz.ActionRead, authz.ActionCreate, authz.ActionUpdate, authz.ActionDelete:
+	case authz.ActionRead, authz.ActionCreate, authz.ActionUpdate, authz.ActionDelete, authz.ActionMask:
 	default:
-		errs = append(errs, fmt.Errorf("--action is %q: set it to read, create, update or delete", c.Action))
+		errs = append(errs, fmt.Errorf("--action is %q: set it to read, create, update, delete or mask", c.Action))
 	}
 	if _, err := label.ParseSet(c.Labels); err != nil {
 		errs = append(errs, fmt.Errorf("--labels is %q: join codes with +, such as 42CFRPart2+SUD (known: %s)", c.Labels, label.All))

@@ -36,6 +36,7 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	if x.Visible, err = g.decider.Plan(ctx, gr, fhir.Read, c.Ref.Type); err != nil {
 		return Cleared{}, err
 	}
+	x.Marked = g.masked(gr, c)
 	if c.Condition != nil {
 		if c.Condition.Type() != c.Ref.Type {
 			return Cleared{}, authz.ErrDenied

@@ -9,6 +9,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/patch"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
+	"github.com/cloister-health/cloister/fhir/record/redact"
 )
 
 // Patch makes of the current version of a resource, read by the holder of gr, the
@@ -38,10 +39,15 @@ func (g *Gate) Patch(ctx context.Context, gr authz.Grant, current Sealed, p patc
 	case c.IfMatch != 0 && c.IfMatch != h.Version:
 		return Cleared{}, outcome.New(outcome.Precondition, "the resource has changed since the version that If-Match names: read it again")
 	}
+	marks, err := g.marks(ctx, read, []Sealed{current})
+	if err != nil {
+		return Cleared{}, err
+	}
 	was, err := opened(ctx, current)
 	if err != nil {
 		return Cleared{}, err
 	}
+	redact.Mark(h.Ref.Type, was.Root, marks[0])
 	if c.Content, err = p.Apply(was); err != nil {
 		return Cleared{}, err
 	}

@@ -55,6 +55,7 @@ type Gate struct {
 	consents    Consents
 	ledger      Ledger
 	labelled    Labelled
+	masks       Masks
 	labels      *label.Classifier
 	keys        *signature.Keys // nil: nothing can be signed
 }
@@ -188,6 +189,10 @@ func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType,
 	if err != nil {
 		return nil, err
 	}
+	marks, err := g.marks(ctx, gr, in)
+	if err != nil {
+		return nil, err
+	}
 	if err := g.disclose(ctx, gr, t, in...); err != nil {
 		return nil, err
 	}
@@ -199,6 +204,9 @@ func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType,
 			return nil, err
 		}
 		h := vault.Head(s)
+		if body, err = marked(h, body, marks[i]); err != nil {
+			return nil, err
+		}
 		r := Released{h: h, holder: gr, body: func() ([]byte, error) { return body, nil }, due: g.due(gr, h), labels: labels}
 		for _, id := range h.Consents {
 			if s, explained := scopes[id]; explained && slices.Contains(r.due, part2.CopyOfConsent) {

@@ -57,7 +57,7 @@ func newHouse(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	h.engine = authz.NewEngine(policy, h.store, h.now)
-	h.gate = record.NewGate(h.engine, h.store, h.now).Explaining(h.store).Accounting(h.store)
+	h.gate = record.NewGate(h.engine, h.store, h.now).Explaining(h.store).Accounting(h.store).Masking(h.store)
 	for slug, id := range map[string]*int32{"harbor": &h.tenant, "lakeside": &h.other} {
 		if *id, err = h.store.EnsureTenant(ctx, slug, slug); err != nil {
 			t.Fatal(err)

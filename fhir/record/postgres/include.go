@@ -23,7 +23,7 @@ const includeRounds = 8
 func (f *finder) include(ctx context.Context, p *record.Page, matches []hit) error {
 	seen := make([]int64, 0, len(matches))
 	for _, m := range matches {
-		seen = append(seen, m.pk)
+		seen = append(seen, m.h.Row)
 	}
 	var all []hit
 	from := matches
@@ -44,12 +44,12 @@ func (f *finder) include(ctx context.Context, p *record.Page, matches []hit) err
 			next = append(next, found...)
 		}
 		sortHits(next)
-		next = slices.CompactFunc(next, func(a, b hit) bool { return a.pk == b.pk })
+		next = slices.CompactFunc(next, func(a, b hit) bool { return a.h.Row == b.h.Row })
 		if room := includeLimit - len(all); len(next) > room {
 			next, p.Cut = next[:room], true
 		}
 		for _, x := range next {
-			seen = append(seen, x.pk)
+			seen = append(seen, x.h.Row)
 		}
 		all, from = append(all, next...), next
 	}
@@ -66,7 +66,7 @@ func (f *finder) include(ctx context.Context, p *record.Page, matches []hit) err
 
 func sortHits(list []hit) {
 	slices.SortFunc(list, func(a, b hit) int {
-		return cmp.Or(cmp.Compare(a.t, b.t), cmp.Compare(a.h.Ref.ID, b.h.Ref.ID), cmp.Compare(a.pk, b.pk))
+		return cmp.Or(cmp.Compare(a.t, b.t), cmp.Compare(a.h.Ref.ID, b.h.Ref.ID), cmp.Compare(a.h.Row, b.h.Row))
 	})
 }
 

@@ -21,27 +21,27 @@ type hit struct {
 	facts     int32
 	patient   *string
 	body      []byte // pgx makes it anew for each row
-	pk, self  int64
+	self      int64
 	canonical *int64
 	refs      []int64
 }
 
 func (x *hit) scan() []any {
-	return []any{&x.t, &x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.class, &x.patient, &x.facts, &x.h.Consents, &x.body}
+	return []any{&x.t, &x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.class, &x.patient, &x.facts, &x.h.Consents, &x.body, &x.h.Row}
 }
 
-func (x *hit) scanLinks() []any { return []any{&x.pk, &x.self, &x.canonical, &x.refs} }
+func (x *hit) scanLinks() []any { return []any{&x.self, &x.canonical, &x.refs} }
 
 // hitColumns are those of [hit.scan].
 func (x *restriction) hitColumns(alias string, ask authz.Fact) string {
 	return alias + ".type, " + alias + ".id, " + alias + ".version, " + alias + ".updated, " + alias + ".label_class, " +
 		"CASE WHEN " + alias + ".co_patients IS NULL THEN " + alias + ".patient END AS patient, " +
-		x.facts(alias, ask) + " AS facts, " + x.consents(alias, ask) + ", " + alias + ".body"
+		x.facts(alias, ask) + " AS facts, " + x.consents(alias, ask) + ", " + alias + ".body, " + alias + ".pk"
 }
 
 // linkColumns are those of [hit.scanLinks].
 func linkColumns(alias string) string {
-	return ", " + alias + ".pk, " + alias + ".self, " + alias + ".canonical, " + alias + ".refs"
+	return ", " + alias + ".self, " + alias + ".canonical, " + alias + ".refs"
 }
 
 // seal closes the box around a row that was found.

@@ -34,7 +34,7 @@ func (s *Store) pool(r authz.Restriction) *pgxpool.Pool {
 func (x *restriction) columns(alias string) string {
 	return alias + ".id, " + alias + ".version, " + alias + ".updated, " + alias + ".deleted, " + alias + ".label_class, " +
 		"CASE WHEN " + alias + ".co_patients IS NULL THEN " + alias + ".patient END AS patient, " +
-		x.facts(alias, needed(x.r)) + " AS facts, " + x.consents(alias, needed(x.r)) + ", " + alias + ".body"
+		x.facts(alias, needed(x.r)) + " AS facts, " + x.consents(alias, needed(x.r)) + ", " + alias + ".body, " + alias + ".pk"
 }
 
 // point runs reads by id, under the role that r needs.
@@ -55,7 +55,7 @@ type scanned struct {
 }
 
 func (x *scanned) scan() []any {
-	return []any{&x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.h.Deleted, &x.class, &x.patient, &x.facts, &x.h.Consents, &x.body}
+	return []any{&x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.h.Deleted, &x.class, &x.patient, &x.facts, &x.h.Consents, &x.body, &x.h.Row}
 }
 
 // seal closes the box around a row that was read under r.

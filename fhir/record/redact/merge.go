@@ -25,7 +25,7 @@ func Merge(t fhir.ResourceType, root, full, seen *element.Node) {
 	if t == "Communication" || t == "CommunicationRequest" {
 		m.list(root, payload, full.Get(payload), seen.Get(payload))
 	}
-	for _, name := range free {
+	for _, name := range texts(t) {
 		m.text(root, name, full.Get(name), seen.Get(name))
 	}
 	m.point(root, full)

@@ -87,7 +87,18 @@ const sections, entries = "section", "entry"
 // items say: narrative, annotations, descriptions. They are optional in every type above.
 var free = []string{"text", "note", "description", "comment", "patientInstruction", "conclusion", "summary"}
 
-// payload is what a Communication says; contentString is free text.
+// further are those of one type: elsewhere the name is that of something coded.
+var further = map[fhir.ResourceType][]string{
+	"ChargeItem":           {"overrideReason"},
+	"ExplanationOfBenefit": {"disposition"},
+	"Goal":                 {"statusReason"},
+	"RiskAssessment":       {"mitigation"},
+}
+
+func texts(t fhir.ResourceType) []string { return append(slices.Clip(free), further[t]...) }
+
+// payload is what a Communication says; contentString is free text, and what an
+// attachment holds cannot be looked at.
 const payload = "payload"
 
 // Item is one mention.
@@ -194,7 +205,7 @@ func setList(at *element.Node, name string, items []*element.Node) {
 
 // quiet takes out what may repeat a mention, but for what was shown before.
 func quiet(t fhir.ResourceType, root, was *element.Node) {
-	for _, name := range free {
+	for _, name := range texts(t) {
 		v := root.Get(name)
 		switch {
 		case v == nil:
@@ -208,7 +219,7 @@ func quiet(t fhir.ResourceType, root, was *element.Node) {
 	}
 	if t == "Communication" || t == "CommunicationRequest" {
 		setList(root, payload, slices.DeleteFunc(slices.Clone(root.Get(payload).List()), func(p *element.Node) bool {
-			return (p.Get("contentString") != nil || p.Get("_contentString") != nil) && !among(p, was.Get(payload).List())
+			return (p.Get("contentString") != nil || p.Get("_contentString") != nil || p.Get("contentAttachment") != nil) && !among(p, was.Get(payload).List())
 		}))
 	}
 	if t == "Composition" {

@@ -93,7 +93,7 @@ func (b *bench) open(ctx context.Context, core *server.Core, who people, spied b
 // unrecorded is the house without audit: what an audit event costs is the
 // difference. Only a measurement may have such a gate.
 func (b *bench) unrecorded() *server.Core {
-	return &server.Core{Store: b.store, Engine: b.core.Engine, Gate: record.NewGate(b.core.Engine, forgetful{}, time.Now).Explaining(b.store)}
+	return &server.Core{Store: b.store, Engine: b.core.Engine, Gate: record.NewGate(b.core.Engine, forgetful{}, time.Now).Explaining(b.store).Masking(b.store)}
 }
 
 type forgetful struct{}

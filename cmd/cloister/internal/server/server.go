@@ -74,7 +74,7 @@ func NewCoreUnder(policies authz.Policies, store *postgres.Store, now func() tim
 	engine := authz.NewEngineOf(policies, store, now)
 	definitions := store.Definitions()
 	return &Core{
-		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now).Explaining(store).Accounting(store),
+		Store: store, Engine: engine, Gate: record.NewGate(engine, store, now).Explaining(store).Accounting(store).Masking(store),
 		Definitions: definitions, Terminology: terminology.New(definitions, terminology.Options{Now: now}),
 	}, nil
 }

@@ -28,6 +28,7 @@ type Header struct {
 	Labels  label.Set
 	Facts   authz.Fact // what held between the grant's caller and this resource when it was read
 	Patient fhir.ID    // the one patient of the resource, or ""
+	Row     int64      // of the view that this is, in the database
 	// Consents are those on which the disclosure rests, by id: only where it does
 	// rest on consent, not on the caller's program or on being the patient.
 	Consents []fhir.ID
@@ -79,6 +80,16 @@ func (Sealed) LogValue() slog.Value { return slog.StringValue("[sealed]") }
 // MarshalJSON refuses.
 func (Sealed) MarshalJSON() ([]byte, error) { return nil, errSealed }
 
+// Withheld says of a sealed resource which of its lists have more items in a fuller
+// view of it, and what the decision whether that may be told is made of.
+type Withheld struct {
+	At      int // which of the resources that were asked about
+	Labels  label.Set
+	Facts   authz.Fact
+	Patient fhir.ID
+	Lists   []string
+}
+
 // Cleared is a change that the gate let in: content, its own labels, and the
 // restrictions that the store applies in the writing transaction.
 type Cleared struct{ c *Clearance }
@@ -93,6 +104,7 @@ type Clearance struct {
 	Upsert      bool // an update may create
 	Only        bool // an update must create
 	Import      bool
+	Marked      bool // the caller is shown marks of what is left out, and may send them back
 	// Condition says which resource the change is about; nil: Ref does.
 	Condition *Condition
 	Chosen    fhir.ID // the id in the content, as the client sent it
