@@ -182,7 +182,7 @@ func TestH1_164_528_OtherDisclosures(t *testing.T) {
 // A personal representative asks as the patient does (45 CFR 164.502(g)(1), 164.528), and learns of
 // no disclosure of what she may not read: care to which a minor consented alone, a program's records,
 // notes of sessions. Where somebody lives is not the address of a recipient.
-func TestH1_H5_S28_AccountingForARepresentative(t *testing.T) {
+func TestH1_H5_S27_AccountingForARepresentative(t *testing.T) {
 	h := clinic(t)
 	h.load("{'resourceType':'RelatedPerson','id':'rp','active':true,'patient':{'reference':'Patient/anna'},'relationship':[{'coding':[{'system':'http://terminology.hl7.org/CodeSystem/v3-RoleCode','code':'HPOWATT'}]}]}")
 	h.load("{'resourceType':'Practitioner','id':'rita','name':[{'text':'Rita Researcher'}],'address':[{'use':'home','city':'Hometown'},{'city':'Endtown','period':{'end':'2020-01-01'}}]}")
