@@ -69,6 +69,18 @@ func TestH5_164_502_g_PersonalRepresentatives(t *testing.T) {
 			t.Errorf("at %s: the mother sees her child: %v", at, got)
 		}
 	}
+	// A relation that has ended because of a birth date is not forgotten: the date may have been wrong.
+	if _, err := h.store.Forget(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.clock.Add((48 * time.Hour).Milliseconds())
+	if _, err := h.store.Forget(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.load(patient(",'birthDate':'2015-05-05'"))
+	if !h.sees(proxy, child) {
+		t.Error("a birth date that was corrected gives the mother no access")
+	}
 	// A state may set another age: the store is told.
 	h.clock.Store(now.UnixMilli())
 	elsewhere := h.over(postgres.Options{AgeOfMajority: 21})

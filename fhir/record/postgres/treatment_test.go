@@ -159,6 +159,15 @@ func TestNobodyWritesHerWayInByAnEventOfCare(t *testing.T) {
 	if h.sees(emil, him) {
 		t.Fatal("who treated the patient once gave a colleague access")
 	}
+	// Nor does one whose user stands for the patient, and treats nobody.
+	h.load("{'resourceType':'RelatedPerson','id':'rp','active':true,'patient':{'reference':'Patient/bert'},'relationship':[{'coding':[{'system':'http://terminology.hl7.org/CodeSystem/v3-RoleCode','code':'HPOWATT'}]}]}")
+	if !h.sees(h.as("proxy", "PATRQT", "RelatedPerson/rp"), him) {
+		t.Fatal("the representative does not stand for the patient: this is no test")
+	}
+	h.mustCreate(h.as("hie", "TREAT", "RelatedPerson/rp", "hie"), open)
+	if h.sees(emil, him) {
+		t.Fatal("who stands for the patient made somebody treat him")
+	}
 	desk := func(user string) authz.Principal { return h.as("front-desk", "HOPERAT", user) }
 	for _, member := range []string{"Practitioner/emil", "PractitionerRole/mine"} {
 		// Without a look into the directory the reference would not resolve, and nothing be shown.
