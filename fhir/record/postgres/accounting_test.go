@@ -96,7 +96,7 @@ func TestS24_H1_S23_Accounting(t *testing.T) {
 		for _, want := range []string{
 			`"code":"110106"`, `"code":"disclose"`, `"recorded":"2026-03-01T`, `"reference":"Patient/anna"`, `"name":"Observation (1)"`, `with the patient's consent (42 CFR 2.33)`, `"reference":"Consent/c"`,
 			`"reference":"Organization/hie","display":"Exchange of the county"`, `"altId":"county-exchange"`, `"code":"TREAT"`,
-			`"extension":[{"url":"` + audit.RecipientAddress + `","valueAddress":{"line":["1 Main St"],"city":"Newtown","state":"WA","postalCode":"98001"}}]`, // 164.528(b)(2)(ii)
+			`"extension":[{"url":"` + audit.RecipientAddress + `","valueAddress":{"line":["1 Main St"],"city":"Newtown","state":"WA","postalCode":"98001"}}]`,
 		} {
 			if !strings.Contains(got[0], want) {
 				t.Errorf("%s: no %s in %s", name, want, got[0])

@@ -234,7 +234,7 @@ func TestL24_IdsAndVersionsTellNothingOfOthers(t *testing.T) {
 		}
 		a := w.check(t, create)
 		m := place.FindStringSubmatch(a.header.Get("Location"))
-		if m == nil || m[2] != "1" || !versionFour.MatchString(m[1]) || made[m[1]] {
+		if len(m) != 3 || m[2] != "1" || !versionFour.MatchString(m[1]) || made[m[1]] {
 			t.Fatalf("%d: Location %q", a.status, a.header.Get("Location"))
 		}
 		if last != "" && m[1][:8] == last[:8] {
