@@ -20,10 +20,8 @@ type attested[R released] struct {
 }
 
 func (x attested[R]) build(m *message, rq *Request) error {
-	for i := range x.copies {
-		if !x.copies[i].HeldBy(rq.Grant) {
-			return errHeld
-		}
+	if err := allHeld(rq, x.copies); err != nil {
+		return err
 	}
 	m.status = http.StatusOK
 	m.ref = x.rc.Ref
@@ -38,24 +36,7 @@ func (x attested[R]) build(m *message, rq *Request) error {
 	m.str(`{"resourceType":"Bundle","type":"collection","timestamp":"`)
 	m.instant(x.rc.Updated)
 	m.str(`"`)
-	for i := range x.copies {
-		if i == 0 {
-			m.str(`,"entry":[`)
-		} else {
-			m.str(`,`)
-		}
-		m.str(`{"fullUrl":"`)
-		m.url(rq.Base, x.copies[i].Ref())
-		m.str(`","resource":`)
-		if err := disclose(m, rq, x.copies[i]); err != nil {
-			return err
-		}
-		m.str(`}`)
-	}
-	m.str(`]`)
-	m.highWaterMark()
-	m.str(`}`)
-	return nil
+	return collect(m, rq, x.copies)
 }
 
 // Found answers an operation with Parameters of the server's own making about released
@@ -75,10 +56,8 @@ type found[R released] struct {
 }
 
 func (x found[R]) build(m *message, rq *Request) error {
-	for _, r := range x.of {
-		if !r.HeldBy(rq.Grant) {
-			return errHeld
-		}
+	if err := allHeld(rq, x.of); err != nil {
+		return err
 	}
 	m.status = http.StatusOK
 	m.body = x.parameters.AppendJSON(m.body)

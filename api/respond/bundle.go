@@ -46,10 +46,8 @@ type listing[R released] struct {
 
 func (x listing[R]) build(m *message, rq *Request) error {
 	for _, list := range [][]R{x.entries, x.included} {
-		for i := range list {
-			if !list[i].HeldBy(rq.Grant) {
-				return errHeld
-			}
+		if err := allHeld(rq, list); err != nil {
+			return err
 		}
 	}
 	m.status = http.StatusOK

@@ -20,10 +20,8 @@ type assembled[R released] struct {
 }
 
 func (x assembled[R]) build(m *message, rq *Request) error {
-	for i := range x.parts {
-		if !x.parts[i].HeldBy(rq.Grant) {
-			return errHeld
-		}
+	if err := allHeld(rq, x.parts); err != nil {
+		return err
 	}
 	if len(x.parts) == 0 || x.parts[0].Ref().Type != "Composition" {
 		return errors.New("respond: a document begins with its composition")
@@ -34,16 +32,32 @@ func (x assembled[R]) build(m *message, rq *Request) error {
 	m.str(`"},"type":"document","timestamp":"`)
 	m.instant(x.at)
 	m.str(`"`)
-	for i := range x.parts {
+	return collect(m, rq, x.parts)
+}
+
+// allHeld is an error unless all of the list was released to this request.
+func allHeld[R released](rq *Request, list []R) error {
+	for i := range list {
+		if !list[i].HeldBy(rq.Grant) {
+			return errHeld
+		}
+	}
+	return nil
+}
+
+// collect ends a Bundle of type document or collection with its entries, of which each has
+// a fullUrl and a resource and no more (http://hl7.org/fhir/R4/bundle.html).
+func collect[R released](m *message, rq *Request, list []R) error {
+	for i := range list {
 		if i == 0 {
 			m.str(`,"entry":[`)
 		} else {
 			m.str(`,`)
 		}
 		m.str(`{"fullUrl":"`)
-		m.url(rq.Base, x.parts[i].Ref())
+		m.url(rq.Base, list[i].Ref())
 		m.str(`","resource":`)
-		if err := disclose(m, rq, x.parts[i]); err != nil {
+		if err := disclose(m, rq, list[i]); err != nil {
 			return err
 		}
 		m.str(`}`)

@@ -35,8 +35,26 @@ type Disclosure struct {
 
 // Party is one recipient.
 type Party struct {
-	Ref  fhir.Ref
-	Name string
+	Ref     fhir.Ref
+	Name    string
+	Address *element.Node // an R4 Address, as far as it is known (45 CFR 164.528(b)(2)(ii)); else nil
+}
+
+// RecipientAddress is the extension of AuditEvent.agent with the address of a recipient.
+const RecipientAddress = fhir.Canonical + "/StructureDefinition/recipient-address"
+
+// postal is where a letter goes, of what an Address says.
+func postal(address *element.Node) *element.Node {
+	out := element.NewObject()
+	for _, name := range []string{"text", "line", "city", "district", "state", "postalCode", "country"} {
+		if v := address.Get(name); v != nil {
+			out.Set(name, v)
+		}
+	}
+	if len(out.Fields) == 0 {
+		return nil
+	}
+	return out
 }
 
 // Describe is the brief description of what was disclosed: types and counts.
@@ -89,7 +107,11 @@ func recipients(d Disclosure) (out []*element.Node) {
 		if p.Name != "" {
 			who.Set("display", element.NewString(p.Name))
 		}
-		out = append(out, agent("110152", who, len(out) == 0))
+		a := agent("110152", who, len(out) == 0)
+		if at := postal(p.Address); at != nil {
+			a.Fields = append([]element.Field{field("extension", list(element.NewObject(str("url", RecipientAddress), field("valueAddress", at))))}, a.Fields...)
+		}
+		out = append(out, a)
 	}
 	if out == nil {
 		out = append(out, agent("110152", element.NewObject(str("display", d.Client)), true))

@@ -39,6 +39,9 @@ func TestTreatment(t *testing.T) {
 		"encounter":                        {encounterText, "", "", []string{"Practitioner/elena"}, ten, eleven},
 		"encounter of a role":              {encounterText, "Practitioner/elena", "PractitionerRole/role", []string{"PractitionerRole/role"}, ten, eleven},
 		"encounter without an end":         {encounterText, `"end":"2026-01-10T11:00:00Z"`, `"id":"x"`, []string{"Practitioner/elena"}, ten, ten},
+		"encounter planned without end":    {strings.Replace(encounterText, `,"end":"2026-01-10T11:00:00Z"`, "", 1), "finished", "planned", []string{"Practitioner/elena"}, ten, ten},
+		"encounter whose end is not said":  {encounterText, `"end":"2026-01-10T11:00:00Z"`, `"_end":{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"unknown"}]}`, nil, ten, ten},
+		"encounter with a code of others'": {encounterText, "v3-ParticipationType", "other", nil, ten, ten},
 		"encounter that is cancelled":      {encounterText, "finished", "cancelled", nil, ten, ten},
 		"encounter in error":               {encounterText, "finished", "entered-in-error", nil, ten, ten},
 		"encounter of unknown state":       {encounterText, "finished", "unknown", nil, ten, ten},
@@ -55,10 +58,13 @@ func TestTreatment(t *testing.T) {
 		"appointment without the patient":  {appointmentText, "booked", "noshow", nil, ten, ten},
 		"appointment only asked for":       {appointmentText, "booked", "pending", nil, ten, ten},
 		"appointment not accepted":         {appointmentText, `role"},"status":"accepted"`, `role"},"status":"tentative"`, nil, ten, ten},
+		"appointment with a modified seat": {appointmentText, `role"},"status"`, `role"},"modifierExtension":[{"url":"http://x","valueBoolean":true}],"status"`, nil, ten, ten},
 		"appointment the patient declined": {appointmentText, `anna"},"status":"accepted"`, `anna"},"status":"declined"`, nil, ten, ten},
 		"episode":                          {episodeText, "", "", []string{"Practitioner/elena", "CareTeam/team"}, day, time.Time{}},
 		"episode that is over":             {episodeText, "active", "finished", nil, day, day},
 		"episode not begun":                {episodeText, "active", "planned", nil, day, day},
+		"episode without a time":           {episodeText, `"period"`, `"_period"`, nil, day, day},
+		"episode that only ends":           {episodeText, `"start"`, `"end"`, nil, day, day},
 		"referral":                         {referralText, "", "", []string{"Practitioner/elena"}, ten, ten.Add(ReferralTerm)},
 		"referral that is over":            {referralText, `"active"`, `"completed"`, nil, ten, ten},
 		"referral in error":                {referralText, `"active"`, `"entered-in-error"`, nil, ten, ten},
@@ -66,6 +72,7 @@ func TestTreatment(t *testing.T) {
 		"referral not to be carried out":   {referralText, `"intent"`, `"doNotPerform":true,"intent"`, nil, ten, ten},
 		"referral without a date":          {referralText, `"authoredOn"`, `"_authoredOn"`, nil, ten, ten},
 		"referral until a day":             {referralText, `"performer"`, `"occurrencePeriod":{"end":"2026-01-20"},"performer"`, []string{"Practitioner/elena"}, ten, at("2026-01-21T00:00:00Z")},
+		"referral from a day":              {referralText, `"performer"`, `"occurrencePeriod":{"start":"2026-01-20T10:00:00Z"},"performer"`, []string{"Practitioner/elena"}, ten, at("2026-01-20T10:00:00Z").Add(ReferralTerm)},
 		"another resource":                 {encounterText, `"Encounter"`, `"Flag"`, nil, ten, ten},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,6 +127,7 @@ func TestPractitionerRole(t *testing.T) {
 		old, new string
 		ok       bool
 	}{
+		"modified":              {`"period"`, `"modifierExtension":[{"url":"http://x","valueBoolean":true}],"period"`, false},
 		"whole":                 {"active", "active", true},
 		"not active":            {"true", "false", false},
 		"without saying so":     {`"active":true,`, "", false},
@@ -133,8 +141,49 @@ func TestPractitionerRole(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r := PractitionerRole(&Resource{Type: "PractitionerRole", Root: root}); (r.Practitioner.ID == "elena") != c.ok {
+			r := PractitionerRole(&Resource{Type: "PractitionerRole", Root: root})
+			if (r.Practitioner.ID == "elena") != c.ok {
 				t.Errorf("%+v", r)
+			}
+			if c.ok && !r.Period.Start.Equal(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) {
+				t.Errorf("it begins %v", r.Period.Start)
+			}
+		})
+	}
+}
+
+// An agreement counts while it is in force, and says which organization serves which program
+// (42 CFR 2.11, 2.12(c)(4)).
+func TestS22_2_11_QualifiedService(t *testing.T) {
+	const whole = `{"resourceType":"OrganizationAffiliation","active":true,"organization":{"reference":"Organization/sud"},"participatingOrganization":{"reference":"Organization/lab"},` +
+		`"period":{"start":"2026-02-01","end":"2026-03-31"},"code":[{"coding":[{"system":"` + fhir.AffiliationKind + `","code":"qsoa"}]}]}`
+	for name, c := range map[string]struct {
+		old, new string
+		ok       bool
+	}{
+		"whole":                   {"active", "active", true},
+		"not active":              {"true", "false", false},
+		"without saying so":       {`"active":true,`, "", false},
+		"of another kind":         {"qsoa", "member", false},
+		"of a kind of others'":    {fhir.AffiliationKind, "http://x", false},
+		"with no service":         {"participatingOrganization", "network", false},
+		"with a person":           {"Organization/lab", "Practitioner/lab", false},
+		"of no program":           {`"organization"`, `"location"`, false},
+		"with no readable period": {"2026-03-31", "x", false},
+		"with a period backwards": {"2026-03-31", "2026-01-01", false},
+		"modified":                {`"period"`, `"modifierExtension":[{"url":"http://x","valueBoolean":true}],"period"`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root, err := ReadJSON([]byte(strings.Replace(whole, c.old, c.new, 1)), DefaultLimits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := QualifiedService(&Resource{Type: "OrganizationAffiliation", Root: root})
+			if (a.Program == "sud" && a.Service == "lab") != c.ok || !c.ok && a != (Agreement{}) {
+				t.Errorf("%+v", a)
+			}
+			if c.ok && (!a.Period.Start.Equal(time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)) || !a.Period.End.Equal(time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC))) {
+				t.Errorf("in force %v to %v", a.Period.Start, a.Period.End)
 			}
 		})
 	}

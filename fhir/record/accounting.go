@@ -82,15 +82,18 @@ func (g *Gate) Accounting(l Ledger) *Gate {
 }
 
 // roles that may ask for an accounting: the privacy officer for anybody whom she
-// knows to be a patient, a patient for herself.
+// knows to be a patient, a patient for herself, and whoever stands for a patient as her
+// personal representative (45 CFR 164.502(g)(1), 164.528(a)).
 const (
-	roleOfficer = "privacy-officer"
-	rolePatient = "patient"
+	roleOfficer        = "privacy-officer"
+	rolePatient        = "patient"
+	roleRepresentative = "proxy"
 )
 
 // MayAccount reports whether a caller may ask for an accounting of somebody's.
 func MayAccount(c authz.Caller) bool {
-	return slices.Contains(c.Roles, roleOfficer) && c.Purpose == "HOPERAT" || slices.Contains(c.Roles, rolePatient) && c.Purpose == "PATRQT"
+	return slices.Contains(c.Roles, roleOfficer) && c.Purpose == "HOPERAT" ||
+		(slices.Contains(c.Roles, rolePatient) || slices.Contains(c.Roles, roleRepresentative)) && c.Purpose == "PATRQT"
 }
 
 // Account releases a page of the accounting of a patient, who was read under gr.
@@ -105,8 +108,8 @@ func (g *Gate) Account(ctx context.Context, gr authz.Grant, patient Sealed, q Ac
 	if !MayAccount(c) || h.Ref.Type != "Patient" || h.Ref.ID != q.Patient || g.ledger == nil {
 		return Accounted{}, authz.ErrDenied
 	}
-	own := h.Facts.Has(authz.Self)
-	if !own && !slices.Contains(c.Roles, roleOfficer) {
+	as, ok := asking(c, h.Facts)
+	if !ok {
 		return Accounted{}, authz.ErrDenied
 	}
 	if err := g.permitted(ctx, read, patient); err != nil {
@@ -121,7 +124,7 @@ func (g *Gate) Account(ctx context.Context, gr authz.Grant, patient Sealed, q Ac
 	if err != nil {
 		return Accounted{}, err
 	}
-	k := knowing{g: g, gr: read, own: own, known: map[cell]bool{}}
+	k := knowing{g: g, gr: read, as: as, known: map[cell]bool{}}
 	out := Accounted{holder: gr}
 	batch := q
 	for batch.Count = max(q.Count, ledgerBatch); ; {
@@ -158,8 +161,20 @@ const ledgerBatch = 200
 type knowing struct {
 	g     *Gate
 	gr    authz.Grant
-	own   bool
+	as    authz.Fact // by which she may read records of the patient; 0 for the privacy officer
 	known map[cell]bool
+}
+
+// asking is by which fact a caller asks for an accounting: as the patient, as her
+// representative, or by none, as the privacy officer.
+func asking(c authz.Caller, facts authz.Fact) (as authz.Fact, ok bool) {
+	switch {
+	case facts.Has(authz.Self) && slices.Contains(c.Roles, rolePatient):
+		return authz.Self, true
+	case facts.Has(authz.Proxy) && slices.Contains(c.Roles, roleRepresentative):
+		return authz.Proxy, true
+	}
+	return 0, slices.Contains(c.Roles, roleOfficer)
 }
 
 type cell struct {
@@ -206,15 +221,15 @@ func (k *knowing) disclosure(ctx context.Context, a Access, q Accounting) (audit
 }
 
 // knows decides whether the caller may know that a record exists. The patient
-// may if she may read it. The privacy officer reads no clinical record, but
+// may if she may read it, and so may whoever stands for her. The privacy officer reads no clinical record, but
 // consents to its disclosure: she may where she may read a consent with such labels. Whether
 // she is of the program then follows from the consents that the disclosure was made with.
 func (k *knowing) knows(ctx context.Context, x audit.Entity, visible []fhir.ID) (bool, error) {
 	if x.Labels.Any(label.Notes) {
 		return false, nil
 	}
-	what := cell{x.Ref.Type, x.Labels, authz.Self | authz.Unrestricted}
-	if !k.own {
+	what := cell{x.Ref.Type, x.Labels, k.as | authz.Unrestricted}
+	if k.as == 0 {
 		what = cell{"Consent", x.Labels, authz.Unrestricted}
 		if len(x.Consents) > 0 && !slices.ContainsFunc(x.Consents, func(id fhir.ID) bool { return !slices.Contains(visible, id) }) {
 			what.facts |= authz.Program

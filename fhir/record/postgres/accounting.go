@@ -11,6 +11,7 @@ import (
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/record"
 )
 
@@ -98,6 +99,10 @@ var partyNames = map[fhir.ResourceType]string{
 	"Consent":      "NULL",
 }
 
+// partyAddress is the address at work of those who can receive something: where
+// somebody lives is in no accounting.
+const partyAddress = `jsonb_path_query_first(r.body, '$.address[*] ? ((!exists(@.use) || @.use == "work") && !exists(@.period.end))')`
+
 // nameParties fills in what the holder of the reach may see of recipients and consents.
 func (s *Store) nameParties(ctx context.Context, reach authz.Reach, in []record.Access) error {
 	asked := map[fhir.ResourceType]map[string]bool{"Organization": {}, "Practitioner": {}, "Consent": {}}
@@ -115,7 +120,7 @@ func (s *Store) nameParties(ctx context.Context, reach authz.Reach, in []record.
 			}
 		}
 	}
-	seen := map[fhir.Ref]string{}
+	seen := map[fhir.Ref]audit.Party{}
 	for t, ids := range asked {
 		r := reach.Of(t)
 		if len(ids) == 0 || r.Empty() {
@@ -128,15 +133,20 @@ func (s *Store) nameParties(ctx context.Context, reach authz.Reach, in []record.
 		slices.Sort(list)
 		var q statement
 		x := restrict(&q, r)
-		q.WriteString("SELECT r.id, " + partyNames[t] + " FROM record.resource r WHERE r.id = ANY (" + q.arg(list) + "::text[]) AND " + x.where("r"))
+		q.WriteString("SELECT r.id, " + partyNames[t] + ", " + partyAddress + " FROM record.resource r WHERE r.id = ANY (" + q.arg(list) + "::text[]) AND " + x.where("r"))
 		var id string
 		var name *string
-		if err := forEach(ctx, s.app, q.String(), q.args, []any{&id, &name}, func() error {
-			ref := fhir.Ref{Type: t, ID: fhir.ID(id)}
-			if seen[ref] = ""; name != nil {
-				seen[ref] = *name
+		var address []byte
+		if err := forEach(ctx, s.app, q.String(), q.args, []any{&id, &name, &address}, func() (err error) {
+			p := audit.Party{Ref: fhir.Ref{Type: t, ID: fhir.ID(id)}}
+			if name != nil {
+				p.Name = *name
 			}
-			return nil
+			if address != nil {
+				p.Address, err = codec.ReadJSON(address, codec.DefaultLimits)
+			}
+			seen[p.Ref] = p
+			return err
 		}); err != nil {
 			return failed(err)
 		}
@@ -148,8 +158,8 @@ func (s *Store) nameParties(ctx context.Context, reach authz.Reach, in []record.
 			parties = append(parties, fhir.Ref{Type: "Organization", ID: fhir.ID(o)})
 		}
 		for _, ref := range append(parties, c.User) {
-			if name, ok := seen[ref]; ok {
-				in[i].Names = append(in[i].Names, audit.Party{Ref: ref, Name: name})
+			if p, ok := seen[ref]; ok {
+				in[i].Names = append(in[i].Names, p)
 			}
 		}
 		for _, e := range in[i].Event.Entities {

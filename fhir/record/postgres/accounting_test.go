@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
@@ -59,7 +61,7 @@ func (h *house) mustAccount(p authz.Principal, change ...func(*record.Accounting
 
 func TestS24_H1_S23_Accounting(t *testing.T) {
 	h := clinic(t)
-	h.load("{'resourceType':'Organization','id':'hie','name':'Exchange of the county'}")
+	h.load("{'resourceType':'Organization','id':'hie','name':'Exchange of the county','address':[{'use':'old','city':'Oldtown'},{'use':'work','line':['1 Main St'],'city':'Newtown','state':'WA','postalCode':'98001','period':{'start':'2020-01-01'}}]}")
 	h.load(encounter("e1", "sud"))
 	obs := h.load(strings.Replace(observation(",'encounter':{'reference':'Encounter/e1'}"), "{", "{'id':'o1',", 1))
 	plain := h.load(strings.Replace(observation(""), "{", "{'id':'o2',", 1))
@@ -94,12 +96,13 @@ func TestS24_H1_S23_Accounting(t *testing.T) {
 		for _, want := range []string{
 			`"code":"110106"`, `"code":"disclose"`, `"recorded":"2026-03-01T`, `"reference":"Patient/anna"`, `"name":"Observation (1)"`, `with the patient's consent (42 CFR 2.33)`, `"reference":"Consent/c"`,
 			`"reference":"Organization/hie","display":"Exchange of the county"`, `"altId":"county-exchange"`, `"code":"TREAT"`,
+			`"extension":[{"url":"` + audit.RecipientAddress + `","valueAddress":{"line":["1 Main St"],"city":"Newtown","state":"WA","postalCode":"98001"}}]`,
 		} {
 			if !strings.Contains(got[0], want) {
 				t.Errorf("%s: no %s in %s", name, want, got[0])
 			}
 		}
-		if strings.Contains(got[0], "o1") || strings.Contains(got[0], "8480") {
+		if strings.Contains(got[0], "o1") || strings.Contains(got[0], "8480") || strings.Contains(got[0], "Oldtown") {
 			t.Errorf("%s: it names the record, or its content: %s", name, got[0])
 		}
 	}
@@ -173,6 +176,53 @@ func TestH1_164_528_OtherDisclosures(t *testing.T) {
 	}
 	if strings.Join(paged, "\n") != strings.Join(whole, "\n") || page.More {
 		t.Errorf("page by page:\n%s\nat once:\n%s", strings.Join(paged, "\n"), strings.Join(whole, "\n"))
+	}
+}
+
+// A personal representative asks as the patient does (45 CFR 164.502(g)(1), 164.528), and learns of
+// no disclosure of what she may not read: care to which a minor consented alone, a program's records,
+// notes of sessions. Where somebody lives is not the address of a recipient.
+func TestH1_H5_S27_AccountingForARepresentative(t *testing.T) {
+	h := clinic(t)
+	h.load("{'resourceType':'RelatedPerson','id':'rp','active':true,'patient':{'reference':'Patient/anna'},'relationship':[{'coding':[{'system':'http://terminology.hl7.org/CodeSystem/v3-RoleCode','code':'HPOWATT'}]}]}")
+	h.load("{'resourceType':'Practitioner','id':'rita','name':[{'text':'Rita Researcher'}],'address':[{'use':'home','city':'Hometown'},{'city':'Endtown','period':{'end':'2020-01-01'}}]}")
+	disclosed := func(typ string, labels label.Set) {
+		var id string
+		if err := h.row("INSERT INTO audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients) "+
+			"VALUES ($1, $2, gen_random_uuid(), '0', 'read', $3, 's', 'registry', 'Practitioner/rita', '{research-analyst}', 'HRESCH', 'p', 'r', ARRAY[$3 || '/a/_history/1'], ARRAY[$4::integer], '{anna}') RETURNING id::text",
+			&id, h.tenant, h.now().Add(-time.Hour), typ, int32(labels)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disclosed("Observation", 0)
+	disclosed("Condition", label.MinorConsented)
+	disclosed("Encounter", label.Part2)
+	disclosed("MedicationRequest", label.SUD)
+	disclosed("DocumentReference", label.PsychNote)
+	self := strings.Join(h.mustAccount(h.as("patient", "PATRQT", "Patient/anna")), "\n")
+	for _, want := range []string{"Observation (1)", "Condition (1)", "Encounter (1)", "MedicationRequest (1)", "Rita Researcher"} {
+		if !strings.Contains(self, want) {
+			t.Errorf("the patient: no %s in %s", want, self)
+		}
+	}
+	if strings.Contains(self, "Hometown") || strings.Contains(self, "Endtown") || strings.Contains(self, "DocumentReference") {
+		t.Errorf("the patient: %s", self)
+	}
+	rp := h.mustAccount(h.as("proxy", "PATRQT", "RelatedPerson/rp"))
+	if len(rp) != 1 || !strings.Contains(rp[0], "Observation (1)") {
+		t.Errorf("her representative: %s", rp)
+	}
+	// Neither one who stands for her no longer, nor the role alone, nor she for another purpose.
+	for what, p := range map[string]authz.Principal{
+		"nobody's representative": h.as("proxy", "PATRQT", "RelatedPerson/other"), "for treatment": h.as("proxy", "TREAT", "RelatedPerson/rp"), "a relative with the role of a patient": h.as("patient", "PATRQT", "RelatedPerson/rp"),
+	} {
+		if out, _, err := h.account(p); err == nil {
+			t.Errorf("%s: %s", what, out)
+		}
+	}
+	h.load("{'resourceType':'RelatedPerson','id':'rp','active':false,'patient':{'reference':'Patient/anna'}}")
+	if out, _, err := h.account(h.as("proxy", "PATRQT", "RelatedPerson/rp")); err == nil {
+		t.Errorf("after the practice ended it: %s", out)
 	}
 }
 

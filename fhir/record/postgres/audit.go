@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/outcome"
 )
 
 // recorder commits audit events in groups: requests that wait at the same
@@ -161,6 +162,15 @@ func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) err
 	}
 	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyEventsSQL)
 	return private(err)
+}
+
+// inserted writes the event of what a transaction does into it. Where it cannot,
+// the transaction must come to nothing; refusal tells the client so.
+func inserted(ctx context.Context, tx pgx.Tx, e audit.Event, refusal string) error {
+	if err := insertEvents(ctx, tx.Conn(), []audit.Event{e}); err != nil {
+		return outcome.New(outcome.Unavailable, refusal).Because(err)
+	}
+	return nil
 }
 
 // sessionsOf is what the column sessions lists: that of each entity, or none where

@@ -449,7 +449,8 @@ func (w *write) facts(ctx context.Context, rows []*row) (map[int64]authz.Fact, e
 	return out, err
 }
 
-// record writes the audit event of the whole transaction into it.
+// record writes the audit event of the whole transaction into it: no change is
+// there without the record of who made it.
 func (w *write) record(ctx context.Context) error {
 	e := audit.Event{ID: record.NewID(), At: w.s.now().UTC(), Caller: w.grant.Caller(), Interaction: w.grant.Interaction(), Outcome: audit.Success}
 	if w.emergency != nil {
@@ -468,7 +469,7 @@ func (w *write) record(ctx context.Context) error {
 		}
 		e.Entities = append(e.Entities, x)
 	}
-	return insertEvents(ctx, w.tx.Conn(), []audit.Event{e})
+	return inserted(ctx, w.tx, e, "the access record cannot be written, so nothing was changed: try again")
 }
 
 func (w *write) receipts() []record.Receipt {

@@ -10,7 +10,6 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/search"
 )
@@ -130,10 +129,7 @@ func (s *Store) act(ctx context.Context, g authz.Grant, t fhir.ResourceType, do 
 			return err
 		}
 		e := audit.Event{ID: record.NewID(), At: s.now().UTC(), Caller: g.Caller(), Interaction: fhir.Operation, Type: t, Outcome: audit.Success, Acts: ids}
-		if err := insertEvents(ctx, tx.Conn(), []audit.Event{e}); err != nil {
-			return outcome.New(outcome.Unavailable, "the act could not be recorded, so nothing was done: try again").Because(err)
-		}
-		return nil
+		return inserted(ctx, tx, e, "the act could not be recorded, so nothing was done: try again")
 	}))
 }
 

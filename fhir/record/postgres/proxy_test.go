@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
 
 // A parent stands for a minor, an attorney for whoever gave the power, an
@@ -35,6 +36,7 @@ func TestH5_164_502_g_PersonalRepresentatives(t *testing.T) {
 		{"a power of attorney of an adult", ",'birthDate':'1960-01-01'", related("HPOWATT", ""), true},
 		{"a spouse", ",'birthDate':'1960-01-01'", related("SPS", ""), false},
 		{"a step-parent", ",'birthDate':'2010-05-05'", related("STPPRN", ""), false},
+		{"a code of another system", ",'birthDate':'2010-05-05'", strings.Replace(related("MTH", ""), "v3-RoleCode", "other", 1), false},
 		{"a relation in words", ",'birthDate':'2010-05-05'", "{'resourceType':'RelatedPerson','id':'rp','active':true,'patient':{'reference':'Patient/child'},'relationship':[{'text':'mother'}]}", false},
 		{"an executor of the living", ",'birthDate':'1960-01-01'", related("EXCEST", ""), false},
 		{"an executor of the dead", ",'birthDate':'1960-01-01','deceasedBoolean':true", related("EXCEST", ""), true},
@@ -67,6 +69,30 @@ func TestH5_164_502_g_PersonalRepresentatives(t *testing.T) {
 			t.Errorf("at %s: the mother sees her child: %v", at, got)
 		}
 	}
+	// A relation that has ended because of a birth date is not forgotten: the date may have been wrong.
+	if _, err := h.store.Forget(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.clock.Add((48 * time.Hour).Milliseconds())
+	if _, err := h.store.Forget(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.load(patient(",'birthDate':'2015-05-05'"))
+	if !h.sees(proxy, child) {
+		t.Error("a birth date that was corrected gives the mother no access")
+	}
+	// A state may set another age: the store is told.
+	h.clock.Store(now.UnixMilli())
+	elsewhere := h.over(postgres.Options{AgeOfMajority: 21})
+	for age, x := range map[string]*house{"18": h, "21": elsewhere} {
+		x.load(patient(",'birthDate':'2006-05-05'"))
+		x.load(related("MTH", ""))
+		if got := x.sees(proxy, child); got != (age == "21") {
+			t.Errorf("of age at %s: the mother of one who is 19 sees her child: %v", age, got)
+		}
+	}
+	h.load(patient(",'birthDate':'2010-05-05'"))
+	h.load(related("MTH", ""))
 	if err := h.delete(h.operator(), child); err != nil {
 		t.Fatal(err)
 	}

@@ -15,15 +15,10 @@ import (
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
-const (
-	// reindexRows is how many resources are indexed anew in one transaction,
-	// which keeps writes to them waiting.
-	reindexRows = 200
-	// reindexLease is after how long without a batch another server goes on.
-	reindexLease = time.Minute
-	// whole stands for all that a practice stores, where a SearchParameter could stand.
-	whole = 0
-)
+// whole stands for all that a practice stores, where a SearchParameter could stand.
+const whole = 0
+
+var reindexing = walk{table: "reindex", key: "pk", only: "true", order: "pk = 0, tenant, pk"}
 
 // enqueue begins to index the types anew, for one SearchParameter or the whole.
 func enqueue(ctx context.Context, x execer, tenant int32, pk int64, types []int16) error {
@@ -116,51 +111,19 @@ func parameterOf(ctx context.Context, tx querier, r authz.Restriction, id fhir.I
 // ctx ends. Several servers share the work: each takes what no other one holds,
 // and what a server held that has ended goes on from its last batch.
 func (s *Store) Reindex(ctx context.Context, every time.Duration, failure func(error)) {
-	t := time.NewTicker(every)
-	defer t.Stop()
 	me := record.NewID()
-	for ctx.Err() == nil {
-		busy, err := s.reindexBatch(ctx, me)
-		if err != nil && ctx.Err() == nil {
-			failure(err)
-		}
-		if busy && err == nil {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-t.C:
-		}
-	}
+	persist(ctx, every, failure, func() (bool, error) { return s.reindexBatch(ctx, me) })
 }
 
 // reindexBatch takes some work and does one batch of it; without any it is not busy.
 func (s *Store) reindexBatch(ctx context.Context, me string) (busy bool, err error) {
-	now := s.now().UTC()
 	w := &write{s: s}
 	var pk int64
-	// What it holds already comes first, so that one thing ends before the next begins.
-	err = s.side.QueryRow(ctx, `UPDATE record.reindex j SET holder = $1, lease = $2 FROM
-(SELECT tenant, pk FROM record.reindex WHERE holder IS NULL OR holder = $1 OR lease <= $3 ORDER BY holder = $1 DESC NULLS LAST, pk = 0, tenant, pk LIMIT 1 FOR UPDATE SKIP LOCKED) AS n
-WHERE j.tenant = n.tenant AND j.pk = n.pk RETURNING j.tenant, j.pk`, me, now.Add(reindexLease), now).Scan(&w.practice, &pk)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
-		return false, failed(err)
-	}
-	err = pgx.BeginFunc(ctx, s.notes, func(tx pgx.Tx) error {
-		w.tx = tx
-		return w.reindex(ctx, pk, me)
-	})
-	if err == nil {
+	busy, err = w.batch(ctx, reindexing, me, &pk, func(ctx context.Context) error { return w.reindex(ctx, pk, me) })
+	if busy && err == nil {
 		s.learn(w.practice)
 	}
-	switch sqlState(err) {
-	case "40P01", "40001": // a change of the same resources came first
-		return true, nil
-	}
-	return true, failed(err)
+	return busy, err
 }
 
 func (w *write) reindex(ctx context.Context, pk int64, me string) error {
@@ -172,27 +135,8 @@ func (w *write) reindex(ctx context.Context, pk int64, me string) error {
 	if w.registry, err = w.s.indexing(ctx, w.tx, w.practice, revision); err != nil {
 		return err
 	}
-	var at standing
-	err = w.tx.QueryRow(ctx, "SELECT types, schema, id, shadow FROM record.reindex WHERE tenant = $1 AND pk = $2 AND holder = $3 FOR UPDATE", w.practice, pk, me).
-		Scan(&at.types, &at.schema, &at.id, &at.shadow)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil // it has begun anew, or its definition is gone
-	}
-	if err != nil {
-		return err
-	}
-	for done := 0; done < reindexRows && len(at.types) > 0; {
-		n, err := w.reindexSome(ctx, &at, reindexRows-done)
-		if err != nil {
-			return err
-		}
-		done += n
-	}
-	if len(at.types) > 0 {
-		_, err = w.tx.Exec(ctx, "UPDATE record.reindex SET types = $3, schema = $4, id = $5, shadow = $6 WHERE tenant = $1 AND pk = $2", w.practice, pk, at.types, at.schema, at.id, at.shadow)
-		return err
-	}
-	if _, err = w.tx.Exec(ctx, "DELETE FROM record.reindex WHERE tenant = $1 AND pk = $2", w.practice, pk); err != nil {
+	ended, err := w.advance(ctx, reindexing, me, pk, w.reindexSome)
+	if err != nil || !ended {
 		return err
 	}
 	_, err = w.tx.Exec(ctx, "UPDATE record.search_parameter SET ready = true WHERE tenant = $1 AND pk = $2", w.practice, pk)

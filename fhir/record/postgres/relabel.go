@@ -6,20 +6,12 @@ import (
 	"maps"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
 )
 
-const (
-	// relabelRows is how many resources are classified anew in one transaction,
-	// which keeps writes to them waiting.
-	relabelRows = 200
-	// relabelLease is after how long without a batch another server goes on.
-	relabelLease = time.Minute
-)
+var relabelling = walk{table: "relabel", key: "rules", only: "rules = $4", order: "tenant"}
 
 // Relabelling is how far what a practice stores is classified by other content rules.
 type Relabelling struct {
@@ -63,22 +55,8 @@ FROM (SELECT $1::integer AS tenant) AS p LEFT JOIN record.classified m USING (te
 // and what the new ones give as soon as the resource is reached. Several servers
 // share the work, as they do with [Store.Reindex].
 func (s *Store) Relabel(ctx context.Context, every time.Duration, c *label.Classifier, failure func(error)) {
-	t := time.NewTicker(every)
-	defer t.Stop()
 	me := record.NewID()
-	for ctx.Err() == nil {
-		busy, err := s.relabelDue(ctx, c, me)
-		if err != nil && ctx.Err() == nil {
-			failure(err)
-		}
-		if busy && err == nil {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-t.C:
-		}
-	}
+	persist(ctx, every, failure, func() (bool, error) { return s.relabelDue(ctx, c, me) })
 }
 
 // relabelDue begins what is due, and does one batch.
@@ -93,26 +71,9 @@ FROM record.tenant t LEFT JOIN record.classified m ON m.tenant = t.id WHERE m.ru
 // RelabelBatch takes some of the work for the rules of c and does one batch of
 // it; without any it is not busy. me is the UUID of who does it.
 func (s *Store) RelabelBatch(ctx context.Context, c *label.Classifier, me string) (busy bool, err error) {
-	now := s.now().UTC()
 	w := &write{s: s}
-	err = s.side.QueryRow(ctx, `UPDATE record.relabel j SET holder = $1, lease = $2 FROM
-(SELECT tenant FROM record.relabel WHERE rules = $4 AND (holder IS NULL OR holder = $1 OR lease <= $3) ORDER BY holder = $1 DESC NULLS LAST, tenant LIMIT 1 FOR UPDATE SKIP LOCKED) AS n
-WHERE j.tenant = n.tenant RETURNING j.tenant`, me, now.Add(relabelLease), now, c.Version()).Scan(&w.practice)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
-		return false, failed(err)
-	}
-	err = pgx.BeginFunc(ctx, s.notes, func(tx pgx.Tx) error {
-		w.tx = tx
-		return w.reclassify(ctx, c, me)
-	})
-	switch sqlState(err) {
-	case "40P01", "40001": // a change of the same resources came first
-		return true, nil
-	}
-	return true, failed(err)
+	var rules string
+	return w.batch(ctx, relabelling, me, &rules, func(ctx context.Context) error { return w.reclassify(ctx, c, me) }, c.Version())
 }
 
 // reclassify does one batch for a practice.
@@ -120,27 +81,10 @@ func (w *write) reclassify(ctx context.Context, c *label.Classifier, me string) 
 	if _, err := w.tx.Exec(ctx, "SELECT record.search_definitions($1, false)", w.practice); err != nil {
 		return err // it keeps a downgrade waiting, and waits for one
 	}
-	var at standing
-	err := w.tx.QueryRow(ctx, "SELECT types, schema, id, shadow FROM record.relabel WHERE tenant = $1 AND holder = $2 AND rules = $3 FOR UPDATE", w.practice, me, c.Version()).
-		Scan(&at.types, &at.schema, &at.id, &at.shadow)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil // it has begun anew
-	}
-	if err != nil {
-		return err
-	}
-	for done := 0; done < relabelRows && len(at.types) > 0; {
-		n, err := w.reclassifySome(ctx, c, &at, relabelRows-done)
-		if err != nil {
-			return err
-		}
-		done += n
-	}
-	if len(at.types) > 0 {
-		_, err = w.tx.Exec(ctx, "UPDATE record.relabel SET types = $2, schema = $3, id = $4, shadow = $5 WHERE tenant = $1", w.practice, at.types, at.schema, at.id, at.shadow)
-		return err
-	}
-	if _, err = w.tx.Exec(ctx, "DELETE FROM record.relabel WHERE tenant = $1", w.practice); err != nil {
+	ended, err := w.advance(ctx, relabelling, me, c.Version(), func(ctx context.Context, at *standing, limit int) (int, error) {
+		return w.reclassifySome(ctx, c, at, limit)
+	})
+	if err != nil || !ended {
 		return err
 	}
 	_, err = w.tx.Exec(ctx, "INSERT INTO record.classified (tenant, rules) VALUES ($1, $2) ON CONFLICT (tenant) DO UPDATE SET rules = excluded.rules", w.practice, c.Version())

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/consent/exception"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
@@ -62,11 +63,16 @@ func TestSupervising(t *testing.T) {
 	want("on the supervisee's last day", true)
 	at("2026-03-21T00:00:00Z")
 	want("after it", false)
+	at("2026-03-01T23:59:59Z")
+	want("before the team begins", false)
 	at("2026-03-05T12:00:00Z")
 	for what, text := range map[string]string{
 		"a team that is not active":      strings.Replace(supervision, "'active'", "'inactive'", 1),
 		"a team of a patient's":          strings.Replace(supervision, "'period'", "'subject':{'reference':'Patient/anna'},'period'", 1),
 		"a team of another kind":         strings.Replace(supervision, "'supervision'", "'other'", 1),
+		"a supervisor without that role": strings.Replace(supervision, "'supervisor'", "'other'", 1),
+		"a supervisor who has left":      strings.Replace(supervision, "'member':{'reference':'Practitioner/emil'}", "'member':{'reference':'Practitioner/emil'},'period':{'end':'2026-03-03'}", 1),
+		"a team that has ended":          strings.Replace(supervision, "'end':'2026-03-31'", "'end':'2026-03-03'", 1),
 		"a supervisee without that role": strings.Replace(supervision, "'supervisee'", "'other'", 1),
 		"a modified team":                strings.Replace(supervision, "'period'", "'modifierExtension':[{'url':'http://x','valueBoolean':true}],'period'", 1),
 	} {
@@ -80,6 +86,10 @@ func TestSupervising(t *testing.T) {
 	}
 	want("deleted", false)
 	h.load(supervision)
+	h.load(strings.Replace(team, "'participant'", "'period':{'end':'2026-03-04'},'participant'", 1))
+	want("once the supervisee's time with the patient is over", false)
+	h.load(team)
+	want("while it lasts", true)
 	h.load(strings.Replace(team, "'active'", "'inactive'", 1))
 	want("once the supervisee has stopped treating", false)
 }
@@ -123,6 +133,18 @@ func TestS33_2_51_EmergencyHoldsForItsTimeCallerPatientAndPurpose(t *testing.T) 
 	begin := h.now().Add(time.Second)
 	if err := declare(emil("ETREAT"), record.Emergency{Patient: "bert"}); err != nil {
 		t.Fatal(err)
+	}
+	// What tells of it is the privacy officer's, and not who declared it nor the practice's.
+	if n := h.count("SELECT count(*) FROM record.resource r JOIN record.label_class c ON c.id = r.label_class WHERE r.type = $1 AND c.labels & $2 <> 0", fhir.ResourceType("Task").Code(), int32(label.Oversight)); n != 1 {
+		t.Errorf("%d tasks are labelled as the privacy officer's", n)
+	}
+	for _, p := range []authz.Principal{emil("ETREAT"), emil("TREAT"), h.as("practice-admin", "HOPERAT", "Practitioner/emil"), h.as("front-desk", "HOPERAT", "Practitioner/emil")} {
+		if found, err := h.search(p, "Task", ""); err == nil && len(found) > 0 {
+			t.Errorf("%v for %s sees that there was an emergency", p.Roles, p.Purpose)
+		}
+	}
+	if found, err := h.search(h.as("privacy-officer", "HOPERAT", "Practitioner/dora"), "Task", ""); err != nil || len(found) != 1 {
+		t.Errorf("the privacy officer sees %d tasks: %v", len(found), err)
 	}
 	want := func(at time.Time, p authz.Principal, ref fhir.Ref, want bool) {
 		t.Helper()
@@ -197,7 +219,9 @@ func TestExceptionHoldsForItsRecipientPurposeScopeAndKind(t *testing.T) {
 		s.Documentation = map[string]string{}
 		return h.store.DocumentException(ctx, reach, record.Exception{ID: record.NewID(), Statement: s})
 	}
-	gina := fhir.Ref{Type: "Practitioner", ID: "gina"}
+	gina, ines, olga := fhir.Ref{Type: "Practitioner", ID: "gina"}, fhir.Ref{Type: "Practitioner", ID: "ines"}, fhir.Ref{Type: "Practitioner", ID: "olga"}
+	h.load(strings.Replace(sud, "'id':'sud'", "'id':'sud2'", 1))
+	two := h.load("{'resourceType':'Observation','id':'two','status':'final','code':{'text':'x'},'subject':{'reference':'Patient/bert'},'performer':[{'reference':'Organization/sud'},{'reference':'Organization/sud2'}]}")
 	as := func(role, purpose string, orgs ...fhir.ID) authz.Principal {
 		return h.as(role, purpose, gina.String(), orgs...)
 	}
@@ -225,6 +249,7 @@ func TestExceptionHoldsForItsRecipientPurposeScopeAndKind(t *testing.T) {
 	must(exception.Statement{Kind: "originator-oversight", Purposes: []string{"HCOMPL"}, Recipient: fhir.Ref{Type: "Organization", ID: "agency"}, Patient: "anna", Originator: fhir.Ref{Type: "Practitioner", ID: "dora"}})
 	want("the agency", as("auditor", "HCOMPL", "agency"), note, true)
 	want("another agency", as("auditor", "HCOMPL", "other"), note, false)
+	want("a client of the agency's that says for nobody that it asks", h.as("auditor", "HCOMPL", "", "agency"), note, false)
 	want("another originator", as("auditor", "HCOMPL", "agency"), other, false)
 
 	// The kind has to fit where the record comes from.
@@ -236,6 +261,16 @@ func TestExceptionHoldsForItsRecipientPurposeScopeAndKind(t *testing.T) {
 	want("a patient's ordinary record", as("auditor", "HCOMPL"), obs, true)
 	want("a note of hers under a kind that opens none (P13)", as("auditor", "HCOMPL"), note, false)
 	want("a record of two patients", as("auditor", "HCOMPL"), both, false)
+	must(exception.Statement{Kind: "audit-evaluation", Purposes: []string{"HCOMPL"}, Recipient: ines, Program: "sud"})
+	want("a record of that program", h.as("auditor", "HCOMPL", ines.String()), part2, true)
+	want("a record of it and of another program", h.as("auditor", "HCOMPL", ines.String()), two, false)
+
+	// Neither a purpose that is not the kind's, nor one that is and was not documented.
+	must(exception.Statement{Kind: "court-order", Purposes: []string{"HCOMPL"}, Recipient: olga, Patient: "bert"})
+	want("a purpose that the kind does not have", h.as("auditor", "HCOMPL", olga.String()), part2, false)
+	must(exception.Statement{Kind: "court-order", Purposes: []string{"LEGAL"}, Recipient: olga, Patient: "bert"})
+	want("the purpose that is documented", h.as("court", "LEGAL", olga.String()), part2, true)
+	want("another purpose of the kind", h.as("privacy-officer", "HLEGAL", olga.String()), part2, false)
 
 	// Types and records narrow.
 	must(exception.Statement{Kind: "court-order", Purposes: []string{"LEGAL"}, Recipient: gina, Patient: "bert", Types: []fhir.ResourceType{"Condition"}})
@@ -255,7 +290,7 @@ func TestExceptionHoldsForItsRecipientPurposeScopeAndKind(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, err := h.store.Exceptions(t.Context(), r)
-	if err != nil || len(list) != 7 {
+	if err != nil || len(list) != 10 {
 		t.Fatalf("%d exceptions, %v", len(list), err)
 	}
 	for _, e := range list {

@@ -375,7 +375,12 @@ func (s *Store) refreshTenants(ctx context.Context) error {
 		return failed(err)
 	}
 	s.tenants.Store(&m)
-	s.defining.Store(&defining)
+	// What this process has learnt since the question was asked stays: no practice
+	// ceases to define.
+	s.defining.CompareAndSwap(nil, &map[int32]bool{})
+	for id := range defining {
+		s.learn(id)
+	}
 	return nil
 }
 

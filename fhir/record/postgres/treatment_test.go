@@ -23,6 +23,11 @@ func attended(status, start, end, member string) string {
 		"{'actor':{'reference':'" + member + "'},'status':'accepted'}]}"
 }
 
+// treats is a CareTeam of bert with emil, in that state, time and seat.
+func treats(status, period, seat string) string {
+	return "{'resourceType':'CareTeam','id':'berts','status':" + status + ",'subject':{'reference':'Patient/bert'}," + period + ",'participant':[{'member':{'reference':'Practitioner/emil'}" + seat + "}]}"
+}
+
 const (
 	emilRole = "{'resourceType':'PractitionerRole','id':'role','active':true,'practitioner':{'reference':'Practitioner/emil'}}"
 	emilTeam = "{'resourceType':'CareTeam','id':'emils','status':'active','participant':[{'member':{'reference':'Practitioner/emil'}}]}"
@@ -54,8 +59,13 @@ func TestTreatingByEventsOfCare(t *testing.T) {
 		"episode, its team":    {[]string{emilTeam, "{'resourceType':'EpisodeOfCare','id':'e','status':'active','patient':{'reference':'Patient/bert'},'period':{'start':'2026-03-02','end':'2026-03-09'},'team':[{'reference':'CareTeam/emils'}]}"}, "2026-03-02T00:00:00Z", "2026-03-10T00:00:00Z"},
 		"episode, a team of another patient's": {[]string{strings.Replace(emilTeam, "'participant'", "'subject':{'reference':'Patient/anna'},'participant'", 1),
 			"{'resourceType':'EpisodeOfCare','id':'e','status':'active','patient':{'reference':'Patient/bert'},'period':{'start':'2026-03-02'},'team':[{'reference':'CareTeam/emils'}]}"}, never, never},
-		"referral":       {[]string{"{'resourceType':'ServiceRequest','id':'sr','status':'active','intent':'order','subject':{'reference':'Patient/bert'},'authoredOn':'2026-03-02','occurrencePeriod':{'end':'2026-03-09'},'performer':[{'reference':'Practitioner/emil'}]}"}, "2026-03-02T00:00:00Z", "2026-04-09T00:00:00Z"},
-		"referral ended": {[]string{"{'resourceType':'ServiceRequest','id':'sr','status':'revoked','intent':'order','subject':{'reference':'Patient/bert'},'authoredOn':'2026-03-02','performer':[{'reference':'Practitioner/emil'}]}"}, never, never},
+		"episode, a team of supervision": {[]string{strings.NewReplacer("'2026-03-02'", "'2026-03-01'", "dora", "carl").Replace(supervision), "{'resourceType':'EpisodeOfCare','id':'e','status':'active','patient':{'reference':'Patient/bert'},'period':{'start':'2026-03-02'},'team':[{'reference':'CareTeam/up'}]}"}, never, never},
+		"team":                           {[]string{treats("'active'", "'period':{'start':'2026-03-02','end':'2026-03-20'}", "")}, "2026-03-02T00:00:00Z", "2026-03-21T00:00:00Z"},
+		"team, a seat":                   {[]string{treats("'active'", "'period':{'start':'2026-03-02','end':'2026-03-20'}", ",'period':{'start':'2026-03-04','end':'2026-03-09'}")}, "2026-03-04T00:00:00Z", "2026-03-10T00:00:00Z"},
+		"team, not yet":                  {[]string{treats("'proposed'", "'period':{'start':'2026-03-02'}", "")}, never, never},
+		"team, in error":                 {[]string{treats("'entered-in-error'", "'period':{'start':'2026-03-02'}", "")}, never, never},
+		"referral":                       {[]string{"{'resourceType':'ServiceRequest','id':'sr','status':'active','intent':'order','subject':{'reference':'Patient/bert'},'authoredOn':'2026-03-02','occurrencePeriod':{'end':'2026-03-09'},'performer':[{'reference':'Practitioner/emil'}]}"}, "2026-03-02T00:00:00Z", "2026-04-09T00:00:00Z"},
+		"referral ended":                 {[]string{"{'resourceType':'ServiceRequest','id':'sr','status':'revoked','intent':'order','subject':{'reference':'Patient/bert'},'authoredOn':'2026-03-02','performer':[{'reference':'Practitioner/emil'}]}"}, never, never},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -140,6 +150,24 @@ func TestNobodyWritesHerWayInByAnEventOfCare(t *testing.T) {
 	if h.sees(emil, him) {
 		t.Fatal("a therapist gave herself access through an exchange")
 	}
+	// Nor does one whose user treated the patient once.
+	h.load(strings.NewReplacer("'team'", "'team-bert'", "anna", "bert", "'participant'", "'period':{'end':'2026-02-10'},'participant'").Replace(team))
+	if h.count("SELECT count(*) FROM record.relation WHERE patient = 'bert' AND member = 'Practitioner/dora'") != 1 {
+		t.Fatal("the ended relation is not there: this is no test")
+	}
+	h.mustCreate(h.as("hie", "TREAT", "Practitioner/dora", "hie"), open)
+	if h.sees(emil, him) {
+		t.Fatal("who treated the patient once gave a colleague access")
+	}
+	// Nor does one whose user stands for the patient, and treats nobody.
+	h.load("{'resourceType':'RelatedPerson','id':'rp','active':true,'patient':{'reference':'Patient/bert'},'relationship':[{'coding':[{'system':'http://terminology.hl7.org/CodeSystem/v3-RoleCode','code':'HPOWATT'}]}]}")
+	if !h.sees(h.as("proxy", "PATRQT", "RelatedPerson/rp"), him) {
+		t.Fatal("the representative does not stand for the patient: this is no test")
+	}
+	h.mustCreate(h.as("hie", "TREAT", "RelatedPerson/rp", "hie"), open)
+	if h.sees(emil, him) {
+		t.Fatal("who stands for the patient made somebody treat him")
+	}
 	desk := func(user string) authz.Principal { return h.as("front-desk", "HOPERAT", user) }
 	for _, member := range []string{"Practitioner/emil", "PractitionerRole/mine"} {
 		// Without a look into the directory the reference would not resolve, and nothing be shown.
@@ -168,6 +196,34 @@ func TestNobodyWritesHerWayInByAnEventOfCare(t *testing.T) {
 		record.Change{Interaction: fhir.Create, Ref: fhir.Ref{Type: "Observation"}, Content: h.resource(strings.Replace(observation(""), "anna", "carl", 1))})
 	if err == nil {
 		t.Fatal("a transaction used the relation that it brought")
+	}
+}
+
+// Only who practises treats: a relative, an organization and the patient belong to a team and
+// have no relation of treatment by it. Nor does a resource under an id that another one has, unseen
+// by who chose it, stand for anybody.
+func TestWhoTreatsNobody(t *testing.T) {
+	h := clinic(t)
+	h.load("{'resourceType':'RelatedPerson','id':'rp','active':true,'patient':{'reference':'Patient/bert'}}")
+	h.load("{'resourceType':'CareTeam','id':'berts','status':'active','subject':{'reference':'Patient/bert'},'participant':[{'member':{'reference':'RelatedPerson/rp'}},{'member':{'reference':'Organization/sud'}},{'member':{'reference':'Patient/bert'}},{'member':{'reference':'Practitioner/dora'}}]}")
+	if n := h.count("SELECT count(*) FROM record.relation WHERE patient = 'bert' AND member <> 'RelatedPerson/rp' OR patient = 'bert' AND kind = 1"); n != 1 {
+		t.Errorf("%d relations of treatment, want that of the practitioner", n)
+	}
+
+	h.load("{'resourceType':'PractitionerRole','id':'theirs','active':true,'practitioner':{'reference':'Practitioner/dora'},'organization':{'reference':'Organization/sud'}}")
+	h.load(session("s", "in-progress", "{'start':'2026-02-20'}", "PractitionerRole/theirs"))
+	admin := h.as("practice-admin", "HOPERAT", "Practitioner/emil")
+	if h.sees(admin, fhir.Ref{Type: "PractitionerRole", ID: "theirs"}) {
+		t.Fatal("the role of a program is seen outside of it: this is no test")
+	}
+	if _, err := h.update(admin, strings.Replace(emilRole, "'role'", "'theirs'", 1), upsert); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.count("SELECT count(*) FROM record.relation WHERE patient = 'bert' AND member = 'Practitioner/emil'"); n != 0 {
+		t.Error("a role under the id of a hidden one made somebody treat")
+	}
+	if n := h.count("SELECT count(*) FROM record.membership WHERE whole = 'PractitionerRole/theirs' AND member = 'Practitioner/dora'"); n != 1 {
+		t.Error("the hidden role no longer stands for whose it is")
 	}
 }
 
