@@ -329,7 +329,7 @@ func TestEveryRuleIsListedOnce(t *testing.T) {
 		}
 		seen[r.ID] = true
 	}
-	if len(seen) != 21+43+10+8+13 {
+	if len(seen) != 21+43+10+8+14 {
 		t.Errorf("%d rules", len(seen))
 	}
 }
