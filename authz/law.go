@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/consent/hipaa"
 	"github.com/cloister-health/cloister/consent/law"
 	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/consent/state"
@@ -100,13 +101,23 @@ func lawful(q Question, f Fact, states state.Set) bool {
 	return ok
 }
 
-// lifts are the facts that lift a bar of the law of states.
-var lifts = []Fact{Self, Consent, Emergency, Exception}
+// lifts are the facts that lift a bar of the law of states, of those that can hold: a patient asks in that role, and an
+// emergency is for a purpose of its own.
+func lifts(q Question) []Fact {
+	out := []Fact{Consent, Exception}
+	if slices.ContainsFunc(q.Roles, func(r string) bool { c := RecipientOf([]string{r}); return c == Individual || c == Representative }) {
+		out = append(out, Self)
+	}
+	if hipaa.Emergency(q.Purpose) {
+		out = append(out, Emergency)
+	}
+	return out
+}
 
 // lifting lists the sets of facts, f and the least besides, under which the law of states does not bar q either; fewest
 // facts first.
 func lifting(q Question, f Fact, states state.Set) (out []Fact) {
-	all := f
+	lifts, all := lifts(q), f
 	for _, x := range lifts {
 		all |= x
 	}
