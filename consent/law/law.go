@@ -258,6 +258,9 @@ func obligations(r Request, by string) []part2.Obligation {
 	var out []part2.Obligation
 	if r.Record.Part2 || r.Record.CounselingNote {
 		basis, _ := program(r)
+		if basis == "S6" && r.Consents.Legal {
+			basis = "S14" // a consent to proceedings is one to disclose
+		}
 		out = part2.Obligations(basis)
 	}
 	if hipaa.MinimumNecessary(r.Purpose, r.Consents.Specific || r.Consents.Notes, r.Note.Secretary, r.Note.Law != "") {
