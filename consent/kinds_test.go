@@ -76,6 +76,21 @@ func TestS6_S11_S13_S27_P4_P14_EachKindOpensItsOwn(t *testing.T) {
 	if permitted(machine, specific()) || !permitted(machine, specific(), ofKind("ai-documentation")) {
 		t.Error("a machine asks for the consent to it, too")
 	}
+	// Of what no program holds it asks for that alone: the practice itself has it document.
+	machine.Record.Programs = nil
+	if permitted(machine) || permitted(machine, ofKind("hipaa-authorization")) || !permitted(machine, ofKind("ai-documentation")) {
+		t.Error("a machine asks for the consent to it")
+	}
+	machine.Record.Source.PsychotherapyNote = true
+	if permitted(machine, ofKind("ai-documentation")) || permitted(machine, ofKind("hipaa-psychotherapy")) {
+		t.Error("a machine asks for one of the consents to a note")
+	}
+	// An SUD counseling note in a proceeding asks for both consents, of which none covers the other.
+	proceeding := note(consent.Source{CounselingNote: true}, "sud")
+	proceeding.Purpose = "LEGAL"
+	if permitted(proceeding, given["part2-legal"]) || permitted(proceeding, given["part2-sudcn"]) || len(consent.Evaluate(nil, bits{}, proceeding).Needs) != 2 {
+		t.Error("a counseling note in a proceeding asks for both")
+	}
 }
 
 func TestS7_S12_S13_P14_P16_DefectsOfKinds(t *testing.T) {
