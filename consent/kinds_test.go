@@ -1,6 +1,7 @@
 package consent_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -90,6 +91,42 @@ func TestS6_S11_S13_S27_P4_P14_EachKindOpensItsOwn(t *testing.T) {
 	proceeding.Purpose = "LEGAL"
 	if permitted(proceeding, given["part2-legal"]) || permitted(proceeding, given["part2-sudcn"]) || len(consent.Evaluate(nil, bits{}, proceeding).Needs) != 2 {
 		t.Error("a counseling note in a proceeding asks for both")
+	}
+}
+
+// What a disclosure asks for, by where the record comes from, what for, and who asks.
+func TestS6_S11_S27_S35_P4_Required(t *testing.T) {
+	for name, c := range map[string]struct {
+		s       consent.Source
+		purpose string
+		role    string
+		want    string // kinds, each list of alternatives in brackets
+	}{
+		"ordinary":                             {consent.Source{}, "TREAT", "", "[hipaa-authorization]"},
+		"ordinary, a proceeding":               {consent.Source{}, "LEGAL", "", "[hipaa-authorization]"},
+		"a program's":                          {consent.Source{Part2: true}, "TREAT", "", "[part2-tpo part2-specific part2-intermediary]"},
+		"a program's, a proceeding":            {consent.Source{Part2: true}, "HLEGAL", "", "[part2-legal]"},
+		"a program's, research":                {consent.Source{Part2: true}, "DSRCH", "", "[part2-research]"},
+		"a program's, a parent":                {consent.Source{Part2: true}, "FAMRQT", "proxy", "[part2-tpo part2-specific part2-intermediary]"},
+		"a minor's, a parent":                  {consent.Source{Part2: true, MinorConsented: true}, "FAMRQT", "proxy", "[minor-disclosure]"},
+		"a minor's, a doctor":                  {consent.Source{Part2: true, MinorConsented: true}, "TREAT", "", "[part2-tpo part2-specific part2-intermediary]"},
+		"a minor's, a parent in a proceeding":  {consent.Source{Part2: true, MinorConsented: true}, "LEGAL", "proxy", "[minor-disclosure] [part2-legal]"},
+		"a psychotherapy note":                 {consent.Source{PsychotherapyNote: true}, "TREAT", "", "[hipaa-psychotherapy]"},
+		"a program's psychotherapy note":       {consent.Source{PsychotherapyNote: true, Part2: true}, "LEGAL", "", "[hipaa-psychotherapy] [part2-legal]"},
+		"a counseling note":                    {consent.Source{CounselingNote: true}, "TREAT", "", "[part2-sudcn]"},
+		"a counseling note, a proceeding":      {consent.Source{CounselingNote: true}, "LEGAL", "", "[part2-sudcn] [part2-legal]"},
+		"ordinary, software":                   {consent.Source{}, "TREAT", "ai-assistant", "[ai-documentation]"},
+		"a program's, software":                {consent.Source{Part2: true}, "TREAT", "ai-assistant", "[part2-tpo part2-specific part2-intermediary] [ai-documentation]"},
+		"a psychotherapy note, for software":   {consent.Source{PsychotherapyNote: true}, "TREAT", "ai-assistant", "[hipaa-psychotherapy] [ai-documentation]"},
+		"a program's, software, for a hearing": {consent.Source{Part2: true}, "LEGAL", "ai-assistant", "[part2-legal] [ai-documentation]"},
+	} {
+		var lists []string
+		for _, n := range consent.Required(c.s, c.purpose, c.role) {
+			lists = append(lists, fmt.Sprint(n.List()))
+		}
+		if got := strings.Join(lists, " "); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
 	}
 }
 
