@@ -109,3 +109,65 @@ func TestCriteria(t *testing.T) {
 		}
 	}
 }
+
+// Whom, what for and what a provision names, where it is not understood in full or names somebody else than a recipient.
+func TestWhoAndWhatAProvisionNames(t *testing.T) {
+	identified := func(system, code string) consent.Actor {
+		return consent.Actor{Role: []consent.Code{{System: roles, Code: "IRCP"}}, Identifier: consent.Code{System: system, Code: code}}
+	}
+	caller := func(q *consent.Request) {
+		q.Caller.Identifiers = []consent.Code{{System: "urn:npi", Code: "1"}, {System: "", Code: "1"}, {System: "urn:npi", Code: ""}}
+	}
+	for _, c := range []struct {
+		actor consent.Actor
+		want  bool
+	}{{identified("urn:npi", "1"), true}, {identified("urn:npi", ""), false}, {identified("", "1"), false}, {identified("urn:npi", "2"), false}} {
+		d := specific()
+		d.Root.Actors = []consent.Actor{c.actor}
+		if got := permitted(ask(caller), d); got != c.want {
+			t.Errorf("%+v: %v", c.actor.Identifier, got)
+		}
+	}
+	// A denial is for whom it names in whatever role, but that of the custodian; a permit for recipients.
+	for role, want := range map[consent.Code][2]bool{
+		{System: roles, Code: "IRCP"}: {true, true}, {System: roles, Code: "AUT"}: {false, true}, {System: roles, Code: "CST"}: {false, false}, {System: "urn:x", Code: "CST"}: {false, true},
+	} {
+		d := specific()
+		d.Root.Actors = []consent.Actor{{Role: []consent.Code{role}, Reference: doctor}}
+		if got := permitted(ask(), d); got != want[0] {
+			t.Errorf("a permit for %v: %v", role, got)
+		}
+		other := ask(func(q *consent.Request) { q.Caller = exchange() })
+		given := specific()
+		given.Root.Actors = []consent.Actor{to(hie)}
+		if named := permitted(other, given, denying(d)); named != want[1] { // who is not named is not denied
+			t.Errorf("a denial for %v: %v", role, named)
+		}
+	}
+	d := denying(specific())
+	d.Root.Purposes = purposes("HPAYMT", "NOPE")
+	if permitted(ask(), specific(), d) {
+		t.Error("a denial for a purpose that nobody understands denies for some")
+	}
+	d = denying(specific())
+	d.Root.Classes = []consent.Code{{System: "urn:x", Code: "Encounter"}, {System: resourceType, Code: "Encounter"}}
+	if !permitted(ask(), specific(), d) {
+		t.Error("a denial of encounters denies an observation")
+	}
+	encounters := ask(func(q *consent.Request) { q.Record.Ref = encounter })
+	d.Root.Classes = d.Root.Classes[:1]
+	if !permitted(encounters, specific(), d) {
+		t.Error("a code of another system is a type")
+	}
+	d.Root.Classes = []consent.Code{{System: resourceType, Code: "Nothing"}}
+	if permitted(ask(), specific(), d) {
+		t.Error("a denial of a type that nobody knows denies nothing")
+	}
+	for effect, want := range map[string]bool{"permit": false, "deny": true} {
+		d := specific()
+		d.Root.Type, d.Root.Actions = effect, []consent.Code{{System: actions, Code: "use"}}
+		if got := len(compile(d).Grants) > 0; got != want {
+			t.Errorf("%s of use: %v", effect, got)
+		}
+	}
+}
