@@ -229,7 +229,7 @@ var ranges = []struct {
 	title  string
 }{
 	{"P", 21, "Psychotherapy notes (HIPAA)"}, {"S", 43, "Substance use disorder records (42 CFR part 2)"},
-	{"H", 10, "The rest of HIPAA"}, {"D", 8, "De-identification (45 CFR 164.514)"}, {"J", 13, "States and other jurisdictions"},
+	{"H", 10, "The rest of HIPAA"}, {"D", 8, "De-identification (45 CFR 164.514)"}, {"J", 14, "States and other jurisdictions"},
 }
 
 // Every rule is listed once, its functions exist, and tests or cases ask for what it

@@ -63,9 +63,6 @@ func FactNamed(name string) (f Fact, ok bool) {
 	return 0, false
 }
 
-// Operator is the role that only the command line holds, never a token.
-const Operator = "operator"
-
 // Principal is an authenticated caller, as read from a verified token.
 type Principal struct {
 	Tenant        int32

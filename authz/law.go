@@ -1,9 +1,11 @@
 package authz
 
 import (
+	"math/bits"
 	"slices"
 
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/consent/hipaa"
 	"github.com/cloister-health/cloister/consent/law"
 	"github.com/cloister-health/cloister/consent/part2"
 	"github.com/cloister-health/cloister/consent/state"
@@ -44,16 +46,11 @@ func untold(s label.Set) string {
 // operating is the operator's purpose.
 const operating = "HSYSADMIN"
 
-// The roles that the law tells from the practice's own people.
-const (
-	exchange = "hie"
-	proxy    = "proxy"
-)
-
 // asLaw says in the words of the law what a question and its facts are.
 func asLaw(q Question, f Fact, states state.Set) law.Request {
 	r := law.Request{
-		Purpose: q.Purpose, Recipient: law.Workforce, Write: q.Action != ActionRead && q.Action != ActionMask,
+		Purpose: q.Purpose, Recipient: lawfulRecipient(q.Roles, q.Purpose), Write: q.Action != ActionRead && q.Action != ActionMask,
+		Machine: slices.Contains(q.Roles, Assistant),
 		Record: law.Record{
 			Part2: q.Labels.Any(label.Part2), Received: q.Labels.Any(label.Received), PsychNote: q.Labels.Any(label.PsychNote), CounselingNote: q.Labels.Any(label.CounselingNote),
 			MinorConsented: q.Labels.Any(label.MinorConsented), MentalHealth: q.Labels.Any(label.PSY | label.MH | label.BH),
@@ -63,18 +60,14 @@ func asLaw(q Question, f Fact, states state.Set) law.Request {
 		Program: f.Has(Program), Originator: f.Has(Originator), Self: f.Has(Self),
 		Emergency: f.Has(Emergency), Exception: f.Has(Exception), Agreement: f.Has(Agreement), States: states,
 	}
-	switch {
-	case slices.Contains(q.Roles, exchange):
-		r.Recipient, r.OtherState = law.Exchange, true
-	case slices.Contains(q.Roles, proxy) && (q.Purpose == "PATRQT" || q.Purpose == "FAMRQT"):
-		r.Recipient = law.Parent
-	}
-	// The fact is that of the consent that the law asks for here, so that it counts as each kind that the record and
-	// the purpose ask for.
+	r.OtherState = r.Recipient.Outside() // nobody says in which state an outsider is
+	// The fact is that of the consent that the law asks for here, so that it counts as each kind that record, purpose and
+	// caller ask for, and as no other.
 	if f.Has(Consent) {
+		proceeding, research := part2.Proceeding(q.Purpose), part2.ForStudy(q.Purpose)
 		r.Consents = law.Consents{
-			TPO: true, Specific: true, Minor: true, Legal: part2.Proceeding(q.Purpose),
-			Notes: r.Record.PsychNote, Counseling: r.Record.CounselingNote,
+			TPO: !proceeding && !research, Specific: !proceeding && !research, Minor: true, Legal: proceeding, Research: research,
+			Notes: r.Record.PsychNote, Counseling: r.Record.CounselingNote, Machine: r.Machine,
 		}
 	}
 	r.Note.Supervising, r.Counseling.Training = f.Has(Supervising), f.Has(Supervising)
@@ -94,17 +87,81 @@ func (p Practice) permit(q Question) ([]Fact, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := 0
+	return LawfulSets(q, sets, p.States), nil
+}
+
+// LawfulSets gives, for the minimal sets of facts under which a policy permits q, those under which policy and law do. What
+// federal law bars goes, because a policy names the facts that federal law asks for. A policy does not know where a practice
+// is: what only the law of its states bars stays, with the least further facts that lift it, such as the patient's
+// consent. The result is nil for none, and may share its array with sets.
+func LawfulSets(q Question, sets []Fact, states state.Set) []Fact {
+	out := sets[:0]
+	var asked []Fact // under which the law of states permits, too
 	for _, f := range sets {
-		if _, ok := Lawful(q, f, p.States); ok {
-			sets[n] = f
-			n++
+		switch {
+		case lawful(q, f, states):
+			out = append(out, f)
+		case lawful(q, f, nil):
+			asked = append(asked, lifting(q, f, states)...)
 		}
 	}
-	if n == 0 {
-		return nil, nil
+	slices.SortStableFunc(asked, func(a, b Fact) int { return bits.OnesCount16(uint16(a)) - bits.OnesCount16(uint16(b)) })
+	for _, f := range asked {
+		if !slices.ContainsFunc(out, f.Has) {
+			out = append(out, f)
+		}
 	}
-	return sets[:n], nil
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+func lawful(q Question, f Fact, states state.Set) bool {
+	_, ok := Lawful(q, f, states)
+	return ok
+}
+
+// lifts are the facts that lift a bar of the law of states, of those that can hold: a patient asks in that role, and an
+// emergency is for a purpose of its own.
+func lifts(q Question) []Fact {
+	out := []Fact{Consent, Exception}
+	if slices.ContainsFunc(q.Roles, func(r string) bool { c := RecipientOf([]string{r}); return c == Individual || c == Representative }) {
+		out = append(out, Self)
+	}
+	if hipaa.Emergency(q.Purpose) {
+		out = append(out, Emergency)
+	}
+	return out
+}
+
+// lifting lists the sets of facts, f and the least besides, under which the law of states does not bar q either; fewest
+// facts first.
+func lifting(q Question, f Fact, states state.Set) (out []Fact) {
+	lifts, all := lifts(q), f
+	for _, x := range lifts {
+		all |= x
+	}
+	if !lawful(q, all, states) {
+		return nil
+	}
+	for n := 1; n <= len(lifts); n++ {
+		for choice := range uint(1) << len(lifts) {
+			if bits.OnesCount(choice) != n {
+				continue
+			}
+			more := f
+			for i, x := range lifts {
+				if choice>>i&1 != 0 {
+					more |= x
+				}
+			}
+			if !slices.ContainsFunc(out, more.Has) && lawful(q, more, states) {
+				out = append(out, more)
+			}
+		}
+	}
+	return out
 }
 
 // Policies gives each practice its own; it is asked for every decision.

@@ -35,15 +35,17 @@ type Result struct {
 // A Consent permits if it has what the law asks of its kind, else Defects says why
 // it permits nothing; what it forbids needs no form. What is not understood of a provision
 // never permits and always forbids; a Consent with a malformed provision forbids
-// everything that needs consent. A Consent that is not active does neither (S8, S9).
+// everything that needs consent. A Consent that is not active does neither (S8, S9), but for a proposed restriction
+// to which the practice has to agree (H3, S25).
 func Compile(d Directive, l Labels) Result {
-	if d.Status != "active" {
+	owed := d.owed()
+	if d.Status != "active" && !owed {
 		return Result{Kind: oneKind(kindsOf(d))}
 	}
 	if d.Patient.Type != "Patient" || !d.Patient.ID.Valid() {
 		return Result{Defects: []string{"42 CFR 2.31(a)(1), 45 CFR 164.508(c)(1): the patient is missing"}}
 	}
-	c := compiler{d: d, labels: l, kinds: kindsOf(d)}
+	c := compiler{d: d, labels: l, kinds: kindsOf(d), owed: owed}
 	c.kind = oneKind(c.kinds)
 	c.about = c.kind.Bit()
 	for _, k := range c.kinds {
@@ -91,6 +93,7 @@ type compiler struct {
 	labels  Labels
 	kinds   []Kind
 	kind    Kind
+	owed    bool  // it binds before it was agreed to
 	about   Kinds // what its permits are of
 	denies  Kinds // what its denials are of
 	grants  []Grant
@@ -174,7 +177,12 @@ func (c *compiler) pointless() bool {
 
 // forbidEverything that needs consent, and whatever the Consent is about besides.
 func (c *compiler) forbidEverything() {
-	c.grants = []Grant{{Kind: c.kind, Effect: Deny, Path: "Consent.provision", About: c.denies | Permissions, Patient: c.d.Patient.ID, Labels: AllLabels}}
+	g := Grant{Kind: c.kind, Effect: Deny, Path: "Consent.provision", About: c.denies | Permissions, Patient: c.d.Patient.ID, Labels: AllLabels}
+	if c.owed {
+		g.About = c.denies
+		c.mustAgree(&g, nil)
+	}
+	c.grants = []Grant{g}
 }
 
 // walk adds a provision and those nested in it. What does not bear on the
@@ -211,6 +219,9 @@ func (c *compiler) walk(p Provision, e Effect, path string, above []Grant) {
 	r.codes(p.Codes)
 	r.data(p.Data)
 	r.marks(p.SecurityLabels, c.labels)
+	if c.owed && e == Deny && !c.mustAgree(&g, above) {
+		return
+	}
 	if len(r.flaws) > 0 {
 		g.Sure = false
 		for _, f := range r.flaws {

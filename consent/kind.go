@@ -87,7 +87,8 @@ type Source struct {
 // Roles of callers that ask for a consent of another kind.
 const (
 	roleProxy = "proxy"
-	roleAI    = "ai-assistant"
+	// RoleAssistant is that of software that drafts documentation.
+	RoleAssistant = "ai-assistant"
 )
 
 // Need is one consent that a disclosure asks for: of any of these kinds.
@@ -99,13 +100,15 @@ type Need = Kinds
 //   - psychotherapy notes: an authorization for them (P4, P14, 45 CFR 164.508(a)(2)), and in a
 //     program what its records ask for besides
 //   - SUD counseling notes: a consent for them (S11, 42 CFR 2.31(b))
-//   - proceedings: a consent for proceedings (S6, S13, 42 CFR 2.31(d))
+//   - proceedings with a program's records: a consent for proceedings, beside that for a note (S6, S13, 42 CFR 2.31(d))
 //   - care to which a minor consented alone, to a parent: the minor's consent (S27, 42 CFR 2.14(b))
 //   - other records of a program: a consent under 42 CFR 2.31(a); for research, one for research
 //   - everything else: an authorization (45 CFR 164.508)
-//   - a machine that documents: also the consent to that
+//   - a machine that documents: the consent to that besides, and instead of an authorization, because the practice itself
+//     has it document (J14, 45 CFR 164.506(c))
 func Required(s Source, purpose string, roles ...string) []Need {
 	var out []Need
+	machine := slices.Contains(roles, RoleAssistant)
 	if s.PsychotherapyNote {
 		out = append(out, Psychotherapy.Bit())
 	}
@@ -114,16 +117,18 @@ func Required(s Source, purpose string, roles ...string) []Need {
 		out = append(out, Part2SUDCN.Bit())
 	case s.MinorConsented && slices.Contains(roles, roleProxy):
 		out = append(out, MinorDisclosure.Bit())
-	case s.Part2 && part2.Proceeding(purpose):
-		out = append(out, Part2Legal.Bit())
+	case s.Part2 && part2.Proceeding(purpose): // said below
 	case s.Part2 && isA(purpose, "HRESCH"):
 		out = append(out, Part2Research.Bit())
 	case s.Part2:
 		out = append(out, KindsOf(Part2TPO, Part2Specific, Part2Intermediary))
-	case !s.PsychotherapyNote:
+	case !s.PsychotherapyNote && !machine:
 		out = append(out, Authorization.Bit())
 	}
-	if slices.Contains(roles, roleAI) {
+	if (s.Part2 || s.CounselingNote) && part2.Proceeding(purpose) {
+		out = append(out, Part2Legal.Bit())
+	}
+	if machine {
 		out = append(out, AIDocumentation.Bit())
 	}
 	return out

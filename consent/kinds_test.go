@@ -1,6 +1,7 @@
 package consent_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -75,6 +76,57 @@ func TestS6_S11_S13_S27_P4_P14_EachKindOpensItsOwn(t *testing.T) {
 	machine := ask(func(q *consent.Request) { q.Caller.Roles = []string{"ai-assistant"} })
 	if permitted(machine, specific()) || !permitted(machine, specific(), ofKind("ai-documentation")) {
 		t.Error("a machine asks for the consent to it, too")
+	}
+	// Of what no program holds it asks for that alone: the practice itself has it document.
+	machine.Record.Programs = nil
+	if permitted(machine) || permitted(machine, ofKind("hipaa-authorization")) || !permitted(machine, ofKind("ai-documentation")) {
+		t.Error("a machine asks for the consent to it")
+	}
+	machine.Record.Source.PsychotherapyNote = true
+	if permitted(machine, ofKind("ai-documentation")) || permitted(machine, ofKind("hipaa-psychotherapy")) {
+		t.Error("a machine asks for one of the consents to a note")
+	}
+	// An SUD counseling note in a proceeding asks for both consents, of which none covers the other.
+	proceeding := note(consent.Source{CounselingNote: true}, "sud")
+	proceeding.Purpose = "LEGAL"
+	if permitted(proceeding, given["part2-legal"]) || permitted(proceeding, given["part2-sudcn"]) || len(consent.Evaluate(nil, bits{}, proceeding).Needs) != 2 {
+		t.Error("a counseling note in a proceeding asks for both")
+	}
+}
+
+// What a disclosure asks for, by where the record comes from, what for, and who asks.
+func TestS6_S11_S27_S35_P4_Required(t *testing.T) {
+	for name, c := range map[string]struct {
+		s       consent.Source
+		purpose string
+		role    string
+		want    string // kinds, each list of alternatives in brackets
+	}{
+		"ordinary":                             {consent.Source{}, "TREAT", "", "[hipaa-authorization]"},
+		"ordinary, a proceeding":               {consent.Source{}, "LEGAL", "", "[hipaa-authorization]"},
+		"a program's":                          {consent.Source{Part2: true}, "TREAT", "", "[part2-tpo part2-specific part2-intermediary]"},
+		"a program's, a proceeding":            {consent.Source{Part2: true}, "HLEGAL", "", "[part2-legal]"},
+		"a program's, research":                {consent.Source{Part2: true}, "DSRCH", "", "[part2-research]"},
+		"a program's, a parent":                {consent.Source{Part2: true}, "FAMRQT", "proxy", "[part2-tpo part2-specific part2-intermediary]"},
+		"a minor's, a parent":                  {consent.Source{Part2: true, MinorConsented: true}, "FAMRQT", "proxy", "[minor-disclosure]"},
+		"a minor's, a doctor":                  {consent.Source{Part2: true, MinorConsented: true}, "TREAT", "", "[part2-tpo part2-specific part2-intermediary]"},
+		"a minor's, a parent in a proceeding":  {consent.Source{Part2: true, MinorConsented: true}, "LEGAL", "proxy", "[minor-disclosure] [part2-legal]"},
+		"a psychotherapy note":                 {consent.Source{PsychotherapyNote: true}, "TREAT", "", "[hipaa-psychotherapy]"},
+		"a program's psychotherapy note":       {consent.Source{PsychotherapyNote: true, Part2: true}, "LEGAL", "", "[hipaa-psychotherapy] [part2-legal]"},
+		"a counseling note":                    {consent.Source{CounselingNote: true}, "TREAT", "", "[part2-sudcn]"},
+		"a counseling note, a proceeding":      {consent.Source{CounselingNote: true}, "LEGAL", "", "[part2-sudcn] [part2-legal]"},
+		"ordinary, software":                   {consent.Source{}, "TREAT", "ai-assistant", "[ai-documentation]"},
+		"a program's, software":                {consent.Source{Part2: true}, "TREAT", "ai-assistant", "[part2-tpo part2-specific part2-intermediary] [ai-documentation]"},
+		"a psychotherapy note, for software":   {consent.Source{PsychotherapyNote: true}, "TREAT", "ai-assistant", "[hipaa-psychotherapy] [ai-documentation]"},
+		"a program's, software, for a hearing": {consent.Source{Part2: true}, "LEGAL", "ai-assistant", "[part2-legal] [ai-documentation]"},
+	} {
+		var lists []string
+		for _, n := range consent.Required(c.s, c.purpose, c.role) {
+			lists = append(lists, fmt.Sprint(n.List()))
+		}
+		if got := strings.Join(lists, " "); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
 	}
 }
 
@@ -176,6 +228,94 @@ func TestS25_H3_164_522_Restriction(t *testing.T) {
 	d.Status, d.Malformed = "active", []string{"Consent.provision.purpose[0]"}
 	if x := consent.Evaluate([]consent.Directive{specific(), d}, bits{}, ask()); !x.Restricted || x.Permitted {
 		t.Error("a malformed restriction does not bind everyone")
+	}
+}
+
+// S25, H3: what was paid for in full is kept from the plan that asks, whether or not the practice agreed.
+func TestS25_H3_164_522_a_1_vi_MustAgree(t *testing.T) {
+	plan := fhir.Ref{Type: "Organization", ID: "plan"}
+	asked := func(change ...func(*consent.Directive)) consent.Directive {
+		d := ofKind("restriction")
+		d.Status, d.Root = "proposed", consent.Provision{Type: "deny"}
+		says(&d, "paid-in-full")
+		for _, c := range change {
+			c(&d)
+		}
+		return d
+	}
+	naming := func(actors ...consent.Actor) func(*consent.Directive) {
+		return func(d *consent.Directive) { d.Root.Actors = actors }
+	}
+	status := func(s string) func(*consent.Directive) { return func(d *consent.Directive) { d.Status = s } }
+	purpose := func(codes ...string) func(*consent.Directive) {
+		return func(d *consent.Directive) { d.Root.Purposes = purposes(codes...) }
+	}
+	insurer := consent.Caller{Organizations: []fhir.ID{"plan"}}
+	for name, c := range map[string]struct {
+		d       consent.Directive
+		caller  consent.Caller
+		purpose string
+		want    bool
+	}{
+		"payment":                           {asked(), dr(), "HPAYMT", true},
+		"a part of payment":                 {asked(), dr(), "CLMATTCH", true},
+		"payment, by whoever is no person":  {asked(), insurer, "HPAYMT", true},
+		"treatment":                         {asked(), dr(), "TREAT", false},
+		"operations of nobody who is named": {asked(), dr(), "HOPERAT", false},
+		"not paid":                          {asked(func(d *consent.Directive) { d.PolicyRule = nil }), dr(), "HPAYMT", false},
+		"paid, by a policy": {asked(func(d *consent.Directive) {
+			d.PolicyRule, d.Policies = nil, []string{fhir.ConsentStatement + "#paid-in-full"}
+		}), dr(), "HPAYMT", true},
+		"agreed to, it binds as far as it goes": {asked(status("active")), dr(), "TREAT", true},
+		"the practice rejected it":              {asked(status("rejected")), dr(), "HPAYMT", false},
+		"the patient took it back":              {asked(status("inactive")), dr(), "HPAYMT", false},
+		"a draft":                               {asked(status("draft")), dr(), "HPAYMT", false},
+		"another kind": {asked(func(d *consent.Directive) {
+			d.Category = []consent.Code{{System: fhir.ConsentKind, Code: "deidentified-optout"}}
+		}),
+			dr(), "HPAYMT", false},
+		"of two kinds": {asked(func(d *consent.Directive) {
+			d.Category = append(d.Category, consent.Code{System: fhir.ConsentKind, Code: "deidentified-optout"})
+		}), dr(), "HPAYMT", false},
+		"the plan, for payment":                 {asked(naming(to(plan))), insurer, "HPAYMT", true},
+		"the plan, for operations":              {asked(naming(to(plan))), insurer, "CAREMGT", true},
+		"the plan, for a proceeding":            {asked(naming(to(plan))), insurer, "HLEGAL", false},
+		"the plan, for an investigation":        {asked(naming(to(plan))), insurer, "HCOMPL", false},
+		"the plan, to treat":                    {asked(naming(to(plan))), insurer, "TREAT", false},
+		"another plan":                          {asked(naming(to(hie))), insurer, "HPAYMT", false},
+		"payers":                                {asked(naming(toClass("payers"))), dr(), "HPAYMT", true},
+		"payers, for operations":                {asked(naming(toClass("payers"))), dr(), "HOPERAT", false},
+		"one who is no plan":                    {asked(naming(to(doctor))), dr(), "HPAYMT", false},
+		"a plan, and one who is none":           {asked(naming(to(doctor), to(plan))), dr(), "HPAYMT", false},
+		"a recipient that nobody understands":   {asked(naming(to(fhir.Ref{Type: "Location", ID: "l"}))), dr(), "HPAYMT", true},
+		"asked for payment and treatment":       {asked(purpose("TREAT", "HPAYMT")), dr(), "HPAYMT", true},
+		"which does not bind for treatment":     {asked(purpose("TREAT", "HPAYMT")), dr(), "TREAT", false},
+		"asked for treatment alone":             {asked(purpose("TREAT")), dr(), "HPAYMT", false},
+		"understood in part":                    {asked(func(d *consent.Directive) { d.Malformed = []string{"Consent.provision.class[0]"} }), dr(), "HPAYMT", true},
+		"understood in part, for what it is no": {asked(func(d *consent.Directive) { d.Malformed = []string{"Consent.provision.class[0]"} }), dr(), "TREAT", false},
+		"what it is not about":                  {asked(func(d *consent.Directive) { d.Root.Classes = []consent.Code{{System: resourceType, Code: "Claim"}} }), dr(), "HPAYMT", false},
+		"with an exception": {asked(func(d *consent.Directive) {
+			d.Root.Nested = []consent.Provision{{Type: "permit", Classes: []consent.Code{{System: resourceType, Code: "Observation"}}}}
+		}), dr(), "HPAYMT", false},
+		"within what is permitted": {asked(func(d *consent.Directive) {
+			d.Root = consent.Provision{Type: "permit", Actors: []consent.Actor{to(plan)}, Nested: []consent.Provision{{Type: "deny"}}}
+		}), insurer, "HOPERAT", true},
+		"within what is permitted to another": {asked(func(d *consent.Directive) {
+			d.Root = consent.Provision{Type: "permit", Actors: []consent.Actor{to(doctor)}, Nested: []consent.Provision{{Type: "deny"}}}
+		}), dr(), "HOPERAT", false},
+	} {
+		x := consent.Evaluate([]consent.Directive{c.d}, bits{}, ask(func(q *consent.Request) { q.Caller, q.Purpose = c.caller, c.purpose }))
+		if x.Restricted != c.want {
+			t.Errorf("%s: %v %q", name, x.Restricted, x.Sentences())
+		}
+		if len(x.Accounts) != 1 || (x.Accounts[0].Verdict == consent.Denies) != c.want {
+			t.Errorf("%s: %+v", name, x.Accounts)
+		}
+	}
+	// It keeps from the plan, and takes no consent away.
+	both := consent.Evaluate([]consent.Directive{specific(), asked(func(d *consent.Directive) { d.Malformed = []string{"Consent.provision.class[0]"} })}, bits{}, ask())
+	if !both.Permitted || both.Restricted {
+		t.Errorf("what is only asked for forbids to treat: %q", both.Sentences())
 	}
 }
 

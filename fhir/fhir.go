@@ -208,7 +208,7 @@ const (
 	// part2-research, hipaa-authorization, hipaa-psychotherapy, restriction,
 	// deidentified-optout, ai-documentation, minor-disclosure.
 	ConsentKind = Canonical + "/CodeSystem/consent-kind"
-	// SecurityLabel: codes SUDCN, MINORCONSENT, 42CFRPart2-RECEIVED and UNCLASSIFIED, the labels that
+	// SecurityLabel: codes SUDCN, MINORCONSENT, 42CFRPart2-RECEIVED, OVERSIGHT and UNCLASSIFIED, the labels that
 	// v3-ActCode has no code for (in meta.security, or securityLabel of a Consent provision).
 	SecurityLabel = Canonical + "/CodeSystem/security-label"
 	// ConsentStatement: what a signed form states (in Consent.policyRule, or in

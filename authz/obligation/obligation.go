@@ -7,8 +7,6 @@
 package obligation
 
 import (
-	"slices"
-
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/consent"
@@ -23,49 +21,6 @@ type Name = part2.Obligation
 // ShortNotice is the notice in the form that 42 CFR 2.32(a)(2) gives for it.
 const ShortNotice = part2.StatementShort
 
-// Recipient is the class of who receives a record.
-type Recipient uint8
-
-// The classes of recipients. Who cannot be told apart is outside.
-const (
-	Outside        Recipient = iota // another entity: an exchange, a researcher, an authority
-	Workforce                       // of the practice: for it the record is used, and not disclosed
-	Individual                      // the patient
-	Representative                  // who acts for the patient (45 CFR 164.502(g))
-	System                          // the operator of this server
-)
-
-// classes of the roles that stand within the practice or with the patient.
-var classes = map[string]Recipient{
-	"therapist": Workforce, "psychiatrist": Workforce, "trainee": Workforce, "supervisor": Workforce, "sud-counselor": Workforce,
-	"front-desk": Workforce, "biller": Workforce, "privacy-officer": Workforce, "practice-admin": Workforce,
-	"patient": Individual, "proxy": Representative, authz.Operator: System,
-}
-
-// RecipientOf is the class of a caller with these roles. Roles of several
-// classes, and one that is not known, make an outsider.
-func RecipientOf(roles []string) Recipient {
-	out := Outside
-	for i, r := range roles {
-		c, known := classes[r]
-		if !known || i > 0 && c != out {
-			return Outside
-		}
-		out = c
-	}
-	return out
-}
-
-// WithinRoles lists the roles of which no one makes an outsider, sorted.
-func WithinRoles() []string {
-	out := make([]string, 0, len(classes))
-	for r := range classes {
-		out = append(out, r)
-	}
-	slices.Sort(out)
-	return out
-}
-
 // Disclosure is what obligations depend on: one record that is about to be
 // released, what holds between it and the recipient, and the consents without
 // which it would not be released.
@@ -73,7 +28,7 @@ type Disclosure struct {
 	Labels    label.Set
 	Facts     authz.Fact
 	Consents  []fhir.ID
-	Recipient Recipient
+	Recipient authz.Recipient
 	Purpose   string // v3-ActReason
 }
 
@@ -119,6 +74,6 @@ func Accountable(d Disclosure) bool {
 	}
 	return hipaa.Accountable(hipaa.Disclosure{
 		Purpose: purpose, Authorized: len(d.Consents) > 0,
-		ToIndividual: d.Recipient == Individual || d.Recipient == Representative, WithinWorkforce: d.Recipient == Workforce || d.Recipient == System,
+		ToIndividual: d.Recipient == authz.Individual || d.Recipient == authz.Representative, WithinWorkforce: d.Recipient == authz.Workforce || d.Recipient == authz.System,
 	})
 }

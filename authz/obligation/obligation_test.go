@@ -49,10 +49,10 @@ func TestS14_S15_2_33_a_WithConsent(t *testing.T) {
 		want string
 	}{
 		"to an exchange":                 {disclosure{Labels: label.Part2 | label.SUD, Facts: authz.Consent, Consents: one, Purpose: "TREAT"}, consented},
-		"to a clinician of the practice": {disclosure{Labels: label.Part2, Facts: authz.Consent | authz.Treating, Consents: one, Recipient: obligation.Workforce, Purpose: "TREAT"}, consented},
-		"for payment":                    {disclosure{Labels: label.Part2, Facts: authz.Consent, Consents: one, Recipient: obligation.Workforce, Purpose: "HPAYMT"}, consented},
-		"within the program":             {disclosure{Labels: label.Part2, Facts: authz.Program | authz.Treating, Recipient: obligation.Workforce, Purpose: "TREAT"}, ""},
-		"to the patient":                 {disclosure{Labels: label.Part2, Facts: authz.Self, Recipient: obligation.Individual, Purpose: "PATRQT"}, ""},
+		"to a clinician of the practice": {disclosure{Labels: label.Part2, Facts: authz.Consent | authz.Treating, Consents: one, Recipient: authz.Workforce, Purpose: "TREAT"}, consented},
+		"for payment":                    {disclosure{Labels: label.Part2, Facts: authz.Consent, Consents: one, Recipient: authz.Workforce, Purpose: "HPAYMT"}, consented},
+		"within the program":             {disclosure{Labels: label.Part2, Facts: authz.Program | authz.Treating, Recipient: authz.Workforce, Purpose: "TREAT"}, ""},
+		"to the patient":                 {disclosure{Labels: label.Part2, Facts: authz.Self, Recipient: authz.Individual, Purpose: "PATRQT"}, ""},
 	})
 }
 
@@ -89,10 +89,10 @@ func TestS33_2_51_DocumentationOfEmergencies(t *testing.T) {
 		d    disclosure
 		want string
 	}{
-		"without consent":    {disclosure{Labels: label.Part2, Facts: authz.Emergency, Recipient: obligation.Workforce, Purpose: "ETREAT"}, "documentation-2.51 accounting-entry"},
-		"with consent":       {disclosure{Labels: label.Part2, Facts: authz.Emergency | authz.Consent, Consents: one, Recipient: obligation.Workforce, Purpose: "ETREAT"}, consented},
-		"within the program": {disclosure{Labels: label.Part2, Facts: authz.Emergency | authz.Program, Recipient: obligation.Workforce, Purpose: "ETREAT"}, ""},
-		"no Part 2 record":   {disclosure{Labels: label.MH, Facts: authz.Emergency, Recipient: obligation.Workforce, Purpose: "ETREAT"}, ""},
+		"without consent":    {disclosure{Labels: label.Part2, Facts: authz.Emergency, Recipient: authz.Workforce, Purpose: "ETREAT"}, "documentation-2.51 accounting-entry"},
+		"with consent":       {disclosure{Labels: label.Part2, Facts: authz.Emergency | authz.Consent, Consents: one, Recipient: authz.Workforce, Purpose: "ETREAT"}, consented},
+		"within the program": {disclosure{Labels: label.Part2, Facts: authz.Emergency | authz.Program, Recipient: authz.Workforce, Purpose: "ETREAT"}, ""},
+		"no Part 2 record":   {disclosure{Labels: label.MH, Facts: authz.Emergency, Recipient: authz.Workforce, Purpose: "ETREAT"}, ""},
 	})
 }
 
@@ -110,27 +110,10 @@ func TestH1_164_528_a_1_WhatIsAccountedFor(t *testing.T) {
 		"payment":          {disclosure{Purpose: "HPAYMT"}, ""},
 		"operations":       {disclosure{Purpose: "HOPERAT"}, ""},
 		"authorized":       {disclosure{Labels: label.MH, Consents: one, Purpose: "HRESCH"}, ""},
-		"the individual":   {disclosure{Recipient: obligation.Individual, Purpose: "PATRQT"}, ""},
-		"a parent":         {disclosure{Recipient: obligation.Representative, Purpose: "PATRQT"}, ""},
-		"the workforce":    {disclosure{Recipient: obligation.Workforce, Purpose: "THREAT"}, ""},
+		"the individual":   {disclosure{Recipient: authz.Individual, Purpose: "PATRQT"}, ""},
+		"a parent":         {disclosure{Recipient: authz.Representative, Purpose: "PATRQT"}, ""},
+		"the workforce":    {disclosure{Recipient: authz.Workforce, Purpose: "THREAT"}, ""},
 	})
-}
-
-func TestRecipientOf(t *testing.T) {
-	for roles, want := range map[string]obligation.Recipient{
-		"therapist": obligation.Workforce, "therapist biller": obligation.Workforce, "patient": obligation.Individual, "proxy": obligation.Representative,
-		"hie": obligation.Outside, "research-analyst": obligation.Outside, "": obligation.Outside, "unheard-of": obligation.Outside,
-		"therapist hie": obligation.Outside, "hie therapist": obligation.Outside, "patient therapist": obligation.Outside, authz.Operator: obligation.System,
-	} {
-		if got := obligation.RecipientOf(strings.Fields(roles)); got != want {
-			t.Errorf("%q: %d", roles, got)
-		}
-	}
-	for _, r := range obligation.WithinRoles() {
-		if !slices.Contains(pdp.Roles(), r) {
-			t.Errorf("%s is no role", r)
-		}
-	}
 }
 
 // Whatever is added to a record's labels takes no obligation away, and a notice
@@ -139,7 +122,7 @@ func TestS19_MoreLabelsObligeToMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := disclosure{
 			Labels: label.Set(rapid.Uint32().Draw(t, "labels")) & label.All, Facts: authz.Fact(rapid.Uint16().Draw(t, "facts")),
-			Recipient: obligation.Recipient(rapid.IntRange(0, 4).Draw(t, "recipient")), Purpose: rapid.SampledFrom(pdp.Purposes()).Draw(t, "purpose"),
+			Recipient: authz.Recipient(rapid.IntRange(0, 4).Draw(t, "recipient")), Purpose: rapid.SampledFrom(pdp.Purposes()).Draw(t, "purpose"),
 		}
 		if rapid.Bool().Draw(t, "consented") {
 			d.Consents = one

@@ -1,7 +1,6 @@
 package pdp
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/cloister-health/cloister/authz"
@@ -112,10 +111,7 @@ func (p *policy) each(kinds []Kind, visit func(authz.Question, Kind)) {
 
 // lawful lists the minimal sets of facts of lines that the law does not bar.
 func (p *policy) lawful(q authz.Question, lines []*line) []authz.Fact {
-	return slices.DeleteFunc(least(lines, q.Labels), func(f authz.Fact) bool {
-		_, ok := authz.Lawful(q, f, p.states)
-		return !ok
-	})
+	return authz.LawfulSets(q, least(lines, q.Labels), p.states)
 }
 
 // Needs spells sets of facts as they stand in the matrix: "treating+program or treating+consent", "-" for no condition.

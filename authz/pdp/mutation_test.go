@@ -117,6 +117,12 @@ var equivalent = []struct{ line, what, reason string }{
 	{"required-report", "also for the role auditor", "the auditor has a line of its own for that"},
 	{"*-needs-originator", "not for the role *", "another deny line keeps notes of sessions to clinicians"},
 	{"notes-of-a-session-are-for-treatment", "not for the role *", "another deny line keeps notes of sessions to clinicians"},
+	{"*", "not for the role ai-assistant", "deny lines of its own keep from software what its patient did not consent to, and notes of sessions"},
+	{"*", "also for the role ai-assistant", "deny lines keep notes of sessions and oversight from software, and for what it may see it has lines of its own"},
+	{"proceedings-consent", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
+	{"legal-consent", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
+	{"research-consent", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
+	{"assistant-program", "for every action", "a consent to disclose is none to write: the law below the policy bars it"},
 }
 
 // denials writes what the deny lines among lines leave of a policy that allows everything to everybody but the

@@ -59,15 +59,18 @@ func inTheWordsOfTheLaw(role, purpose string, action authz.Action, labels label.
 		r.Consents = law.Consents{
 			TPO: purpose == "TREAT" || purpose == "HPAYMT" || purpose == "HOPERAT", Specific: purpose != "HLEGAL" && purpose != "LEGAL",
 			Legal: purpose == "HLEGAL" || purpose == "LEGAL", Notes: has(label.PsychNote), Counseling: has(label.CounselingNote), Minor: true,
+			Research: strings.Contains(purpose, "RCH") || purpose == "HRESCH", Machine: role == "ai-assistant",
 		}
+		r.Consents.Specific = r.Consents.Specific && !r.Consents.Research
 	}
+	r.Machine = role == "ai-assistant"
 	switch role {
 	case "patient":
 		r.Recipient = law.Patient
 	case "proxy":
 		r.Recipient = law.Parent
-	case "hie":
-		r.Recipient = law.Exchange
+	case "hie", "research-analyst", "service-organization", "auditor", "coroner", "law-enforcement", "court", "public-health", "ai-assistant":
+		r.Recipient = law.Recipient(role) // which of them it is, the law does not ask
 	}
 	if purpose == "TRAIN" && holds(authz.Supervising) {
 		r.Note.Trainee, r.Counseling.Training = true, true

@@ -22,8 +22,13 @@ type never struct {
 }
 
 func nevers() []never {
-	var people, notClinicians, notOfficers []string
+	var people, notClinicians, notOfficers, notInProceedings []string
 	for _, r := range roles {
+		switch r {
+		case "court", "law-enforcement", "privacy-officer":
+		default:
+			notInProceedings = append(notInProceedings, r)
+		}
 		if r == Operator {
 			continue
 		}
@@ -42,6 +47,7 @@ func nevers() []never {
 	read := []authz.Action{authz.ActionRead}
 	notes := []label.Set{label.PsychNote, label.CounselingNote, label.CounselingNote | label.Part2}
 	documents := []fhir.ResourceType{"DocumentReference"}
+	some := []fhir.ResourceType{"Patient", "Condition", "DocumentReference"}
 	return []never{
 		{"a note of a session is its originator's (45 CFR 164.508(a)(2), 42 CFR 2.31(b))",
 			people, usual, []authz.Action{authz.ActionRead, authz.ActionUpdate}, documents, notes, authz.Originator | authz.Consent | authz.Exception},
@@ -52,7 +58,15 @@ func nevers() []never {
 		{"without a documented exception a note of a session is for treatment (45 CFR 164.508(a)(2))",
 			people, []string{"HLEGAL", "TRAIN", "HCOMPL", "HDECD", "THREAT", "LEGAL", "PUBHLTH"}, read, documents, notes, authz.Consent | authz.Exception},
 		{"who asks from outside the practice needs an exception or an agreement (42 CFR 2.13, 2.61, 45 CFR 164.512)",
-			outsiders, []string{"TREAT", "HPAYMT", "HOPERAT", "LEGAL", "HLEGAL", "HCOMPL", "HDECD", "THREAT", "PUBHLTH"}, read, []fhir.ResourceType{"Patient", "Condition", "DocumentReference"}, []label.Set{0, label.PSY, label.Part2}, authz.Exception | authz.Agreement},
+			outsiders, []string{"TREAT", "HPAYMT", "HOPERAT", "LEGAL", "HLEGAL", "HCOMPL", "HDECD", "THREAT", "PUBHLTH"}, read, some, []label.Set{0, label.PSY}, authz.Exception | authz.Agreement},
+		{"with a Part 2 record likewise, but for a proceeding to which the patient consented (42 CFR 2.31(d))",
+			outsiders, []string{"TREAT", "HPAYMT", "HOPERAT", "HCOMPL", "HDECD", "THREAT", "PUBHLTH"}, read, some, []label.Set{label.Part2}, authz.Exception | authz.Agreement},
+		{"a Part 2 record reaches a proceeding with the patient's consent to that, or an order (42 CFR 2.12(d)(1), 2.31(d))",
+			people, []string{"LEGAL", "HLEGAL"}, read, []fhir.ResourceType{"Condition"}, []label.Set{label.Part2, label.Received}, authz.Exception | authz.Consent},
+		{"software is shown what the patient consented to (225 ILCS 155/15)",
+			[]string{authz.Assistant}, []string{"TREAT", "HOPERAT", "ETREAT"}, []authz.Action{authz.ActionRead, authz.ActionCreate}, some, []label.Set{0, label.Part2}, authz.Consent},
+		{"software is shown no note of a session",
+			[]string{authz.Assistant}, []string{"TREAT", "TRAIN", "HLEGAL"}, read, documents, notes, 0},
 		{"that there was an emergency is the privacy officer's to know",
 			notOfficers, append([]string{"ETREAT", "BTG"}, usual...), []authz.Action{authz.ActionRead, authz.ActionUpdate}, []fhir.ResourceType{"Task", "Communication"}, []label.Set{label.Oversight}, 0},
 		{"an emergency is declared, not assumed (42 CFR 2.51)",
@@ -60,8 +74,8 @@ func nevers() []never {
 		{"a Part 2 record needs program, consent or self (42 CFR 2.13)",
 			people, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{label.Part2, label.Part2 | label.SUD},
 			authz.Program | authz.Consent | authz.Self | authz.Emergency | authz.Exception | authz.Agreement},
-		{"a Part 2 record is not for proceedings (42 CFR 2.12(d)(1))",
-			roles, []string{"HLEGAL", "LEGAL"}, read, []fhir.ResourceType{"Condition"}, []label.Set{label.Part2}, authz.Exception},
+		{"a Part 2 record is not for proceedings, whatever the consent, but for those who may be named in one to that (42 CFR 2.12(d)(1), 2.31(d))",
+			notInProceedings, []string{"HLEGAL", "LEGAL"}, read, []fhir.ResourceType{"Condition"}, []label.Set{label.Part2}, authz.Exception},
 		{"what a minor consented to is not the parent's (42 CFR 2.14)",
 			[]string{"proxy"}, usual, read, []fhir.ResourceType{"Encounter"}, []label.Set{label.MinorConsented, label.Part2}, authz.Self | authz.Consent},
 		{"a restriction binds whoever it names (45 CFR 164.522(a), 42 CFR 2.26)",
@@ -72,7 +86,11 @@ func nevers() []never {
 		{"a clinical record is not for the front desk (45 CFR 164.502(b))",
 			[]string{"front-desk"}, usual, read, []fhir.ResourceType{"Condition", "DocumentReference"}, []label.Set{0, label.PSY}, 0},
 		{"a clinical record is for research with a documented basis (42 CFR 2.52, 45 CFR 164.512(i))",
-			[]string{"research-analyst"}, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{0, label.Part2}, authz.Exception},
+			[]string{"research-analyst"}, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{0, label.PSY}, authz.Exception},
+		{"a Part 2 record is for research with a documented basis, or the patient's consent (42 CFR 2.31, 2.52)",
+			[]string{"research-analyst"}, usual, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{label.Part2}, authz.Exception | authz.Consent},
+		{"a consent to research is for nothing else",
+			[]string{"research-analyst"}, []string{"TREAT", "HPAYMT", "HOPERAT", "PATRQT"}, read, []fhir.ResourceType{"Condition", "Patient"}, []label.Set{0, label.Part2}, authz.Exception},
 		{"that something of a program, a note or a minor's own care is left out is told to nobody (42 CFR 2.13(c), 2.14)",
 			[]string{"therapist", "front-desk", "biller", "privacy-officer"}, []string{"TREAT", "HPAYMT", "HOPERAT"}, []authz.Action{authz.ActionMask}, []fhir.ResourceType{"Encounter"},
 			[]label.Set{label.Part2, label.Part2 | label.SUD, label.Received, label.PsychNote, label.CounselingNote, label.MinorConsented, label.Oversight}, 0},

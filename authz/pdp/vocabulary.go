@@ -11,14 +11,9 @@ const Operator = authz.Operator
 
 // Roles lists the roles that a policy line can name, in the order of the
 // manual. The caller owns the slice.
-func Roles() []string { return append([]string(nil), roles...) }
+func Roles() []string { return authz.Roles() }
 
-var roles = []string{
-	"therapist", "psychiatrist", "trainee", "supervisor", "sud-counselor",
-	"front-desk", "biller", "privacy-officer", "practice-admin",
-	"hie", "research-analyst", "patient", "proxy",
-	"service-organization", "auditor", "coroner", "law-enforcement", "court", "public-health", Operator,
-}
+var roles = authz.Roles()
 
 // Purposes lists the purposes that a policy line can name: the PurposeOfUse
 // codes of R4's v3-ActReason, and LEGAL of its older half. The caller owns the slice.

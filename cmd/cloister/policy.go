@@ -123,6 +123,11 @@ func (c *policyExplainCmd) Run(out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
+	states := p.Practice().States
+	e.Needs = authz.LawfulSets(c.question(), e.Needs, states)
+	if rule, lawful := authz.Lawful(c.question(), facts, states); e.Permit && !lawful {
+		e.Permit, e.By = false, []string{"law " + rule}
+	}
 	var b strings.Builder
 	decision := "deny"
 	if e.Permit {

@@ -227,6 +227,12 @@ func TestPolicyExplainSaysWhy(t *testing.T) {
 	if !strings.Contains(out.String(), "permitted with the facts: consent") {
 		t.Errorf("an exchange needs consent for a Part 2 record, but the policy says\n%s", out.String())
 	}
+	// What a line permits, the law of a practice's state may bar.
+	out.Reset()
+	c = parse(t, "policy", "explain", "--persona", "hie", "--type", "Condition", "--labels", "PSY", "--policy", "../../testdata/policies/harbor")
+	if err := c.Policy.Explain.Run(&out); err != nil || !strings.HasPrefix(out.String(), "deny: by law J1 ") || !strings.Contains(out.String(), "permitted with the facts: consent\n") {
+		t.Errorf("an exchange in Washington: %v\n%s", err, out.String())
+	}
 	var none cli
 	if _, err := none.parser().Parse([]string{"policy", "explain", "--persona", "nobody", "--type", "Condition"}); err == nil || !strings.Contains(err.Error(), "colleague") {
 		t.Errorf("an unknown persona: %v", err)

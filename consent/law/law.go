@@ -31,7 +31,14 @@ const (
 	Court          Recipient = "court"
 	PublicHealth   Recipient = "public-health"
 	Researcher     Recipient = "researcher"
+	Service        Recipient = "service-organization" // 42 CFR 2.11; or another business associate
+	Oversight      Recipient = "oversight"            // agencies, auditors
+	Examiner       Recipient = "examiner"             // coroners and medical examiners
+	Assistant      Recipient = "assistant"            // software that drafts documentation
 )
+
+// Outside reports whether what r receives leaves the practice. Who is not known is outside.
+func (r Recipient) Outside() bool { return r != Workforce && r != Patient && r != Parent }
 
 // Record is what the law asks of the record.
 type Record struct {
@@ -55,6 +62,13 @@ type Consents struct {
 	Legal      bool // for proceedings alone
 	Notes      bool // an authorization for psychotherapy notes alone
 	Minor      bool // the minor's own
+	Research   bool // for research alone
+	Machine    bool // to documentation with the help of a machine
+}
+
+// any reports whether one of them names recipient and purpose.
+func (c Consents) any() bool {
+	return c.TPO || c.Specific || c.Counseling || c.Legal || c.Notes || c.Minor || c.Research
 }
 
 // Request is all that the law is asked about. The zero Request is denied.
@@ -67,6 +81,7 @@ type Request struct {
 	Recipient   Recipient
 	OtherState  bool // the recipient is, or may be, in another state
 	Write       bool
+	Machine     bool // what is shown is shown to software that drafts documentation
 
 	Record     Record
 	Program    bool // the caller works for every program that the record comes from
@@ -134,11 +149,19 @@ func bars(r Request) (string, bool) {
 	if !r.Record.Part2 && !r.Record.CounselingNote && !r.Record.Received || !part2.Proceeding(r.Purpose) {
 		return "", true
 	}
-	// A documented exception for a proceeding is its order with its subpoena, or the defense that the patient's suit opens.
-	return "S6", part2.ProceedingPermits(r.Consents.Legal, r.Order) || r.Exception
+	return "S6", proceeding(r)
+}
+
+// proceeding reports whether a record may be used in a proceeding. A consent to disclose is none to change the record. A
+// documented exception for a proceeding is its order with its subpoena, or the defense that the patient's suit opens.
+func proceeding(r Request) bool {
+	return part2.ProceedingPermits(r.Consents.Legal && !r.Write, r.Order) || r.Exception
 }
 
 func notes(r Request) (rule string, permit bool) {
+	if r.Machine && (r.Record.PsychNote || r.Record.CounselingNote) {
+		return "P20", false
+	}
 	permit = true
 	if r.Record.PsychNote {
 		u := r.Note
@@ -161,10 +184,11 @@ func program(r Request) (string, bool) {
 	}
 	b := part2.Basis{
 		Program: r.Program, Self: r.Self, Emergency: r.Emergency, Exception: r.Exception, Agreement: r.Agreement,
-		Legal: part2.ProceedingPermits(r.Consents.Legal, r.Order) || r.Exception,
+		Legal: proceeding(r),
 	}
 	if !r.Write { // a consent to disclose is none to change the record
-		b.Consent = r.Consents.TPO && part2.IsOne(r.Purpose) || r.Consents.Specific || r.Consents.Counseling && r.Record.CounselingNote
+		b.Consent = r.Consents.TPO && part2.IsOne(r.Purpose) || r.Consents.Specific || r.Consents.Counseling && r.Record.CounselingNote ||
+			r.Consents.Research && part2.ForStudy(r.Purpose)
 	}
 	return part2.BasisOf(b, r.Purpose)
 }
@@ -173,9 +197,9 @@ func states(r Request) (string, bool) {
 	c := r.Consents
 	d := state.Disclosure{
 		// What somebody else brings in discloses nothing.
-		Purpose: r.Purpose, Outside: !r.Write && r.Recipient != Workforce && r.Recipient != Patient && r.Recipient != Parent,
-		OtherState: r.OtherState, ToParent: r.Recipient == Parent, Self: r.Self, Emergency: r.Emergency,
-		Consent:      c.TPO || c.Specific || c.Counseling || c.Notes || c.Minor,
+		Purpose: r.Purpose, Outside: !r.Write && r.Recipient.Outside(),
+		OtherState: r.OtherState, ToParent: r.Recipient == Parent, Self: r.Self, Emergency: r.Emergency, Exception: r.Exception,
+		Consent: c.any(), Machine: r.Machine, MachineConsent: c.Machine,
 		MentalHealth: r.Record.MentalHealth, Psychotherapy: r.Record.MentalHealth, SubstanceUse: r.Record.SubstanceUse || r.Record.Part2,
 		Reproductive: r.Record.Reproductive, GenderCare: r.Record.GenderCare,
 		PersonalNote: r.Record.PsychNote || r.Record.CounselingNote, MinorConsented: r.Record.MinorConsented, Frozen: r.Record.Frozen,
@@ -234,6 +258,9 @@ func obligations(r Request, by string) []part2.Obligation {
 	var out []part2.Obligation
 	if r.Record.Part2 || r.Record.CounselingNote {
 		basis, _ := program(r)
+		if basis == "S6" && r.Consents.Legal {
+			basis = "S14" // a consent to proceedings is one to disclose
+		}
 		out = part2.Obligations(basis)
 	}
 	if hipaa.MinimumNecessary(r.Purpose, r.Consents.Specific || r.Consents.Notes, r.Note.Secretary, r.Note.Law != "") {
@@ -247,9 +274,12 @@ func obligations(r Request, by string) []part2.Obligation {
 	return out
 }
 
-// Floor reports whether the law lets a policy permit a request: the stages from the absolute bars to the law of states.
-// The rule is the one that bars. It allocates nothing.
+// Floor reports whether the law lets a policy permit a request: the stages from the absolute bars to the law of states, and
+// a recipient who is known. The rule is the one that bars. It allocates nothing.
 func Floor(r Request) (rule string, permit bool) {
+	if r.Recipient == "" {
+		return "recipient", false
+	}
 	for _, s := range stages[firstFloor : lastFloor+1] {
 		if rule, permit := s.ask(r); !permit {
 			return rule, false

@@ -92,6 +92,95 @@ func TestS6_2_12_d_1_TheBarComesFirst(t *testing.T) {
 	decides(t, "a documented exception", with(r, func(r *law.Request) { r.Exception = true }), true, "S6")
 }
 
+// A consent to proceedings is for them, for who is named in it, and to see; it is accompanied as every other.
+func TestS13_2_31_d_AConsentToProceedings(t *testing.T) {
+	legal := func(r *law.Request) { r.Consents.Legal = true }
+	r := with(ordinary, part2Record, court, legal)
+	decides(t, "a court", r, true, "S6")
+	decides(t, "an officer of the practice", with(ordinary, part2Record, legal, func(r *law.Request) { r.Purpose = "HLEGAL" }), true, "S6")
+	denied(t, "to write", with(r, func(r *law.Request) { r.Write = true }), "S6")
+	decides(t, "to write, by an order", with(ordinary, part2Record, court, func(r *law.Request) {
+		r.Write, r.Order = true, part2.Order{Section: "2.64", Findings: true, Subpoena: true, InScope: true, Sealed: true}
+	}), true, "S6")
+	denied(t, "for treatment", with(ordinary, part2Record, legal), "S42")
+	denied(t, "a counseling note", with(r, counseling), "S11")
+	denied(t, "a psychotherapy note", with(r, psych), "P4")
+	for _, c := range []law.Consents{{TPO: true}, {Specific: true}, {Research: true}, {Machine: true}, {Minor: true}} {
+		denied(t, "another consent", with(ordinary, part2Record, court, func(r *law.Request) { r.Consents = c }), "S6")
+	}
+	yes(t, slices.Contains(law.Evaluate(r).Obligations, part2.Notice), "the notice")
+	no(t, slices.Contains(law.Evaluate(with(ordinary, part2Record, court, func(r *law.Request) { r.Exception = true })).Obligations, part2.Notice), "a notice with what was ordered")
+	washington, err := state.Select("US-WA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mental := func(r *law.Request) { r.States, r.Record.MentalHealth = washington, true }
+	decides(t, "in Washington", with(r, mental), true, "S6")
+	denied(t, "in Washington, by an order", with(ordinary, part2Record, court, mental, func(r *law.Request) { r.Exception = true }), "J1")
+}
+
+// A consent to research is for research, and to see.
+func TestS35_2_31_a_7_AConsentToResearch(t *testing.T) {
+	study := func(r *law.Request) { r.Purpose, r.Recipient, r.Consents.Research = "HRESCH", law.Researcher, true }
+	r := with(ordinary, part2Record, study)
+	decides(t, "research", r, true, "S14")
+	decides(t, "a trial", with(r, func(r *law.Request) { r.Purpose = "CLINTRCH" }), true, "S14")
+	denied(t, "treatment", with(r, func(r *law.Request) { r.Purpose = "TREAT" }), "S42")
+	denied(t, "to write", with(r, func(r *law.Request) { r.Write = true }), "S42")
+	denied(t, "without", with(r, func(r *law.Request) { r.Consents.Research = false }), "S42")
+	denied(t, "a counseling note", with(r, counseling), "S11")
+	denied(t, "a psychotherapy note", with(r, psych), "P4")
+	yes(t, slices.Contains(law.Evaluate(r).Obligations, part2.Notice), "the notice")
+	washington, err := state.Select("US-WA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	decides(t, "in Washington", with(r, func(r *law.Request) { r.States, r.Record.MentalHealth = washington, true }), true, "S14")
+}
+
+// Software that drafts documentation is shown what the patient consented to show it, and no note of a session.
+func TestJ14_P20_225_ILCS_155_15_Software(t *testing.T) {
+	software := func(r *law.Request) { r.Recipient, r.Machine = law.Assistant, true }
+	consented := func(r *law.Request) { r.Consents.Machine = true }
+	denied(t, "no consent", with(ordinary, software), "J14")
+	decides(t, "consent", with(ordinary, software, consented), true, "HIPAA")
+	denied(t, "in the program", with(ordinary, software, part2Record, inProgram), "J14")
+	denied(t, "another consent", with(ordinary, software, func(r *law.Request) {
+		r.Consents = law.Consents{TPO: true, Specific: true, Counseling: true, Legal: true, Notes: true, Minor: true, Research: true}
+	}), "J14")
+	denied(t, "the consent to that alone, for a program's record", with(ordinary, software, part2Record, consented), "S42")
+	decides(t, "both", with(ordinary, software, part2Record, consented, tpo), true, "S15")
+	everything := func(r *law.Request) {
+		r.Originator, r.Program, r.Exception = true, true, true
+		r.Consents = law.Consents{TPO: true, Specific: true, Counseling: true, Notes: true, Minor: true, Machine: true}
+	}
+	denied(t, "a psychotherapy note", with(ordinary, software, psych, everything), "P20")
+	denied(t, "a counseling note", with(ordinary, software, counseling, everything), "P20")
+	decides(t, "a person, a note", with(ordinary, psych, everything), true, "P5")
+	decides(t, "a person", ordinary, true, "HIPAA")
+}
+
+// Who is outside: everybody but the practice's own people, the patient and who acts for her.
+func TestJ1_J11_Outside(t *testing.T) {
+	for _, r := range []law.Recipient{law.Exchange, law.LawEnforcement, law.Court, law.PublicHealth, law.Researcher, law.Service, law.Oversight, law.Examiner, law.Assistant, "", "somebody"} {
+		yes(t, r.Outside(), string(r))
+	}
+	for _, r := range []law.Recipient{law.Workforce, law.Patient, law.Parent} {
+		no(t, r.Outside(), string(r))
+	}
+	denied := func(what string, r law.Request, rule string) {
+		t.Helper()
+		if got, permit := law.Floor(r); permit || got != rule {
+			t.Errorf("%s: %v by %s", what, permit, got)
+		}
+	}
+	denied("nobody", with(ordinary, func(r *law.Request) { r.Recipient = "" }), "recipient")
+	minor := func(r *law.Request) { r.Record.MinorConsented, r.Purpose, r.Recipient = true, "HCOMPL", law.Oversight }
+	denied("what a minor consented to", with(ordinary, minor), "J11")
+	decides(t, "by a documented exception", with(ordinary, minor, func(r *law.Request) { r.Exception = true }), true, "HIPAA")
+	denied("to a parent, by an exception", with(ordinary, minor, func(r *law.Request) { r.Exception, r.Recipient = true, law.Parent }), "J11")
+}
+
 func TestP4_164_508_a_2_NotesBeforePart2(t *testing.T) {
 	denied(t, "a colleague", with(ordinary, psych), "P4")
 	decides(t, "the originator", with(ordinary, psych, originator), true, "P5")
@@ -185,7 +274,7 @@ func TestJ1_J4_J10_StatesAreSelected(t *testing.T) {
 	denied(t, "Illinois, a counseling note", with(ordinary, exchange, counseling, in("US-IL"), func(r *law.Request) { r.Consents.Counseling = true }), "J6")
 	decides(t, "Illinois, an ordinary record", with(ordinary, exchange, in("US-IL")), true, "HIPAA")
 	denied(t, "EU", with(ordinary, in("EU"), func(r *law.Request) { r.Record.Frozen = true }), "J12")
-	for _, c := range []law.Consents{{TPO: true}, {Specific: true}, {Notes: true}, {Minor: true}, {Counseling: true}} {
+	for _, c := range []law.Consents{{TPO: true}, {Specific: true}, {Notes: true}, {Minor: true}, {Counseling: true}, {Research: true}, {Legal: true}} {
 		decides(t, "Washington, with consent", with(ordinary, exchange, mental, in("US-WA"), func(r *law.Request) { r.Consents = c }), true, "HIPAA")
 	}
 	decides(t, "Washington, what an exchange brings in", with(ordinary, exchange, mental, in("US-WA"), func(r *law.Request) { r.Write = true }), true, "HIPAA")
@@ -253,10 +342,11 @@ func draw(t *rapid.T) law.Request {
 	return law.Request{
 		Tenant: true, Compartment: true, Caller: true, Scope: true, Minimum: true,
 		Purpose:   rapid.SampledFrom([]string{"TREAT", "HPAYMT", "HOPERAT", "PATRQT", "ETREAT", "BTG", "HLEGAL", "TRAIN", "HRESCH", "COC"}).Draw(t, "purpose"),
-		Recipient: rapid.SampledFrom([]law.Recipient{law.Workforce, law.Exchange, law.Patient, law.Parent}).Draw(t, "recipient"), Write: flag("write"),
+		Recipient: rapid.SampledFrom([]law.Recipient{law.Workforce, law.Exchange, law.Patient, law.Parent, law.Court, law.Researcher, law.Assistant}).Draw(t, "recipient"), Write: flag("write"),
 		Record:  law.Record{Part2: flag("part2"), PsychNote: flag("psych"), CounselingNote: flag("counseling"), MinorConsented: flag("minor"), MentalHealth: flag("mental")},
 		Program: flag("program"), Originator: flag("originator"), Self: flag("self"),
-		Consents:  law.Consents{TPO: flag("tpo"), Specific: flag("specific"), Counseling: flag("sudcn"), Legal: flag("legal"), Notes: flag("notes"), Minor: flag("own")},
+		Consents:  law.Consents{TPO: flag("tpo"), Specific: flag("specific"), Counseling: flag("sudcn"), Legal: flag("legal"), Notes: flag("notes"), Minor: flag("own"), Research: flag("research"), Machine: flag("software's")},
+		Machine:   flag("software"),
 		Emergency: flag("emergency"), Exception: flag("exception"), Agreement: flag("agreement"),
 	}
 }
@@ -329,7 +419,7 @@ func TestEveryRuleIsListedOnce(t *testing.T) {
 		}
 		seen[r.ID] = true
 	}
-	if len(seen) != 21+43+10+8+13 {
+	if len(seen) != 21+43+10+8+14 {
 		t.Errorf("%d rules", len(seen))
 	}
 }

@@ -14,6 +14,9 @@ const (
 // research are the purposes of research (v3-ActReason, HRESCH and below).
 var research = []string{"HRESCH", "BIORCH", "CLINTRCH", "CLINTRCHNPC", "CLINTRCHPC", "PRECLINTRCH", "DSRCH", "POARCH", "TRANSRCH"}
 
+// ForStudy reports whether a purpose is research (S35, v3-ActReason: HRESCH and below).
+func ForStudy(purpose string) bool { return slices.Contains(research, purpose) }
+
 // PurposesFit reports whether a consent of kind k can be for these purposes
 // (S7, S13, S15, 42 CFR 2.31(a)(5), (d)): the single consent for treatment, payment and
 // operations for all three, or in an exception of it for some of them; one for
@@ -27,7 +30,7 @@ func PurposesFit(k Kind, purposes []string) bool {
 	case Legal:
 		fits = Proceeding
 	case Research:
-		fits = func(p string) bool { return slices.Contains(research, p) }
+		fits = ForStudy
 	}
 	return len(purposes) > 0 && !slices.ContainsFunc(purposes, func(p string) bool { return !fits(p) })
 }

@@ -114,3 +114,13 @@ func TestS5_S26_S38_MayDisclose(t *testing.T) {
 		}
 	}
 }
+
+func TestS7_2_31_a_7_NoEnd(t *testing.T) {
+	for k, want := range map[part2.Kind]bool{part2.TPO: true, part2.Research: true, part2.Specific: false, part2.Legal: false, part2.SUDCN: false} {
+		if got := part2.ExpiryEvent(k, "expires-none"); got != want {
+			t.Errorf("%s: %v", k, got)
+		}
+	}
+	yes(t, part2.ExpiryEvent(part2.Legal, "expires-end-of-treatment"), "the end of the treatment")
+	no(t, part2.ExpiryEvent(part2.TPO, "expires-end-of-study"), "the end of a study that is none")
+}

@@ -22,6 +22,10 @@ type Disclosure struct {
 	Consent    bool   // the patient's written consent names recipient and purpose
 	Request    bool   // the recipient asked in writing, with what, what for, how long and its destruction
 	Emergency  bool   // a declared medical emergency
+	Exception  bool   // an exception of federal law, documented and in force, which is for such records
+	Machine    bool   // to software that drafts documentation
+	// MachineConsent says that the patient consented in writing to documentation with the help of a machine.
+	MachineConsent bool
 
 	MentalHealth   bool // about mental health care, the fact of admission included
 	Psychotherapy  bool // about outpatient psychotherapy
@@ -98,11 +102,15 @@ func Select(codes ...string) (Set, error) {
 	return out, nil
 }
 
-// Bars names the first rule that bars a disclosure, or is "". What a minor consented to alone goes neither to a
-// parent nor out of the practice without the minor's consent, whatever the jurisdiction.
+// Bars names the first rule that bars a disclosure, or is "". Two rules hold whatever the jurisdiction: what a minor consented
+// to alone goes neither to a parent nor out of the practice without the minor's consent, but by an exception that is documented for
+// such care; and a machine is shown nothing without the patient's consent to that.
 func (s Set) Bars(d Disclosure) string {
-	if d.MinorConsented && !d.Consent && !d.Self && (d.ToParent || d.Outside) {
+	switch {
+	case d.MinorConsented && !open(d) && (d.ToParent || d.Outside && !d.Exception):
 		return "J11"
+	case d.Machine && !d.MachineConsent:
+		return "J14"
 	}
 	for _, o := range s {
 		if rule := o.Bars(d); rule != "" {

@@ -101,6 +101,9 @@ func TestJ11_MinorsConsent(t *testing.T) {
 	no(t, s.Bars(minor) != "J11", "to a parent")
 	no(t, s.Bars(state.Disclosure{MinorConsented: true, Outside: true}) != "J11", "out of the practice")
 	yes(t, s.Bars(with(minor, consent)) == "" && s.Bars(with(minor, self)) == "", "with the minor's consent, to the minor")
+	exception := func(d *state.Disclosure) { d.Exception = true }
+	yes(t, s.Bars(with(state.Disclosure{MinorConsented: true, Outside: true}, exception)) == "", "by a documented exception")
+	no(t, s.Bars(with(minor, exception)) != "J11", "to a parent, by an exception")
 	yes(t, s.Bars(state.Disclosure{MinorConsented: true}) == "", "inside")
 	yes(t, s.Bars(state.Disclosure{ToParent: true, Outside: true}) == "", "another record")
 	for code, from := range map[string]int{"US-CA": 12, "US-WA": 13, "US-IL": 12, "US-NY": 16, "US-TX": 16, "US-FL": 13, "US-PA": 14} {
@@ -116,6 +119,18 @@ func TestJ11_MinorsConsent(t *testing.T) {
 	birth := time.Date(2008, 3, 1, 0, 0, 0, 0, time.UTC)
 	yes(t, state.OfAge(birth, birth.AddDate(18, 0, 0)), "18")
 	no(t, state.OfAge(birth, birth.AddDate(18, 0, -1)), "a day before")
+}
+
+func TestJ14_225_ILCS_155_15_Software(t *testing.T) {
+	var s state.Set
+	machine := state.Disclosure{Machine: true}
+	no(t, s.Bars(machine) != "J14", "without consent")
+	no(t, s.Bars(with(machine, consent)) != "J14", "another consent")
+	no(t, s.Bars(with(machine, emergency)) != "J14", "an emergency")
+	yes(t, s.Bars(with(machine, func(d *state.Disclosure) { d.MachineConsent = true })) == "", "with consent to that")
+	yes(t, s.Bars(state.Disclosure{}) == "", "a person")
+	minor := with(machine, func(d *state.Disclosure) { d.MachineConsent, d.MinorConsented, d.Outside = true, true, true })
+	no(t, s.Bars(minor) != "J11", "what a minor consented to alone")
 }
 
 func TestJ12_GDPR_18(t *testing.T) {

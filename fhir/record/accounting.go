@@ -192,7 +192,7 @@ func (k *knowing) disclosure(ctx context.Context, a Access, q Accounting) (audit
 	}
 	for _, x := range e.Entities {
 		due := obligation.Of(obligation.Disclosure{
-			Labels: x.Labels, Facts: x.Facts, Consents: x.Consents, Recipient: obligation.RecipientOf(c.Roles), Purpose: c.Purpose,
+			Labels: x.Labels, Facts: x.Facts, Consents: x.Consents, Recipient: authz.RecipientOf(c.Roles), Purpose: c.Purpose,
 		})
 		consented := slices.Contains(due, part2.CopyOfConsent)
 		since := q.Since

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/cloister-health/cloister/authz"
-	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -30,7 +29,7 @@ func (g *Gate) Masking(m Masks) *Gate {
 // tells reports whether anybody with the caller's roles can be told that something is
 // left out: nobody from outside the practice is, nor who acts for herself.
 func (g *Gate) tells(gr authz.Grant) bool {
-	return g.masks != nil && obligation.RecipientOf(gr.Caller().Roles) == obligation.Workforce
+	return g.masks != nil && authz.RecipientOf(gr.Caller().Roles) == authz.Workforce
 }
 
 // masked reports whether the holder of gr may have been shown marks of what she

@@ -52,7 +52,7 @@ func (g *Gate) Showing(l Labelled) *Gate {
 
 // unasked is what the holder of a grant gets unasked.
 func (g *Gate) unasked(gr authz.Grant) obligation.Labelling {
-	outside := obligation.RecipientOf(gr.Caller().Roles) == obligation.Outside
+	outside := authz.RecipientOf(gr.Caller().Roles) == authz.Outside
 	if g.labelled == LabelsAll || outside && g.labelled != LabelsNone {
 		return obligation.Labels
 	}
@@ -102,7 +102,7 @@ func (g *Gate) explain(ctx context.Context, gr authz.Grant, in []Sealed) (map[fh
 func (*Gate) due(gr authz.Grant, h vault.Header) []obligation.Name {
 	c := gr.Caller()
 	return obligation.Of(obligation.Disclosure{
-		Labels: h.Labels, Facts: h.Facts, Consents: h.Consents, Recipient: obligation.RecipientOf(c.Roles), Purpose: c.Purpose,
+		Labels: h.Labels, Facts: h.Facts, Consents: h.Consents, Recipient: authz.RecipientOf(c.Roles), Purpose: c.Purpose,
 	})
 }
 

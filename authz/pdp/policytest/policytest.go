@@ -19,6 +19,7 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/pdp"
+	"github.com/cloister-health/cloister/consent/state"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -57,7 +58,8 @@ type Resource struct {
 // Expect is what must come of a case.
 type Expect struct {
 	Decision string `yaml:"decision"` // permit or deny
-	// By is the name of a line that decides, or "-" where it is denied because no line permits it.
+	// By is the name of a line that decides, "-" where it is denied because no line permits it, or "law " and the
+	// rule where a line permits it and the law bars it.
 	By string `yaml:"by"`
 }
 
@@ -69,7 +71,9 @@ type Case struct {
 	Resource Resource     `yaml:"resource"`
 	Facts    []string     `yaml:"facts"`
 	Action   authz.Action `yaml:"action"`
-	Expect   Expect       `yaml:"expect"`
+	// Jurisdiction is whose law holds besides federal law, as in the policy of a practice.
+	Jurisdiction []string `yaml:"jurisdiction"`
+	Expect       Expect   `yaml:"expect"`
 
 	File string `yaml:"-"`
 }
@@ -178,6 +182,9 @@ func Load(fsys fs.FS) ([]Case, error) {
 		if _, _, err := c.Question(); err != nil {
 			fault("%v", err)
 		}
+		if _, err := state.Select(c.Jurisdiction...); err != nil {
+			fault("%v", err)
+		}
 	}
 	return cases, errors.Join(errs...)
 }
@@ -189,7 +196,7 @@ type Result struct {
 	Fault       string
 }
 
-// Run decides every case under the policy of p.
+// Run decides every case under the policy of p, and the law below it.
 func Run(p *pdp.Point, cases []Case) []Result {
 	out := make([]Result, 0, len(cases))
 	for _, c := range cases {
@@ -209,11 +216,17 @@ func run(p *pdp.Point, c Case) (pdp.Explanation, string) {
 	if err != nil {
 		return e, err.Error()
 	}
-	decision := "deny"
+	states, err := state.Select(c.Jurisdiction...)
+	if err != nil {
+		return e, err.Error()
+	}
+	by, decision := e.By, "deny"
 	if e.Permit {
 		decision = "permit"
+		if rule, ok := authz.Lawful(q, facts, states); !ok {
+			decision, by = "deny", []string{"law " + rule}
+		}
 	}
-	by := e.By
 	if len(by) == 0 {
 		by = []string{"-"}
 	}

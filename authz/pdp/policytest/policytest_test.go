@@ -84,6 +84,7 @@ func TestLoadRefuses(t *testing.T) {
 		"unknown action":   {"cases:\n- " + strings.Replace(good, "action: read", "action: peek", 1), "peek"},
 		"no rule":          {"cases:\n- " + strings.Replace(good, "rules: [P4]", "rules: []", 1), "names the rules"},
 		"no deciding line": {"cases:\n- " + strings.Replace(good, `, by: "-"`, "", 1), "expect.by"},
+		"unknown law":      {"cases:\n- jurisdiction: [US-ZZ]\n  " + good, "US-ZZ"},
 		"maybe":            {"cases:\n- " + strings.Replace(good, "decision: deny", "decision: maybe", 1), "maybe"},
 		"a request":        {"cases:\n- " + good + "  request: {path: /Patient}\n", "request not found"},
 		"name twice":       {"cases:\n- " + good + "- " + good, "name of its own"},

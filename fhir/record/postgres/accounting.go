@@ -9,7 +9,6 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/label"
-	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/record"
@@ -37,7 +36,7 @@ func (s *Store) Disclosures(ctx context.Context, reach authz.Reach, q record.Acc
 	x.WriteString("SELECT e.at, e.id::text, e.interaction, e.type, e.subject, e.client, e.fhir_user, e.roles, e.purpose, e.organizations, e.entities, e.labels, e.facts, e.consents, e.patients" +
 		" FROM audit.event e WHERE e.tenant = " + x.arg(g.Caller().Tenant) + " AND e.patients @> ARRAY[" + patient + "::text] AND e.outcome = '0' AND e.interaction = ANY (" + x.arg(disclosing) + "::text[])" +
 		" AND e.at >= " + x.arg(since) + " AND e.at < " + x.arg(q.Until) +
-		" AND (NOT e.roles <@ " + x.arg(obligation.WithinRoles()) + "::text[] OR cardinality(e.roles) <> 1 OR EXISTS (SELECT FROM unnest(e.consents) AS c(c) WHERE c.c <> '')" +
+		" AND (NOT e.roles <@ " + x.arg(authz.WithinRoles()) + "::text[] OR cardinality(e.roles) <> 1 OR EXISTS (SELECT FROM unnest(e.consents) AS c(c) WHERE c.c <> '')" +
 		" OR EXISTS (SELECT FROM unnest(e.facts) AS f(f) WHERE f.f & " + x.arg(int32(authz.Emergency|authz.Agreement)) + " <> 0))")
 	if q.After != nil && len(q.After.Keys) == 1 {
 		x.WriteString(" AND (e.at, e.id) < (" + x.arg(q.After.Keys[0].Text) + "::text::timestamptz, " + x.arg(string(q.After.ID)) + "::text::uuid)")

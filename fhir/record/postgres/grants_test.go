@@ -78,11 +78,19 @@ func randomConsent(r *rand.Rand, id string) string {
 	if c.kind == "part2-tpo" {
 		c.recipient, c.purposes, c.effect = pick("class:treating-providers", "Organization/hie"), []string{"TREAT", "HPAYMT", "HOPERAT"}, "permit"
 	}
+	owed := c.kind == "restriction" && c.effect == "deny" && r.IntN(2) == 0
+	if owed { // asked for, and not agreed to: it says that the service was paid for in full
+		c.status, c.recipient = "proposed", pick("class:payers", "Organization/hie", "Organization/net", "Practitioner/bill")
+		c.purposes = [][]string{{"HPAYMT"}, {"TREAT", "HPAYMT"}, {"TREAT"}}[r.IntN(3)]
+	}
 	nested := ""
 	for range r.IntN(3) {
 		nested += ",{'type':'" + pick("permit", "deny", "deny") + "'" + randomProvision(r, 2) + "}"
 	}
 	text := c.String()
+	if owed {
+		text = strings.Replace(text, "'policyRule'", "'policy':[{'uri':'"+fhir.ConsentStatement+"#paid-in-full'}],'policyRule'", 1)
+	}
 	if nested != "" {
 		text = strings.TrimSuffix(text, "}}") + ",'provision':[" + nested[1:] + "]}}"
 	}
@@ -157,10 +165,11 @@ func TestConsentFactsAgreeWithEvaluate(t *testing.T) {
 			ActsAs: []fhir.Ref{{Type: "PractitionerRole", ID: "role"}, {Type: "CareTeam", ID: "team"}, {Type: "Group", ID: "group"}}}},
 		"stranger": {h.as("hie", "TREAT", "", "none"), consent.Caller{Organizations: []fhir.ID{"none"}}},
 		"biller":   {h.as("biller", "HPAYMT", "Practitioner/bill"), consent.Caller{User: fhir.Ref{Type: "Practitioner", ID: "bill"}}},
+		"plan":     {h.as("biller", "HPAYMT", "", "hie"), consent.Caller{Organizations: []fhir.ID{"hie", "net"}, Identifiers: []consent.Code{{System: "urn:npi", Code: "1"}}}},
 	}
-	permits, restricts := 0, 0
+	permits, restricts, owed := 0, 0, 0
 	// Chance draws few restrictions that bind: there are rounds until enough was compared.
-	for round := 0; round < 20 || (permits < 10 || restricts < 3) && round < 400; round++ {
+	for round := 0; round < 20 || (permits < 10 || restricts < 3 || owed < 2) && round < 400; round++ {
 		var directives []consent.Directive
 		var texts []string
 		for i := range 3 {
@@ -198,6 +207,10 @@ func TestConsentFactsAgreeWithEvaluate(t *testing.T) {
 				if want.Restricted {
 					restricts++
 				}
+				asked := slices.DeleteFunc(slices.Clone(directives), func(d consent.Directive) bool { return d.Status != "proposed" })
+				if consent.Evaluate(asked, record.Labels, consent.Request{Record: x, Caller: c.caller, Purpose: c.principal.Purpose, At: h.now()}).Restricted {
+					owed++
+				}
 				if !asks || !h.store.AsksForConsent(context.Background(), restriction, ref.ID) {
 					continue
 				}
@@ -210,7 +223,7 @@ func TestConsentFactsAgreeWithEvaluate(t *testing.T) {
 			}
 		}
 	}
-	if permits < 10 || restricts < 3 {
-		t.Errorf("%d permits and %d restrictions: the comparison says too little", permits, restricts)
+	if permits < 10 || restricts < 3 || owed < 2 {
+		t.Errorf("%d permits and %d restrictions, %d of them not agreed to: the comparison says too little", permits, restricts, owed)
 	}
 }
