@@ -96,6 +96,7 @@ const (
 	ActionPrepare Action = "prepare" // fill in a form that is to be signed
 	ActionSign    Action = "sign"
 	ActionRevoke  Action = "revoke"
+	ActionWitness Action = "witness" // sign as one who saw others sign
 )
 
 // ActionOf maps an interaction to its action; ok is false for interactions
@@ -116,6 +117,8 @@ func ActionOf(i fhir.Interaction) (a Action, ok bool) {
 		return ActionSign, true
 	case fhir.RevokeConsent:
 		return ActionRevoke, true
+	case fhir.WitnessConsent:
+		return ActionWitness, true
 	}
 	return "", false
 }

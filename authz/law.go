@@ -29,10 +29,14 @@ const (
 	proxy    = "proxy"
 )
 
+// disclosing are the actions that change nothing in the records that a consent is about: to sign and to revoke one are
+// what the one to whom it was disclosed may do with it (42 CFR 2.14(c)).
+var disclosing = map[Action]bool{ActionRead: true, ActionSign: true, ActionRevoke: true, ActionWitness: true}
+
 // asLaw says in the words of the law what a question and its facts are.
 func asLaw(q Question, f Fact, states state.Set) law.Request {
 	r := law.Request{
-		Purpose: q.Purpose, Recipient: law.Workforce, Write: q.Action != ActionRead,
+		Purpose: q.Purpose, Recipient: law.Workforce, Write: !disclosing[q.Action],
 		Record: law.Record{
 			Part2: q.Labels.Any(label.Part2), Received: q.Labels.Any(label.Received), PsychNote: q.Labels.Any(label.PsychNote), CounselingNote: q.Labels.Any(label.CounselingNote),
 			MinorConsented: q.Labels.Any(label.MinorConsented), MentalHealth: q.Labels.Any(label.PSY | label.MH | label.BH),
@@ -66,6 +70,9 @@ type Practice struct {
 	Policy PolicyDecisionPoint
 	States state.Set
 }
+
+// States is the law of the states that hold for the practice of g's caller.
+func (e *Engine) States(g Grant) state.Set { return e.policies.Of(g.Caller().Tenant).States }
 
 // permit lists the sets of facts under which the policy permits and the law does not bar.
 func (p Practice) permit(q Question) ([]Fact, error) {

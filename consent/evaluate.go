@@ -124,7 +124,7 @@ func explain(directives []Directive, compiled []Result, q Request) Explanation {
 	for i, d := range directives {
 		a := &x.Accounts[i]
 		*a = Account{Consent: d.Ref, Kind: compiled[i].Kind, Verdict: DoesNotApply, Defects: compiled[i].Defects}
-		if d.Status != "active" || len(compiled[i].Grants) == 0 {
+		if len(compiled[i].Grants) == 0 {
 			a.Verdict = NotInForce
 			if len(a.Defects) > 0 {
 				a.Verdict = Invalid

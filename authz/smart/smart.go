@@ -103,6 +103,7 @@ var needs = map[fhir.Interaction]permission{
 	fhir.PrepareConsent: create,
 	fhir.SignConsent:    update,
 	fhir.RevokeConsent:  update,
+	fhir.WitnessConsent: update,
 }
 
 // Allow reports whether some scope covers interaction i on type t, and whether
