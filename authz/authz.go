@@ -93,6 +93,7 @@ const (
 	ActionPrepare Action = "prepare" // fill in a form that is to be signed
 	ActionSign    Action = "sign"
 	ActionRevoke  Action = "revoke"
+	ActionWitness Action = "witness" // sign as one who saw others sign
 
 	// ActionMask is to be told that something is left out of a resource that one
 	// sees: the question is about the labels of the resource with what is left out.
@@ -119,6 +120,8 @@ func ActionOf(i fhir.Interaction) (a Action, ok bool) {
 		return ActionRevoke, true
 	case fhir.Mask:
 		return ActionMask, true
+	case fhir.WitnessConsent:
+		return ActionWitness, true
 	}
 	return "", false
 }

@@ -46,10 +46,14 @@ func untold(s label.Set) string {
 // operating is the operator's purpose.
 const operating = "HSYSADMIN"
 
+// disclosing are the actions that change nothing in the records that a consent is about: to sign and to revoke one are
+// what the one to whom it was disclosed may do with it (42 CFR 2.14(c)).
+var disclosing = map[Action]bool{ActionRead: true, ActionMask: true, ActionSign: true, ActionRevoke: true, ActionWitness: true}
+
 // asLaw says in the words of the law what a question and its facts are.
 func asLaw(q Question, f Fact, states state.Set) law.Request {
 	r := law.Request{
-		Purpose: q.Purpose, Recipient: lawfulRecipient(q.Roles, q.Purpose), Write: q.Action != ActionRead && q.Action != ActionMask,
+		Purpose: q.Purpose, Recipient: lawfulRecipient(q.Roles, q.Purpose), Write: !disclosing[q.Action],
 		Machine: slices.Contains(q.Roles, Assistant),
 		Record: law.Record{
 			Part2: q.Labels.Any(label.Part2), Received: q.Labels.Any(label.Received), PsychNote: q.Labels.Any(label.PsychNote), CounselingNote: q.Labels.Any(label.CounselingNote),
@@ -80,6 +84,9 @@ type Practice struct {
 	Policy PolicyDecisionPoint
 	States state.Set
 }
+
+// States is the law of the states that hold for the practice of g's caller.
+func (e *Engine) States(g Grant) state.Set { return e.policies.Of(g.Caller().Tenant).States }
 
 // permit lists the sets of facts under which the policy permits and the law does not bar.
 func (p Practice) permit(q Question) ([]Fact, error) {

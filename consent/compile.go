@@ -40,7 +40,7 @@ type Result struct {
 func Compile(d Directive, l Labels) Result {
 	owed := d.owed()
 	if d.Status != "active" && !owed {
-		return Result{Kind: oneKind(kindsOf(d))}
+		return Result{Kind: oneKind(kindsOf(d)), Grants: told(d, nil)}
 	}
 	if d.Patient.Type != "Patient" || !d.Patient.ID.Valid() {
 		return Result{Defects: []string{"42 CFR 2.31(a)(1), 45 CFR 164.508(c)(1): the patient is missing"}}
@@ -59,7 +59,7 @@ func Compile(d Directive, l Labels) Result {
 		c.defect("category: of no kind of consent that is evaluated, so it can only forbid")
 	}
 	c.provisions(d)
-	return Result{Kind: c.kind, Grants: c.grants, Defects: c.defects}
+	return Result{Kind: c.kind, Grants: told(d, c.grants), Defects: c.defects}
 }
 
 // kindsOf lists the kinds in the category, sorted and distinct; a code that is
@@ -148,6 +148,9 @@ func (c *compiler) provisions(d Directive) {
 	}
 	if len(c.grants) > 0 && c.permitsSomething() {
 		c.law()
+		if d.Attested == Lapsed {
+			c.defect("42 CFR 2.31(a)(8), 45 CFR 164.508(c)(1)(vi): it is no longer what was signed")
+		}
 	}
 	if len(c.defects) > 0 {
 		for i := range c.grants {

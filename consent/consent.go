@@ -28,7 +28,20 @@ type Directive struct {
 	Policies      []string // policy.uri
 	Root          Provision
 	Malformed     []string // FHIRPaths of what could not be understood
+	Attested      Attested // what became of the signatures that this server made; no element says it
 }
+
+// Attested says whether the signatures that this server made of a Consent cover what it says now.
+type Attested uint8
+
+// Unattested is a Consent that nobody signed here: what it says of its signatures is what whoever
+// stored it says. Covered is one of which nothing has changed since the last signature, but its
+// narrative and meta. Lapsed is one that was changed, or ceased to wait or to be active, after somebody signed it.
+const (
+	Unattested Attested = iota
+	Covered
+	Lapsed
+)
 
 // Code is one coding.
 type Code struct{ System, Code string }

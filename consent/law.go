@@ -25,6 +25,9 @@ const (
 	endsNever        = "expires-none"
 	endsWithStudy    = "expires-end-of-study"
 	authority        = "authority-" // parent, guardian or executor
+	needsParent      = "needs-parent"
+	needsWitness     = "needs-witness"
+	witnessed        = "witnessed"
 )
 
 // states reports whether a statement is coded in the Consent.
@@ -71,7 +74,7 @@ func (c *compiler) law() {
 	if c.kind == MinorDisclosure && !c.toRelated() {
 		faults = append(faults, "42 CFR 2.14(b): the recipient is not a RelatedPerson")
 	}
-	for _, x := range faults {
+	for _, x := range append(faults, unsigned(c.d)...) {
 		c.defect(x)
 	}
 	for _, g := range c.grants {

@@ -176,6 +176,8 @@ const (
 	PrepareConsent Interaction = "$prepare"
 	SignConsent    Interaction = "$sign"
 	RevokeConsent  Interaction = "$revoke"
+	// WitnessConsent is to sign as one who saw others sign.
+	WitnessConsent Interaction = "$witness"
 
 	// Mask is to be told that something is left out of what one sees (HL7
 	// v3-ActCode, MASK). No request is for it: it goes along with reading.
@@ -214,7 +216,8 @@ const (
 	// ConsentStatement: what a signed form states (in Consent.policyRule, or in
 	// policy.uri as "system#code"): revocation, conditioning, redisclosure, remuneration,
 	// paid-in-full, expires-end-of-treatment, expires-none, expires-end-of-study,
-	// authority-parent, authority-guardian, authority-executor. The items of a consent
+	// authority-parent, authority-guardian, authority-executor; needs-parent, needs-witness (who signs besides the
+	// patient), witnessed. The items of a consent
 	// form say by their code what they state (in Questionnaire.item.code); of the form alone are
 	// stands-alone and may-not-be-agreed.
 	ConsentStatement = Canonical + "/CodeSystem/consent-statement"

@@ -219,6 +219,13 @@ func (c *Ceremony) weighing(ctx context.Context, rq *respond.Request, q evaluati
 	if w.Consents, err = c.about(ctx, rq, sub, "Consent", q.patient); err != nil {
 		return w, err
 	}
+	r, err := c.engine.Plan(ctx, sub.Grant, fhir.Read, "Consent")
+	if err != nil {
+		return w, err
+	}
+	if w.Attested, err = c.store.Attested(ctx, r, q.patient.ID); err != nil {
+		return w, err
+	}
 	if q.to.User.Type == "Practitioner" {
 		w.CareTeams, err = c.about(ctx, rq, sub, "CareTeam", q.patient)
 	}

@@ -17,7 +17,7 @@ import (
 // prepare answers POST Consent/$prepare: a consent form of the practice, filled in for a
 // patient, becomes a Consent that waits for its signature.
 func (c *Ceremony) prepare(ctx context.Context, rq *respond.Request) (respond.Response, error) {
-	a, err := arguments(rq, "questionnaire", "patient", "answers")
+	a, err := arguments(rq, "questionnaire", "patient", "answers", "cosigner")
 	if err != nil {
 		return nil, err
 	}
@@ -35,6 +35,19 @@ func (c *Ceremony) prepare(ctx context.Context, rq *respond.Request) (respond.Re
 		return nil, outcome.New(outcome.Required, "the operation needs the parameter patient, a reference to a Patient of this server")
 	}
 	if p.Answers, err = answers(rq, a); err != nil {
+		return nil, err
+	}
+	for _, code := range a.texts["cosigner"] {
+		switch code {
+		case "parent":
+			p.Parent = true
+		case "witness":
+			p.Witness = true
+		default:
+			return nil, outcome.New(outcome.Invalid, "the parameter cosigner is parent or witness")
+		}
+	}
+	if p.Person, err = c.person(ctx, rq, p.Patient.ID); err != nil {
 		return nil, err
 	}
 	receipts, err := c.commit(ctx, func() ([]record.Cleared, error) {

@@ -3,9 +3,11 @@ package operation
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/consent"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
@@ -27,6 +29,10 @@ type CeremonyStore interface {
 	Match(context.Context, authz.Reach, search.Query) ([]fhir.ID, error)
 	// Views gives the views of a record that the Restriction shows, the fullest first.
 	Views(context.Context, authz.Restriction, fhir.ID) ([]record.Supposed, error)
+	// Standing gives the signatures that cover what a Consent says now, and Attested, for each Consent of a patient
+	// that was signed here, whether they do. The Restriction is what the caller may read of Consents.
+	Standing(context.Context, authz.Restriction, fhir.ID) (record.Standing, error)
+	Attested(ctx context.Context, r authz.Restriction, patient fhir.ID) (map[fhir.ID]consent.Attested, error)
 	// Commit writes all changes or none.
 	Commit(context.Context, []record.Cleared) ([]record.Receipt, error)
 }
@@ -44,7 +50,8 @@ func (c *Ceremony) Operations() []Operation {
 	}
 	if c.gate.Signs() {
 		out = append(out,
-			Operation{Code: "sign", Type: "Consent", Level: Instance, Needs: fhir.SignConsent, Definition: ours + "sign", Handler: c.sign},
+			// Who signs needs one permission, and who only saw it another.
+			Operation{Code: "sign", Type: "Consent", Level: Instance, Definition: ours + "sign", Handler: c.sign},
 			Operation{Code: "verify-signature", Type: "Consent", Level: Instance, Safe: true, Definition: ours + "verify-signature", Handler: c.verify},
 		)
 	}
@@ -52,35 +59,87 @@ func (c *Ceremony) Operations() []Operation {
 }
 
 // sign answers POST Consent/[id]/$sign: the Consent that waits for it is signed by the
-// caller. The answer is her copy (45 CFR 164.508(c)(4)).
+// caller, who consents, or saw somebody consent. The answer is her copy (45 CFR 164.508(c)(4)),
+// and says who has signed until now, and who has not.
 func (c *Ceremony) sign(ctx context.Context, rq *respond.Request) (respond.Response, error) {
-	return c.attested(ctx, rq, c.gate.Sign, "authority", "witness")
+	s, err := signing(rq, "authority", "witness", "role")
+	if err != nil {
+		return nil, err
+	}
+	under := fhir.SignConsent
+	if s.AsWitness {
+		under = fhir.WitnessConsent
+	}
+	// Whoever may sign nothing is told so before anything is looked for.
+	if _, err := c.engine.Extend(rq.Grant, under, rq.Type); err != nil {
+		return nil, err
+	}
+	return c.attested(ctx, rq, s, func(ctx context.Context, current record.Sealed) (record.Attestation, error) {
+		s := s
+		if s.Standing, err = c.standing(ctx, rq); err != nil {
+			return record.Attestation{}, err
+		}
+		if s.Person, err = c.person(ctx, rq, s.Standing.Patient); err != nil {
+			return record.Attestation{}, err
+		}
+		return c.gate.Sign(ctx, rq.Grant, current, s)
+	})
 }
 
 // revoke answers POST Consent/[id]/$revoke: what was disclosed in reliance on the Consent
 // stays disclosed, and nothing more is (42 CFR 2.31(a)(6), 45 CFR 164.508(b)(5)).
 func (c *Ceremony) revoke(ctx context.Context, rq *respond.Request) (respond.Response, error) {
-	return c.attested(ctx, rq, c.gate.Revoke, "authority", "reason")
-}
-
-type attesting func(context.Context, authz.Grant, record.Sealed, record.Signing) ([]record.Cleared, error)
-
-func (c *Ceremony) attested(ctx context.Context, rq *respond.Request, do attesting, known ...string) (respond.Response, error) {
-	s, err := signing(rq, known...)
+	s, err := signing(rq, "authority", "reason")
 	if err != nil {
 		return nil, err
 	}
+	return c.attested(ctx, rq, s, func(ctx context.Context, current record.Sealed) (record.Attestation, error) {
+		return c.gate.Revoke(ctx, rq.Grant, current, s)
+	})
+}
+
+func (c *Ceremony) attested(ctx context.Context, rq *respond.Request, s record.Signing, do func(context.Context, record.Sealed) (record.Attestation, error)) (respond.Response, error) {
+	var a record.Attestation
 	receipts, err := c.commit(ctx, func() ([]record.Cleared, error) {
 		current, err := c.current(ctx, rq)
 		if err != nil {
 			return nil, err
 		}
-		return do(ctx, rq.Grant, current, s)
+		a, err = do(ctx, current)
+		return a.Changes, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return c.copy(ctx, rq, receipts), nil
+	return c.copy(ctx, rq, receipts, a), nil
+}
+
+// standing is that of the Consent that rq names.
+func (c *Ceremony) standing(ctx context.Context, rq *respond.Request) (record.Standing, error) {
+	sub, err := c.as(rq, fhir.Read, rq.Type)
+	if err != nil {
+		return record.Standing{}, err
+	}
+	r, err := c.engine.Plan(ctx, sub.Grant, fhir.Read, rq.Type)
+	if err != nil {
+		return record.Standing{}, err
+	}
+	return c.store.Standing(ctx, r, rq.ID)
+}
+
+// person is what the caller may know of the patient of a Consent. A patient whom she does not see is none.
+func (c *Ceremony) person(ctx context.Context, rq *respond.Request, patient fhir.ID) (p record.Person, err error) {
+	p.States = c.engine.States(rq.Grant)
+	sub, err := c.as(rq, fhir.Read, "Patient")
+	if err != nil || patient == "" {
+		return p, nil //nolint:nilerr // who may read no Patient sees none
+	}
+	sub.ID = patient
+	p.Record, err = c.current(ctx, sub)
+	if x := (*outcome.Error)(nil); errors.As(err, &x) && x.Status() == http.StatusNotFound {
+		err = nil
+	}
+	return p, err
 }
 
 // signing reads what is said with a signature.
@@ -96,6 +155,13 @@ func signing(rq *respond.Request, known ...string) (s record.Signing, err error)
 		if *x.to, err = a.text(x.name); err != nil {
 			return s, err
 		}
+	}
+	role, err := a.text("role")
+	if err != nil {
+		return s, err
+	}
+	if s.AsWitness = role == "witness"; role != "" && !s.AsWitness {
+		return s, outcome.New(outcome.Invalid, "the parameter role is witness, for one who signs as such, or is left out")
 	}
 	witness, err := a.text("witness")
 	if err != nil {
@@ -146,7 +212,7 @@ func (c *Ceremony) commit(ctx context.Context, admit func() ([]record.Cleared, e
 
 // copy answers with what was stored, as far as the caller may read it: the change
 // stands, whatever becomes of its echo.
-func (c *Ceremony) copy(ctx context.Context, rq *respond.Request, receipts []record.Receipt) respond.Response {
+func (c *Ceremony) copy(ctx context.Context, rq *respond.Request, receipts []record.Receipt, a record.Attestation) respond.Response {
 	var out []record.Released
 	if rq.Prefer.Represent() {
 		for _, rc := range receipts {
@@ -155,7 +221,7 @@ func (c *Ceremony) copy(ctx context.Context, rq *respond.Request, receipts []rec
 			}
 		}
 	}
-	return respond.Attested(receipts[0], out)
+	return respond.Attested(receipts[0], out, a)
 }
 
 func (c *Ceremony) version(ctx context.Context, rq *respond.Request, rc record.Receipt) ([]record.Released, error) {

@@ -56,7 +56,11 @@ func (c *Ceremony) verify(ctx context.Context, rq *respond.Request) (respond.Res
 	if history.More || page.More {
 		return nil, outcome.New(outcome.TooCostly, "the Consent has more versions or more Provenances than one answer can check")
 	}
-	v, err := c.gate.Verify(ctx, sub.Grant, current, history.Entries, page.Entries)
+	standing, err := c.standing(ctx, rq)
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.gate.Verify(ctx, sub.Grant, current, standing, history.Entries, page.Entries)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +70,9 @@ func (c *Ceremony) verify(ctx context.Context, rq *respond.Request) (respond.Res
 // verified is v as Parameters.
 func verified(v record.Verification) *element.Node {
 	p := parametersOf(param("state", "valueCode", string(v.State)))
+	for _, s := range v.Awaited {
+		addParam(p, param("awaited", "valueCode", string(s)))
+	}
 	for _, s := range v.Signatures {
 		part := []*element.Node{
 			param("state", "valueCode", string(s.State)),

@@ -32,7 +32,7 @@ func (x assembled[R]) build(m *message, rq *Request) error {
 	m.str(`"},"type":"document","timestamp":"`)
 	m.instant(x.at)
 	m.str(`"`)
-	return collect(m, rq, x.parts)
+	return collect(m, rq, x.parts, "")
 }
 
 // allHeld is an error unless all of the list was released to this request.
@@ -46,8 +46,9 @@ func allHeld[R released](rq *Request, list []R) error {
 }
 
 // collect ends a Bundle of type document or collection with its entries, of which each has
-// a fullUrl and a resource and no more (http://hl7.org/fhir/R4/bundle.html).
-func collect[R released](m *message, rq *Request, list []R) error {
+// a fullUrl and a resource and no more (http://hl7.org/fhir/R4/bundle.html); said is a further
+// entry of our own making, or "".
+func collect[R released](m *message, rq *Request, list []R, said string) error {
 	for i := range list {
 		if i == 0 {
 			m.str(`,"entry":[`)
@@ -61,6 +62,9 @@ func collect[R released](m *message, rq *Request, list []R) error {
 			return err
 		}
 		m.str(`}`)
+	}
+	if said != "" {
+		m.str(`,` + said)
 	}
 	m.str(`]`)
 	m.highWaterMark()

@@ -18,7 +18,7 @@ const (
 var actions = map[fhir.Interaction]string{
 	fhir.Create: "C", fhir.Read: "R", fhir.VRead: "R", fhir.HistoryInstance: "R", fhir.HistoryType: "R", fhir.HistorySystem: "R", fhir.Update: "U", fhir.Patch: "U", fhir.Delete: "D",
 	fhir.SearchType: "E", fhir.SearchSystem: "E", fhir.Operation: "E", fhir.Batch: "E", fhir.Transaction: "E",
-	fhir.PrepareConsent: "C", fhir.SignConsent: "U", fhir.RevokeConsent: "U",
+	fhir.PrepareConsent: "C", fhir.SignConsent: "U", fhir.RevokeConsent: "U", fhir.WitnessConsent: "U",
 }
 
 // Render gives the R4 AuditEvent of e. Its entities name records: whoever may

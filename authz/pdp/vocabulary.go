@@ -34,7 +34,7 @@ var purposes = []string{
 func Actions() []authz.Action {
 	return []authz.Action{
 		authz.ActionRead, authz.ActionCreate, authz.ActionUpdate, authz.ActionDelete,
-		authz.ActionPrepare, authz.ActionSign, authz.ActionRevoke,
+		authz.ActionPrepare, authz.ActionSign, authz.ActionRevoke, authz.ActionWitness,
 		authz.ActionMask,
 	}
 }

@@ -104,6 +104,7 @@ var needs = map[fhir.Interaction]permission{
 	fhir.SignConsent:    update,
 	fhir.RevokeConsent:  update,
 	fhir.Mask:           read,
+	fhir.WitnessConsent: update,
 }
 
 // Allow reports whether some scope covers interaction i on type t, and whether

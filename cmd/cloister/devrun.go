@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -175,7 +177,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	issuerURL := "http://" + back.Addr().String()
 	people := clinic.Personas(sample)
 	iss, err := issuer.New(issuer.Config{
-		URL: issuerURL, Audience: base, KeyFile: filepath.Join(dir, "issuer.key"), Personas: offered(people), Lifetime: tokenLifetime, Now: time.Now,
+		URL: issuerURL, Audience: base, KeyFile: filepath.Join(dir, "issuer.key"), Personas: offered(people, base), Lifetime: tokenLifetime, Now: time.Now,
 	})
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
@@ -231,16 +233,36 @@ func claims(c clinic.Claims) issuer.Claims {
 	}
 }
 
-func offered(people []clinic.Persona) []issuer.Persona {
+func offered(people []clinic.Persona, base string) []issuer.Persona {
 	out := make([]issuer.Persona, 0, len(people))
 	for _, p := range people {
 		x := issuer.Persona{Name: p.Name, About: p.Description, Claims: claims(p.Claims)}
 		for _, rq := range p.Requests {
-			x.Try = append(x.Try, issuer.Request{Path: rq.Path, Expect: rq.Expect})
+			x.Try = append(x.Try, issuer.Request{Command: pasted(base, rq), Expect: rq.Expect})
 		}
 		out = append(out, x)
 	}
 	return out
+}
+
+// pasted is a request of a persona for a shell that has the token in TOKEN. Where a request makes something,
+// the shell keeps its address in MADE.
+func pasted(base string, rq clinic.Request) string {
+	c := `curl -sS -H "Authorization: Bearer $TOKEN"`
+	switch {
+	case rq.Body != "":
+		c += " -H 'Content-Type: application/fhir+json' -d '" + rq.Body + "'"
+	case rq.Method == http.MethodPost:
+		c += " -X POST"
+	}
+	if rest, ok := strings.CutPrefix(rq.Path, clinic.Made); ok {
+		return c + ` "$MADE"'` + rest + "'"
+	}
+	c += " '" + base + rq.Path + "'"
+	if rq.Makes {
+		c = "MADE=$(" + c + ` -D - -o /dev/null | sed -n 's|^Location: \(.*\)/_history/.*|\1|p')`
+	}
+	return c
 }
 
 // welcome prints the address, and for each persona a token and requests to paste.
@@ -254,7 +276,7 @@ func welcome(out io.Writer, iss *issuer.Issuer, base, issuerURL, dsn, notes stri
 		}
 		w.printf("# %s: %s (%s)\nTOKEN=%s\n", p.Name, p.Description, p.Practice, token)
 		for _, rq := range p.Requests {
-			w.printf("curl -sS -H \"Authorization: Bearer $TOKEN\" '%s%s'   # %s\n", base, rq.Path, rq.Expect)
+			w.printf("%s   # %s\n", pasted(base, rq), rq.Expect)
 		}
 		w.printf("\n")
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -109,7 +110,7 @@ func TestDevPrintsWhatWorks(t *testing.T) {
 	dsn := cluster.NewDatabase(t, cluster.Template{})
 	data := t.TempDir()
 	var counts []int
-	for range 2 {
+	for round := range 3 {
 		c := parse(t, "dev", "--database-url", dsn, "--data", data, "--listen", "127.0.0.1:0", "--issuer-listen", "127.0.0.1:0")
 		out, log, stop := start(t, c.Dev.Run)
 		eventually(t, "the welcome", func() bool { return strings.Contains(out.String(), "Ctrl-C stops everything") })
@@ -139,6 +140,9 @@ func TestDevPrintsWhatWorks(t *testing.T) {
 		}
 		if tried < 10 {
 			t.Errorf("only %d of the printed requests found anything", tried)
+		}
+		if round == 2 { // after all that is counted
+			ceremonies(t, blocks[1:])
 		}
 		if err := stop(); err != nil {
 			t.Fatal(err)
@@ -288,4 +292,31 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// ceremonies pastes what is printed for those who sign into a shell, as it is printed.
+func ceremonies(t *testing.T, blocks []string) {
+	t.Helper()
+	signed := 0
+	for _, b := range blocks {
+		if !strings.Contains(b, "$prepare") {
+			continue
+		}
+		name, script, _ := strings.Cut(b, "\n")
+		script, _, _ = strings.Cut(script, "\n\n")
+		out, err := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+		text := strings.ReplaceAll(string(out), " ", "")
+		for _, want := range []string{`"status":"active"`, `"valueCode":"signed"`, `"status":"inactive"`, "urn:iso-astm:E1762-95:2013"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: what is printed does not bring %s:\n%s", name, want, out)
+			}
+		}
+		signed++
+	}
+	if signed < 3 {
+		t.Errorf("only %d of the personas sign", signed)
+	}
 }

@@ -37,6 +37,9 @@ type Filled struct {
 	Answers  *element.Node // QuestionnaireResponse, or nil where the form asks for nothing
 	Patient  fhir.Ref
 	Authored string // dateTime at which it was filled in
+	// Parent and Witness have the form say that a parent, and a witness, sign besides the patient
+	// (statements needs-parent, needs-witness), where it does not say so itself.
+	Parent, Witness bool
 }
 
 // Consent makes the Consent of f, with the status proposed. The form with its text and
@@ -53,6 +56,7 @@ func Consent(f Filled) (*element.Node, []outcome.Issue) {
 			c.fail(outcome.Unprocessable, a.path, "the form has no item of that linkId in that place")
 		}
 	}
+	shown = append(shown, c.cosigners(f)...)
 	for _, s := range k.statements {
 		if !slices.Contains(c.statements, s.code) {
 			c.fail(outcome.BusinessRule, "Questionnaire.item", "the form does not make the statement "+s.code+" ("+s.source+")")
@@ -65,6 +69,28 @@ func Consent(f Filled) (*element.Node, []outcome.Issue) {
 		"questionnaire", text(f.Template.Get("url").String()+"|"+f.Template.Get("version").String()),
 		"status", text("completed"), "subject", reference(f.Patient), "authored", text(f.Authored), "item", list(shown...))
 	return c.consent(f, k, form), nil
+}
+
+// Kind is the code (of fhir.ConsentKind) of the kind of consent that a form is for, "" where it names no one.
+func Kind(template *element.Node) string { return (&filling{}).kind(template).code }
+
+// cosigners are what a form says besides of who signs it: whoever signs it has agreed to that.
+func (c *filling) cosigners(f Filled) (out []*element.Node) {
+	for _, x := range []struct {
+		asked       bool
+		code, words string
+	}{
+		{f.Parent, "needs-parent", "My parent or guardian signs this, too, sees it for that, and learns so that I asked for this care (42 CFR 2.14(c))."},
+		{f.Witness, "needs-witness", "A witness signs this, too: that I signed it in the presence of the witness."},
+	} {
+		if !x.asked || slices.Contains(c.statements, x.code) {
+			continue
+		}
+		c.statements = append(c.statements, x.code)
+		yes := &element.Node{Kind: element.Bool, Text: "true"}
+		out = append(out, object("linkId", text("cloister-"+x.code), "text", text(x.words), "answer", list(object("valueBoolean", yes))))
+	}
+	return out
 }
 
 // filling is a form on its way to a Consent.

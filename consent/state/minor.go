@@ -1,6 +1,9 @@
 package state
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Service is what a minor may consent to.
 type Service string
@@ -32,6 +35,11 @@ var ages = map[string]map[Service]int{
 func MayConsentAlone(jurisdiction string, s Service, age int) bool {
 	from, known := ages[jurisdiction][s]
 	return known && age >= from && age >= 0 && age < majority
+}
+
+// MayConsentAlone reports whether a minor may consent to a service alone under some law of the set.
+func (s Set) MayConsentAlone(v Service, age int) bool {
+	return slices.ContainsFunc(s, func(o Overlay) bool { return MayConsentAlone(o.Jurisdiction(), v, age) })
 }
 
 // majority in all of the jurisdictions here.

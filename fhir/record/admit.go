@@ -81,7 +81,7 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	if c.Content.Subsetted() {
 		return Cleared{}, outcome.At(outcome.Unprocessable, string(c.Ref.Type)+".meta.tag", "the resource is tagged SUBSETTED: it is what a summary left, and storing it would lose the rest; read it whole, change that, and send that")
 	}
-	x.Chosen = c.Content.ID()
+	x.Chosen, x.Signature = c.Content.ID(), c.signature
 	x.Stated = stated(c)
 	c.Content.StripSecurity()
 	content := label.Content{Type: c.Ref.Type, Codings: c.Content.Codings()}

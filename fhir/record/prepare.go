@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/consent"
 	"github.com/cloister-health/cloister/consent/form"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
@@ -17,6 +18,9 @@ type Preparation struct {
 	ID      fhir.ID // of the Consent that comes of it
 	Patient fhir.Ref
 	Answers *codec.Resource // a QuestionnaireResponse, or nil where the form asks for nothing
+	// Parent and Witness ask for their signatures besides, where the form does not.
+	Parent, Witness bool
+	Person          Person
 }
 
 // Prepare makes of a consent form, read by the holder of gr, and of what was
@@ -39,7 +43,12 @@ func (g *Gate) Prepare(ctx context.Context, gr authz.Grant, template Sealed, p P
 		return Cleared{}, err
 	}
 	now := g.now().UTC().Truncate(time.Second)
-	filled := form.Filled{Template: questionnaire.Root, Patient: p.Patient, Authored: now.Format(time.RFC3339)}
+	filled := form.Filled{Template: questionnaire.Root, Patient: p.Patient, Authored: now.Format(time.RFC3339), Parent: p.Parent, Witness: p.Witness}
+	if !filled.Parent {
+		if filled.Parent, err = g.needsParent(ctx, gr, consent.Kind(form.Kind(questionnaire.Root)), p.Person, now); err != nil {
+			return Cleared{}, err
+		}
+	}
 	if p.Answers != nil {
 		filled.Answers = p.Answers.Root
 	}
@@ -51,9 +60,7 @@ func (g *Gate) Prepare(ctx context.Context, gr authz.Grant, template Sealed, p P
 	if err != nil {
 		return Cleared{}, err
 	}
-	signed := content.Clone()
-	complete(signed.Root, signer{who: p.Patient}, now)
-	if faults := defects(signed); len(faults) > 0 {
+	if faults := unsignable(content, p.Patient, now); len(faults) > 0 {
 		return Cleared{}, &outcome.Error{Issues: faults}
 	}
 	content.SetID(p.ID)

@@ -276,6 +276,8 @@ type Change struct {
 	// under is the interaction whose permission the change needs, where that is not
 	// Interaction: what the gate itself makes of a Consent (see Sign).
 	under fhir.Interaction
+	// signature is the one that the change adds to a Consent (see Sign).
+	signature *vault.Signature
 }
 
 // NewVersion stands for a version in a reference to a resource that the same

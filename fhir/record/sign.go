@@ -23,64 +23,134 @@ type Signing struct {
 	// Authority says why a RelatedPerson may sign for the patient (45 CFR 164.508(c)(1)(vi),
 	// 42 CFR 2.14, 2.15): parent, guardian or executor. A patient who signs for herself needs none.
 	Authority string
-	Witness   fhir.Ref // who saw it, or zero
+	AsWitness bool     // the signer saw others sign, and signs for nobody
+	Witness   fhir.Ref // whom a signer names as having seen it, or zero
 	Reason    string   // of a revocation, or ""
+	// Standing is that of the version that is signed, and Person its patient.
+	Standing Standing
+	Person   Person
 }
 
-// Sign makes of a Consent that waits for its signature the active one, signed by
-// the holder of gr, together with the Provenance that carries the signature; both
-// are to be committed together. It is refused where the Consent, once active,
+// Attestation is a signature, or a revocation, that was let in: changes that are to be committed
+// together, and of a Consent who has signed it then and whose signatures it waits for.
+type Attestation struct {
+	Changes         []Cleared
+	Signed, Awaited []consent.Signer
+}
+
+// Sign adds the signature of the holder of gr to a Consent that waits for it, together
+// with the Provenance that carries it. It becomes active with the last signature that it asks for, and waits
+// on until then: a witness alone, or one of minor and parent (S28, 42 CFR 2.14(c)), makes it permit nothing. What was
+// changed after somebody signed it is signed anew by everybody. It is refused where the Consent, once active,
 // would not be valid: the outcome then names every defect (42 CFR 2.31(a), 45 CFR 164.508(c)).
-func (g *Gate) Sign(ctx context.Context, gr authz.Grant, current Sealed, s Signing) ([]Cleared, error) {
+func (g *Gate) Sign(ctx context.Context, gr authz.Grant, current Sealed, s Signing) (Attestation, error) {
 	if g.keys == nil {
-		return nil, authz.ErrDenied
+		return Attestation{}, authz.ErrDenied
 	}
-	was, signer, err := g.open(ctx, gr, fhir.SignConsent, current, s)
+	under := fhir.SignConsent
+	if s.AsWitness {
+		under = fhir.WitnessConsent
+	}
+	was, by, err := g.open(ctx, gr, under, current, s)
 	if err != nil {
-		return nil, err
+		return Attestation{}, err
 	}
 	if status := was.Root.Get("status").String(); status != "proposed" && status != "draft" {
-		return nil, outcome.At(outcome.Conflict, "Consent.status", "the Consent does not wait for a signature: one that is proposed or a draft does")
+		return Attestation{}, outcome.At(outcome.Conflict, "Consent.status", "the Consent does not wait for a signature: one that is proposed or a draft does")
+	}
+	if err := s.apart(by, gr.Caller().Subject); err != nil {
+		return Attestation{}, err
+	}
+	d, err := codec.ConsentDirective(was)
+	if err != nil {
+		return Attestation{}, err
+	}
+	if consent.AsksForParent(d.Kind()) && !s.AsWitness {
+		// Who may see such a Consent has no authority by that; and who may not see how old the patient is
+		// does not know who has to sign.
+		if by.patient != (fhir.Ref{}) && !d.NeedsParent() || vault.Head(s.Person.Record).Ref.Type != "Patient" {
+			return Attestation{}, authz.ErrDenied
+		}
 	}
 	now := g.now().UTC().Truncate(time.Second)
-	complete(was.Root, signer, now)
-	if signer.patient != (fhir.Ref{}) {
-		policies := was.Root.Get("policy").List()
-		uri := element.NewObject(element.Field{Name: "uri", Value: element.NewString(fhir.ConsentStatement + "#authority-" + s.Authority)})
-		was.Root.Set("policy", list(append(policies[:len(policies):len(policies)], uri)...))
+	parent, err := g.needsParent(ctx, gr, d.Kind(), s.Person, now)
+	switch {
+	case err != nil:
+		return Attestation{}, err
+	case parent && !d.NeedsParent():
+		return Attestation{}, outcome.At(outcome.BusinessRule, "Consent.policy", "the patient is a minor, and a parent signs, too (42 CFR 2.14(c)): a form that says so is to be signed")
 	}
-	if faults := defects(was); len(faults) > 0 {
-		return nil, &outcome.Error{Issues: faults}
+	if len(s.Standing.Signatures) == 0 {
+		unsign(was.Root)
 	}
-	return g.attest(ctx, gr, attestation{
-		under: fhir.SignConsent, content: was, version: vault.Head(current).Version, by: signer, at: now, Signing: s, kind: signature.Consent,
+	by.sign(was.Root, s.Authority, now)
+	if faults := unsignable(was, d.Patient, now); len(faults) > 0 {
+		return Attestation{}, &outcome.Error{Issues: faults}
+	}
+	if d, err = codec.ConsentDirective(was); err != nil {
+		return Attestation{}, err
+	}
+	signed, awaited := consent.Signers(d)
+	was.Root.Set("status", element.NewString("proposed"))
+	if len(awaited) == 0 {
+		was.Root.Set("status", element.NewString("active"))
+	}
+	kind := signature.Consent
+	if s.AsWitness {
+		kind = signature.ConsentWitness
+	}
+	changes, err := g.attest(ctx, gr, attestation{
+		under: under, content: was, version: vault.Head(current).Version, by: by, at: now, Signing: s, kind: kind,
 		activity: code("http://terminology.hl7.org/CodeSystem/v3-DocumentCompletion", "LA", "legally authenticated"),
 	})
+	return Attestation{changes, signed, awaited}, err
+}
+
+// apart keeps the signatures of a Consent those of different people.
+func (s Signing) apart(by signer, subject string) error {
+	for _, x := range s.Standing.Signatures {
+		if !x.by(by.who, subject) {
+			continue
+		}
+		if (x.Role == roleWitness) != s.AsWitness {
+			return outcome.New(outcome.BusinessRule, "a witness is somebody else than those whose signatures the witness saw")
+		}
+		return outcome.At(outcome.Conflict, "Consent.performer", "the Consent waits for the signature of somebody else: this one is there already")
+	}
+	switch {
+	case s.Witness != (fhir.Ref{}) && s.Witness == by.who:
+		return outcome.New(outcome.BusinessRule, "a witness is somebody else than those whose signatures the witness saw")
+	case s.AsWitness && len(s.Standing.signedBy(false)) == 0:
+		return outcome.At(outcome.Conflict, "Consent.performer", "nobody has signed the Consent yet, so there is nothing that a witness has seen")
+	}
+	return nil
 }
 
 // Revoke makes of an active Consent an inactive one, which permits nothing from the next
 // request on (42 CFR 2.31(a)(6), 45 CFR 164.508(b)(5)), together with the Provenance
 // that says who revoked it, and why. Nothing else of the Consent changes: it stays the
 // evidence for what was disclosed in reliance on it.
-func (g *Gate) Revoke(ctx context.Context, gr authz.Grant, current Sealed, s Signing) ([]Cleared, error) {
+func (g *Gate) Revoke(ctx context.Context, gr authz.Grant, current Sealed, s Signing) (Attestation, error) {
 	was, by, err := g.open(ctx, gr, fhir.RevokeConsent, current, s)
 	if err != nil {
-		return nil, err
+		return Attestation{}, err
 	}
 	if was.Root.Get("status").String() != "active" {
-		return nil, outcome.At(outcome.Conflict, "Consent.status", "the Consent is not active, so there is nothing to revoke")
+		return Attestation{}, outcome.At(outcome.Conflict, "Consent.status", "the Consent is not active, so there is nothing to revoke")
 	}
 	was.Root.Set("status", element.NewString("inactive"))
-	return g.attest(ctx, gr, attestation{
+	changes, err := g.attest(ctx, gr, attestation{
 		under: fhir.RevokeConsent, content: was, version: vault.Head(current).Version, by: by, at: g.now().UTC().Truncate(time.Second), Signing: s, kind: signature.Author,
 		activity: code("http://terminology.hl7.org/CodeSystem/v3-DataOperation", "NULLIFY", "nullify"),
 	})
+	return Attestation{Changes: changes}, err
 }
 
 // signer is who acts on a Consent.
 type signer struct {
 	who     fhir.Ref
-	patient fhir.Ref // zero where the signer is the patient, or acts for the practice
+	patient fhir.Ref // zero where the signer is the patient, a witness, or acts for the practice
+	role    string   // patient, witness, or the authority by which the signer acts for the patient
 }
 
 // open discloses a Consent to one who is about to change it, and says for whom she acts.
@@ -113,8 +183,17 @@ func (g *Gate) open(ctx context.Context, gr authz.Grant, under fhir.Interaction,
 	if err != nil {
 		return nil, by, err
 	}
-	if by.who.Type == "RelatedPerson" {
-		by.patient = d.Patient
+	switch {
+	case under == fhir.WitnessConsent:
+		by.role = roleWitness
+		if s.Authority != "" || by.who.Type == "Patient" {
+			return nil, by, outcome.New(outcome.Invalid, "a witness is a Practitioner or a RelatedPerson, and signs by no authority")
+		}
+	case under == fhir.SignConsent && by.who.Type == "Patient":
+		by.role = "patient"
+	}
+	if by.who.Type == "RelatedPerson" && under != fhir.WitnessConsent {
+		by.patient, by.role = d.Patient, s.Authority
 		switch s.Authority {
 		case "parent", "guardian", "executor":
 		default:
@@ -124,16 +203,66 @@ func (g *Gate) open(ctx context.Context, gr authz.Grant, under fhir.Interaction,
 	return was, by, nil
 }
 
-// complete writes into a Consent what makes it one that was signed.
-func complete(root *element.Node, by signer, at time.Time) {
-	root.Set("status", element.NewString("active"))
+// sign writes into a Consent that by signed it. The moment of the Consent is that of the last signature which is not a witness's.
+func (by signer) sign(root *element.Node, authority string, at time.Time) {
+	if by.role == roleWitness {
+		states(root, "witnessed")
+		return
+	}
 	root.Set("dateTime", instant(at))
-	root.Set("performer", list(reference(by.who)))
-	root.Set("verification", list(element.NewObject(
+	root.Set("performer", list(append(root.Get("performer").List(), reference(by.who))...))
+	root.Set("verification", list(append(root.Get("verification").List(), element.NewObject(
 		element.Field{Name: "verified", Value: &element.Node{Kind: element.Bool, Text: "true"}},
 		element.Field{Name: "verifiedWith", Value: reference(by.who)},
 		element.Field{Name: "verificationDate", Value: instant(at)},
-	)))
+	))...))
+	if by.patient != (fhir.Ref{}) {
+		states(root, "authority-"+authority)
+	}
+}
+
+// states adds a statement to a Consent that has not made it.
+func states(root *element.Node, statement string) {
+	uri := fhir.ConsentStatement + "#" + statement
+	policies := root.Get("policy").List()
+	if !slices.ContainsFunc(policies, func(p *element.Node) bool { return p.Get("uri").String() == uri }) {
+		root.Set("policy", list(append(policies[:len(policies):len(policies)], element.NewObject(element.Field{Name: "uri", Value: element.NewString(uri)}))...))
+	}
+}
+
+// unsign takes out what a Consent says of signatures that this server did not make, or that it no longer bears.
+func unsign(root *element.Node) {
+	root.Delete("performer")
+	root.Delete("verification")
+	policies := slices.DeleteFunc(slices.Clone(root.Get("policy").List()), func(p *element.Node) bool {
+		return p.Get("uri").String() == fhir.ConsentStatement+"#witnessed"
+	})
+	root.Delete("policy")
+	if len(policies) > 0 {
+		root.Set("policy", list(policies...))
+	}
+}
+
+// unsignable says why a Consent would permit nothing although everybody had signed it whose signature it waits for.
+func unsignable(r *codec.Resource, patient fhir.Ref, at time.Time) []outcome.Issue {
+	signed := r.Clone()
+	d, err := codec.ConsentDirective(signed)
+	if err != nil {
+		return outcome.Of(err).Issues
+	}
+	_, awaited := consent.Signers(d)
+	for _, x := range awaited {
+		switch x {
+		case consent.SignerPatient:
+			signer{who: patient}.sign(signed.Root, "", at)
+		case consent.SignerParent:
+			signer{who: fhir.Ref{Type: "RelatedPerson", ID: "parent"}, patient: patient}.sign(signed.Root, "parent", at)
+		case consent.SignerWitness:
+			signer{role: roleWitness}.sign(signed.Root, "", at)
+		}
+	}
+	signed.Root.Set("status", element.NewString("active"))
+	return defects(signed)
 }
 
 // defects says why a Consent would permit nothing although it is meant to. Of the Consent's
@@ -188,7 +317,11 @@ func (g *Gate) attest(ctx context.Context, gr authz.Grant, a attestation) ([]Cle
 	if err != nil {
 		return nil, err
 	}
-	changed, err := g.admit(ctx, gr, Change{Interaction: fhir.Patch, under: a.under, Ref: ref, Content: a.content, IfMatch: a.version})
+	change := Change{Interaction: fhir.Patch, under: a.under, Ref: ref, Content: a.content, IfMatch: a.version}
+	if a.under != fhir.RevokeConsent {
+		change.signature = &vault.Signature{Role: a.by.role, Who: a.by.who, Subject: gr.Caller().Subject, At: a.at, First: len(a.Standing.Signatures) == 0}
+	}
+	changed, err := g.admit(ctx, gr, change)
 	if err != nil {
 		return nil, err
 	}
@@ -202,10 +335,11 @@ func (g *Gate) attest(ctx context.Context, gr authz.Grant, a attestation) ([]Cle
 // provenance makes the Provenance of a. Its targets are the version of the Consent that the
 // change makes, and the patient, in whose compartment R4 puts it by that alone.
 func (g *Gate) provenance(a attestation) (*codec.Resource, error) {
-	agent := element.NewObject(
-		element.Field{Name: "type", Value: concept(code("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "author", "Author"))},
-		element.Field{Name: "who", Value: reference(a.by.who)},
-	)
+	as := code("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "author", "Author")
+	if a.by.role == roleWitness {
+		as = code("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "WIT", "witness")
+	}
+	agent := element.NewObject(element.Field{Name: "type", Value: concept(as)}, element.Field{Name: "who", Value: reference(a.by.who)})
 	if a.by.patient != (fhir.Ref{}) {
 		role := element.NewObject(element.Field{Name: "text", Value: element.NewString(a.Authority)})
 		agent.Fields = slices.Insert(agent.Fields, 1, element.Field{Name: "role", Value: list(role)})

@@ -1,12 +1,15 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/consent"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/element"
@@ -30,17 +33,20 @@ const (
 
 // The states of a Consent.
 const (
-	ConsentSigned   SignatureState = "signed"   // the current version is the one that was signed
-	ConsentRevoked  SignatureState = "revoked"  // the current version is the one by which it was revoked
-	ConsentChanged  SignatureState = "changed"  // an earlier version was signed; the current one was not
-	ConsentBroken   SignatureState = "broken"   // a signature of the current version does not hold
-	ConsentUnsigned SignatureState = "unsigned" // nobody signed it here
+	ConsentSigned   SignatureState = "signed"        // it says what was signed, by everybody whose signature it asks for
+	ConsentPartly   SignatureState = "partly-signed" // somebody signed it, and it waits for the signature of somebody else
+	ConsentRevoked  SignatureState = "revoked"       // the current version is the one by which it was revoked
+	ConsentChanged  SignatureState = "changed"       // an earlier version was signed; what it says now was not
+	ConsentBroken   SignatureState = "broken"        // a signature of it does not hold
+	ConsentUnsigned SignatureState = "unsigned"      // nobody signed it here
 )
 
 // Verification is what the signatures of a Consent come to.
 type Verification struct {
 	State      SignatureState
 	Signatures []VerifiedSignature // in the order of the Provenances
+	// Awaited are those whose signatures a Consent waits for, some of which it bears.
+	Awaited []consent.Signer
 }
 
 // VerifiedSignature is one signature, as it was checked.
@@ -53,7 +59,7 @@ type VerifiedSignature struct {
 
 // Verify checks the signatures of a Consent, which Provenances carry, against the stored
 // versions of it. All of them were read by the holder of gr, to whom they are disclosed.
-func (g *Gate) Verify(ctx context.Context, gr authz.Grant, current Sealed, versions, provenances []Sealed) (Verification, error) {
+func (g *Gate) Verify(ctx context.Context, gr authz.Grant, current Sealed, standing Standing, versions, provenances []Sealed) (Verification, error) {
 	v := Verification{State: ConsentUnsigned}
 	h := vault.Head(current)
 	if h.Ref.Type != "Consent" || g.keys == nil {
@@ -66,6 +72,7 @@ func (g *Gate) Verify(ctx context.Context, gr authz.Grant, current Sealed, versi
 		return v, outcome.New(outcome.Deleted, "the resource was deleted")
 	}
 	contents := map[string][]byte{}
+	var now *codec.Resource
 	for _, s := range append(versions[:len(versions):len(versions)], current) {
 		x := vault.Head(s)
 		if x.Ref != h.Ref || x.Deleted {
@@ -75,7 +82,7 @@ func (g *Gate) Verify(ctx context.Context, gr authz.Grant, current Sealed, versi
 		if err != nil {
 			return v, err
 		}
-		contents[x.Version.String()] = r.Canonical()
+		contents[x.Version.String()], now = r.Canonical(), r // the current one comes last
 	}
 	for _, s := range provenances {
 		if vault.Head(s).Ref.Type != "Provenance" || vault.Head(s).Deleted {
@@ -95,7 +102,15 @@ func (g *Gate) Verify(ctx context.Context, gr authz.Grant, current Sealed, versi
 			v.Signatures = append(v.Signatures, x)
 		}
 	}
-	v.State = stateOf(v.Signatures, h.Version.String())
+	v.State = stateOf(v.Signatures, h.Version.String(), standing, contents)
+	if status := now.Root.Get("status").String(); v.State == ConsentSigned && status != "active" {
+		d, err := codec.ConsentDirective(now)
+		if err != nil {
+			return v, err
+		}
+		v.State = ConsentPartly
+		_, v.Awaited = consent.Signers(d)
+	}
 	return v, nil
 }
 
@@ -142,17 +157,29 @@ func (g *Gate) verify(n *element.Node, content []byte) (x VerifiedSignature) {
 	return x
 }
 
-func stateOf(signatures []VerifiedSignature, current string) SignatureState {
+// stateOf says what signatures come to. Those of the standing cover what the current version
+// says, each as its own version of the Consent said it.
+func stateOf(signatures []VerifiedSignature, current string, standing Standing, contents map[string][]byte) SignatureState {
 	state := ConsentUnsigned
-	for _, x := range signatures {
-		switch {
-		case x.Version == current && x.State != SignatureValid:
+	covers := func(version string) bool {
+		return version == current || standing.Attested == consent.Covered &&
+			slices.ContainsFunc(standing.Signatures, func(s Signature) bool { return s.Version.String() == version })
+	}
+	if n := len(standing.Signatures); n > 0 && standing.Attested == consent.Covered {
+		if last, seen := contents[standing.Signatures[n-1].Version.String()]; seen && !bytes.Equal(last, contents[current]) {
 			return ConsentBroken
-		case x.Version == current && x.Type == signature.Consent:
+		}
+	}
+	for _, x := range signatures {
+		signs := x.Type == signature.Consent || x.Type == signature.ConsentWitness
+		switch {
+		case covers(x.Version) && x.State != SignatureValid && x.State != SignatureLost:
+			return ConsentBroken
+		case covers(x.Version) && x.State == SignatureValid && signs:
 			state = ConsentSigned
 		case x.Version == current:
 			state = ConsentRevoked
-		case x.Type == signature.Consent && state == ConsentUnsigned:
+		case signs && state == ConsentUnsigned:
 			state = ConsentChanged
 		}
 	}

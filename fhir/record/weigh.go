@@ -32,9 +32,11 @@ type Supposed struct {
 // Weighing is a question whether consents of a patient let records be disclosed to somebody,
 // with all that may be known for the answer. Everything in it was read by the one who asks.
 type Weighing struct {
-	Patient   fhir.Ref
-	Supposed  []Supposed
-	Consents  []Sealed
+	Patient  fhir.Ref
+	Supposed []Supposed
+	Consents []Sealed
+	// Attested says of Consents among them that were signed here whether the signatures cover what they say.
+	Attested  map[fhir.ID]consent.Attested
 	CareTeams []Sealed
 	To        consent.Caller
 	Purpose   string
@@ -73,6 +75,7 @@ func (g *Gate) Weigh(ctx context.Context, gr authz.Grant, w Weighing) ([]Weighed
 		if err != nil {
 			return nil, err
 		}
+		d.Attested = w.Attested[d.Ref.ID]
 		directives = append(directives, d)
 		for _, o := range d.Organizations {
 			if o.Type == "Organization" && !slices.Contains(programs, o.ID) {

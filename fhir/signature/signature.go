@@ -30,6 +30,8 @@ const Types = "urn:iso-astm:E1762-95:2013"
 const (
 	Consent = "1.2.840.10065.1.12.1.7" // of somebody who consents
 	Author  = "1.2.840.10065.1.12.1.1" // of somebody who revokes one
+	// ConsentWitness is of somebody who saw others sign.
+	ConsentWitness = "1.2.840.10065.1.12.1.11"
 )
 
 // Display is the name of a type of signature.
@@ -39,6 +41,8 @@ func Display(kind string) string {
 		return "Consent Signature"
 	case Author:
 		return "Author's Signature"
+	case ConsentWitness:
+		return "Consent Witness Signature"
 	}
 	return ""
 }

@@ -18,6 +18,10 @@ func (w *write) derive(ctx context.Context) error {
 	var names nameRows
 	var situation situationRows
 	var sources []int64
+	attested, err := w.attest(ctx)
+	if err != nil {
+		return err
+	}
 	for _, r := range w.rows {
 		if r.unchanged {
 			continue
@@ -51,7 +55,7 @@ func (w *write) derive(ctx context.Context) error {
 		case "RelatedPerson":
 			relations.relatedPerson(r)
 		case "Consent":
-			grants.consent(w.tenant(), r)
+			grants.consent(w.tenant(), r, attested[r.pk])
 		}
 	}
 	// Whom the caller treats is asked before anything of it changes.

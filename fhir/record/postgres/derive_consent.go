@@ -21,12 +21,14 @@ type consentRows struct {
 var grantColumns = []string{"tenant", "patient", "source", "consent", "node", "ancestors", "about", "permits", "sure", "starts", "ends", "programs", "recipients", "purposes",
 	"types", "documents", "label_any", "label_within", "codes", "data_starts", "data_ends", "by_data", "instances", "related", "dependents", "authors", "authored"}
 
-// consent adds what a Consent permits and forbids. What cannot be read is none.
-func (t *consentRows) consent(tenant int32, r *row) {
+// consent adds what a Consent permits and forbids, the signatures of which are what attested says. What
+// cannot be read is none.
+func (t *consentRows) consent(tenant int32, r *row, attested consent.Attested) {
 	d, err := codec.ConsentDirective(r.c.Content)
 	if err != nil {
 		return
 	}
+	d.Attested = attested
 	for _, g := range consent.Compile(d, record.Labels).Grants {
 		hashes := func(codes []consent.Code) []int64 {
 			return all(codes, func(c consent.Code) int64 { return codeHash(tenant, c.System, c.Code) })

@@ -294,6 +294,9 @@ func (x *restriction) fact(alias string, f authz.Fact) string {
 			return "false"
 		}
 		me := x.arg("patient", func() any { return string(x.c.User.ID) })
+		if x.r.Type() == "Organization" {
+			return x.attended(alias, me)
+		}
 		return "(" + alias + ".patient = " + me + " AND (" + alias + ".co_patients IS NULL OR " + alias + ".co_patients <@ ARRAY[" + me + "]))"
 	case authz.Treating:
 		return x.related(alias, relationTreating)

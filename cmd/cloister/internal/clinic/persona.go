@@ -33,10 +33,17 @@ type Claims struct {
 // Request is one call that shows something.
 type Request struct {
 	Method string
-	Path   string // below the base URL, escaped
+	// Path is below the base URL, escaped. Where it begins with [Made], that stands for the path of what
+	// the last request before it made that is said to make something.
+	Path   string
+	Body   string // of a POST: FHIR JSON without a single quote, or ""
+	Makes  bool   // the answer's Location names a resource that requests after it are about
 	Expect string // what a person should look for in the answer
 	Status int    // HTTP status of the answer under the embedded policy
 }
+
+// Made begins the path of a request about what one before it made.
+const Made = "{made}"
 
 // Personas lists the callers of the clinic. Everything that their claims and
 // requests name exists in it, except for the one id that is said never to have existed.
@@ -47,9 +54,10 @@ func Personas(c Config) []Persona {
 }
 
 const (
-	scopeUser    = "openid fhirUser user/*.cruds"
-	scopeRead    = "openid fhirUser user/*.rs"
-	scopePatient = "openid fhirUser launch/patient patient/*.rs"
+	scopeUser = "openid fhirUser user/*.cruds"
+	scopeRead = "openid fhirUser user/*.rs"
+	// Patients sign: to prepare a Consent creates it, and a signature changes it and is recorded in a Provenance.
+	scopePatient = "openid fhirUser launch/patient patient/*.rs patient/Consent.cu patient/Provenance.u"
 	scopeSystem  = "system/*.rs"
 )
 
@@ -77,6 +85,12 @@ func (s *site) person(name, description, role string, user fhir.Ref, patient int
 	return p
 }
 
+// also is p with further requests.
+func (p Persona) also(more []Request) Persona {
+	p.Requests = append(p.Requests, more...)
+	return p
+}
+
 // ask is a search of one patient's resources of a type.
 func (s *site) ask(patient int, t fhir.ResourceType, expect string, status int, more ...string) Request {
 	q := "patient=" + string(s.patientRef(patient, "Patient", "").ID)
@@ -88,6 +102,26 @@ func (s *site) ask(patient int, t fhir.ResourceType, expect string, status int, 
 
 func get(path, expect string, status int) Request {
 	return Request{Method: http.MethodGet, Path: path, Expect: expect, Status: status}
+}
+
+// sign are the requests by which somebody consents to a disclosure, and thinks better of it. authority is why she signs
+// for the patient, or "".
+func (s *site) sign(patient int, kind string, discloser fhir.Ref, purpose, authority string) []Request {
+	reference := func(to fhir.Ref) string { return `"valueReference":{"reference":"` + to.String() + `"}` }
+	answer := func(item, value string) string { return `{"linkId":"` + item + `","answer":[{` + value + `}]}` }
+	body := `{"resourceType":"Parameters","parameter":[{"name":"questionnaire","valueCanonical":"` + formURL(kind) + `"},{"name":"patient",` + reference(s.patientRef(patient, "Patient", "")) +
+		`},{"name":"answers","resource":{"resourceType":"QuestionnaireResponse","status":"completed","item":[` + answer("discloser", reference(discloser)) + "," + answer("recipient", reference(s.hie)) + "," +
+		answer("purpose", `"valueCoding":{"system":"`+actReason+`","code":"`+purpose+`"}`) + "," + answer("until", `"valueDate":"`+date(days(s.Now, 300))+`"`) + `]}}]}`
+	says := ""
+	if authority != "" {
+		says = `{"resourceType":"Parameters","parameter":[{"name":"authority","valueCode":"` + authority + `"}]}`
+	}
+	return []Request{
+		{Method: http.MethodPost, Path: "/Consent/$prepare", Body: body, Makes: true, Expect: "a form, filled in: a Consent that is proposed, and permits nothing", Status: http.StatusCreated},
+		{Method: http.MethodPost, Path: Made + "/$sign", Body: says, Expect: "the copy for whoever signs: the Consent is active, and the signature is in a Provenance", Status: http.StatusOK},
+		get(Made+"/$verify-signature", "signed, by whom and when", http.StatusOK),
+		{Method: http.MethodPost, Path: Made + "/$revoke", Body: says, Expect: "the Consent is inactive: it permits nothing from here on", Status: http.StatusOK},
+	}
 }
 
 func read(r fhir.Ref, expect string, status int) Request {
@@ -186,17 +220,21 @@ func (s *site) others() []Persona {
 		s.person("patient", "Nora Bergstrom, patient of the general program", rolePatient, self(featuredNotes), featuredNotes,
 			s.ask(featuredNotes, "Observation", "her own PHQ-9 totals", http.StatusOK, "code", scorePHQ9),
 			s.ask(featuredNotes, "Appointment", "her own appointments", http.StatusOK),
-			read(apart, "404: there is no right of access to psychotherapy notes (45 CFR 164.524(a)(1)(i))", http.StatusNotFound)),
+			read(apart, "404: there is no right of access to psychotherapy notes (45 CFR 164.524(a)(1)(i))", http.StatusNotFound)).
+			also(s.sign(featuredNotes, "hipaa-authorization", s.general.org, "PATRQT", "")),
 		s.person("sud-patient", "Colin Whitaker, patient of the SUD program", rolePatient, self(featuredSpecific), featuredSpecific,
 			s.ask(featuredSpecific, "MedicationRequest", "his own prescriptions (42 CFR 2.23(a))", http.StatusOK),
 			s.ask(featuredSpecific, "Consent", "the consent that he signed", http.StatusOK),
-			read(self(featuredNotes), "404: another patient", http.StatusNotFound)),
+			read(s.sud.org, "the program that treats him", http.StatusOK),
+			read(self(featuredNotes), "404: another patient", http.StatusNotFound)).
+			also(s.sign(featuredSpecific, "part2-specific", s.sud.org, "TREAT", "")),
 		s.person("minor-patient", "Alba Castro, sixteen years old", rolePatient, self(featuredMinor), featuredMinor,
 			read(alone, "a session to which she consented alone", http.StatusOK),
 			s.ask(featuredMinor, "Encounter", "all her sessions", http.StatusOK)),
 		s.person("proxy", "Renata Castro, Alba's mother", roleProxy, s.patientRef(featuredMinor, "RelatedPerson", "parent"), featuredMinor,
 			read(ordinary, "an ordinary session of her daughter's", http.StatusOK),
-			read(alone, "404: her daughter consented to this care alone", http.StatusNotFound)),
+			read(alone, "404: her daughter consented to this care alone", http.StatusNotFound)).
+			also(s.sign(featuredMinor, "hipaa-authorization", s.general.org, "PATRQT", "parent")),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,7 +53,20 @@ func TestPersonasReferToWhatExists(t *testing.T) {
 			if len(p.Requests) < 2 {
 				t.Errorf("%s has %d requests", p.Name, len(p.Requests))
 			}
+			made := false
 			for _, r := range p.Requests {
+				if r.Method == http.MethodPost || strings.HasPrefix(r.Path, Made) {
+					if strings.HasPrefix(r.Path, Made) != made || r.Expect == "" || r.Status == 0 || strings.ContainsAny(r.Path+r.Body, "|'") || r.Body != "" && !json.Valid([]byte(r.Body)) {
+						t.Errorf("%s: request %+v", p.Name, r)
+					}
+					for _, m := range regexp.MustCompile(`"reference":"([^"]+)"`).FindAllStringSubmatch(r.Body, -1) {
+						if ref, ok := fhir.ParseRef(m[1]); !ok || !exists(p.Practice, ref) {
+							t.Errorf("%s: no %s", p.Name, m[1])
+						}
+					}
+					made = made || r.Makes
+					continue
+				}
 				u, err := url.Parse(r.Path)
 				if err != nil || r.Method != http.MethodGet || r.Expect == "" || r.Status == 0 || strings.ContainsAny(r.Path, "| '\"") {
 					t.Errorf("%s: request %+v", p.Name, r)

@@ -50,10 +50,10 @@ type Persona struct {
 	Claims
 }
 
-// Request is one GET that shows what a persona can do, and what not.
+// Request is one request that shows what a persona can do, and what not.
 type Request struct {
-	Path   string // below the base URL, such as "/Patient"
-	Expect string // what to look for in the answer
+	Command string // to paste into a shell that has the token in TOKEN
+	Expect  string // what to look for in the answer
 }
 
 // Config says who the issuer is.

@@ -28,7 +28,7 @@ func (s slugs) Tenant(slug string) (int32, bool) { id, ok := s[slug]; return id,
 const audience = "http://127.0.0.1:8080/fhir"
 
 var therapist = Persona{
-	Name: "therapist", About: "Sees <her> patients.", Try: []Request{{Path: "/Patient?name=a&_count=1", Expect: "her <patients>"}},
+	Name: "therapist", About: "Sees <her> patients.", Try: []Request{{Command: `curl -sS -H "Authorization: Bearer $TOKEN" '` + audience + `/Patient?name=a&_count=1'`, Expect: "her <patients>"}},
 	Claims: Claims{Subject: "t1", Scope: "user/*.rs", Practice: "harbor", Roles: []string{"therapist"}, Purpose: "TREAT", User: "Practitioner/p1"},
 }
 
@@ -95,7 +95,7 @@ func TestPageAndTokenEndpointGiveTokensThatWork(t *testing.T) {
 		t.Fatalf("%d %s", status, body)
 	}
 	m := regexp.MustCompile(`(?s)>TOKEN=([^<]+)<.*>curl -sS -H "Authorization: Bearer \$TOKEN" '([^']+)'<`).FindStringSubmatch(html.UnescapeString(body))
-	if len(m) != 3 || m[2] != audience+therapist.Try[0].Path || !strings.Contains(body, "her &lt;patients&gt;") {
+	if len(m) != 3 || m[2] != audience+"/Patient?name=a&_count=1" || !strings.Contains(body, "her &lt;patients&gt;") {
 		t.Fatalf("no command for a shell: %s", body)
 	}
 	res, err := http.PostForm(base+"/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {"therapist"}})

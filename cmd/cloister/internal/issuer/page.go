@@ -32,7 +32,7 @@ requests below it. Tokens of this page are good until {{.Until}}.</p>
 <p><small>{{.Practice}} · {{range $i, $r := .Roles}}{{if $i}}, {{end}}{{$r}}{{end}} · {{.Purpose}}{{with .User}} · {{.}}{{end}}</small></p>
 <pre class="token" aria-label="token for {{.Name}}">TOKEN={{.Token}}</pre>
 {{range .Try}}<p>{{.Expect}}</p>
-<pre>curl -sS -H "Authorization: Bearer $TOKEN" '{{$.Base}}{{.Path}}'</pre>
+<pre>{{.Command}}</pre>
 {{end}}{{end}}
 </html>
 `))
@@ -44,9 +44,9 @@ func (i *Issuer) personas(w http.ResponseWriter, _ *http.Request) {
 		Token string
 	}
 	data := struct {
-		Until, Base string
-		Personas    []row
-	}{i.cfg.Now().Add(i.cfg.Lifetime).Format(time.RFC1123), i.cfg.Audience, nil}
+		Until    string
+		Personas []row
+	}{i.cfg.Now().Add(i.cfg.Lifetime).Format(time.RFC1123), nil}
 	for _, p := range i.cfg.Personas {
 		text, err := i.Mint(p.Claims, i.cfg.Lifetime)
 		if err != nil {

@@ -132,7 +132,10 @@ func TestS7_S9_2_31_a_Ceremony(t *testing.T) {
 			t.Errorf("%s signs: %d %s", token, a.status, a.body)
 		}
 	}
-	if a := h.do("sud-patient", call{method: "POST", path: "/fhir" + consent + "/$sign"}); a.status != http.StatusForbidden {
+	reader, _ := persona("sud-patient")
+	reader.Claims.Scope = "openid fhirUser launch/patient patient/*.rs"
+	h.callers["reader"] = reader
+	if a := h.do("reader", call{method: "POST", path: "/fhir" + consent + "/$sign"}); a.status != http.StatusForbidden {
 		t.Errorf("a token that may only read signs: %d", a.status)
 	}
 	if seen() {

@@ -30,6 +30,7 @@ func TestTwinQuestions(t *testing.T) {
 					answered++
 				}
 			}
+			w.ceremonies(t)
 			if answered < 5 {
 				t.Errorf("only %d questions were answered", answered)
 			}

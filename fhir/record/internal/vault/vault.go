@@ -118,6 +118,7 @@ type Clearance struct {
 	Stated     label.Set         // those of Labels that the sender stated, and that the content need not show
 	Program    bool              // an Organization that is a Part 2 program (42 CFR 2.11)
 	Originator fhir.Ref          // of an imported note: its author
+	Signature  *Signature        // the one that the change adds to a Consent, or nil
 	References []codec.Link      // local references of the content; each must resolve
 	URLs       []codec.Link      // other local links of the content
 	// Check is applied to the row as it was (update, delete) and as it becomes (create, update).
@@ -128,6 +129,15 @@ type Clearance struct {
 	Visible authz.Restriction
 	// Resolve restricts the look-up of references by their target type.
 	Resolve map[fhir.ResourceType]authz.Restriction
+}
+
+// Signature is what is kept of a signature beside the Provenance that carries it.
+type Signature struct {
+	Role    string // patient, parent, guardian, executor or witness
+	Who     fhir.Ref
+	Subject string // of the signer's token
+	At      time.Time
+	First   bool // none that was made before covers what is signed
 }
 
 // Condition is a search that finds, among what the caller may find, the resource that is meant.
