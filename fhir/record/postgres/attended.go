@@ -1,6 +1,11 @@
 package postgres
 
-import "github.com/cloister-health/cloister/fhir"
+import (
+	"strconv"
+	"strings"
+
+	"github.com/cloister-health/cloister/fhir"
+)
 
 // care are the types of records by which a patient is one of the program that they come from. What she
 // or the office can make without a program's taking part is not among them.
@@ -12,4 +17,12 @@ var care = intList(fhir.ResourceType("CarePlan").Code(), fhir.ResourceType("Cond
 func (x *restriction) attended(alias, me string) string {
 	return "(" + alias + ".patient IS NULL AND " + alias + ".id = ANY (" + alias + ".programs) AND EXISTS (SELECT FROM record.resource o WHERE o.tenant = " + x.tenant +
 		" AND o.patient = " + me + " AND o.co_patients IS NULL AND NOT o.deleted AND o.type IN (" + care + ") AND " + alias + ".id = ANY (o.programs)))"
+}
+
+func intList(list ...int16) string {
+	out := make([]string, len(list))
+	for i, n := range list {
+		out[i] = strconv.Itoa(int(n))
+	}
+	return strings.Join(out, ", ")
 }
