@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -191,7 +192,7 @@ func TestTheProviderEndsItsSessions(t *testing.T) {
 	if err := h.EndProvided(ctx, provider, "", "sid-tess"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := h.Current(ctx, tess.Token); err != identity.ErrSession { //nolint:errorlint // this very one
+	if _, _, err := h.Current(ctx, tess.Token); !errors.Is(err, identity.ErrSession) {
 		t.Error("it goes on:", err)
 	}
 	must2(h.Current(ctx, ria.Token))(t)
