@@ -138,6 +138,9 @@ func TestAProviderOpensItsPracticesAlone(t *testing.T) {
 	if len(a.Memberships) != 1 || a.Memberships[0].Practice != "harbor" {
 		t.Fatalf("the provider of harbor opens %+v", a.Memberships)
 	}
+	if h.recorded("lakeside", audit.SignIn, "") || !h.recorded("harbor", audit.SignIn, "") {
+		t.Error("the other practice is told when she works for this one")
+	}
 	if _, err := h.EnrolPasskey(ctx, step.Token); err == nil {
 		t.Error("a passkey was added, which would open the other practice")
 	}
