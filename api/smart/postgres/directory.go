@@ -115,7 +115,7 @@ func (s *Store) DirectoryGroups(ctx context.Context, tenant int32, f scim.Find) 
 		if err := tx.QueryRow(ctx, "SELECT count(*)"+where, tenant, f.Value).Scan(&total); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, "SELECT g.id::text, g.name, g.external_id, g.created, g.modified, ARRAY(SELECT m.member::text FROM identity.directory_member m WHERE m.grp = g.id ORDER BY m.member)"+where+ //nolint:rowserrcheck // ForEachRow does
+		rows, err := tx.Query(ctx, "SELECT g.id::text, g.name, g.external_id, g.created, g.modified, ARRAY(SELECT m.member::text FROM identity.directory_member m WHERE m.grp = g.id ORDER BY m.member)"+where+
 			" ORDER BY g.created, g.id OFFSET $3 LIMIT $4", tenant, f.Value, f.Start, f.Count)
 		if err != nil {
 			return err

@@ -166,12 +166,13 @@ func TestOneCodeLetsOneIn(t *testing.T) {
 	for _, c := range challenges {
 		wg.Go(func() {
 			_, err := h.TOTP(ctx, c, code, home)
-			if err == nil {
-				in.Add(1)
-			} else if errors.Is(err, identity.ErrWrong) {
+			switch {
+			case errors.Is(err, identity.ErrWrong):
 				wrong.Add(1)
-			} else {
+			case err != nil:
 				t.Error(err)
+			default:
+				in.Add(1)
 			}
 		})
 	}
