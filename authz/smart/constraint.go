@@ -59,16 +59,16 @@ func simplified(all []param) []param {
 	slices.SortFunc(all, compareParams)
 	out := make([]param, 0, len(all))
 	for i, p := range all {
-		if !slices.ContainsFunc(all, func(q param) bool { return q.follows(p) && !p.follows(q) }) && (i == 0 || compareParams(all[i-1], p) != 0) {
+		if !slices.ContainsFunc(all, func(q param) bool { return q.implies(p) && !p.implies(q) }) && (i == 0 || compareParams(all[i-1], p) != 0) {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
-// follows reports whether q holds of nothing of which p does not hold.
-func (q param) follows(p param) bool {
-	return q.name == p.name && !slices.ContainsFunc(q.items, func(x string) bool { return !slices.Contains(p.items, x) })
+// implies reports whether p holds of nothing of which q does not hold.
+func (p param) implies(q param) bool {
+	return p.name == q.name && !slices.ContainsFunc(p.items, func(x string) bool { return !slices.Contains(q.items, x) })
 }
 
 func compareParams(a, b param) int {
@@ -96,7 +96,7 @@ func items(literal string) []string {
 // within reports whether all that meets c meets d, as far as their parameters tell.
 func (c constraint) within(d constraint) bool {
 	return !slices.ContainsFunc(d.params, func(p param) bool {
-		return !slices.ContainsFunc(c.params, func(q param) bool { return q.follows(p) })
+		return !slices.ContainsFunc(c.params, func(q param) bool { return q.implies(p) })
 	})
 }
 

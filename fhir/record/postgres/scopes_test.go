@@ -229,6 +229,51 @@ func TestScopesOfDifferentLevelsDoNotJoin(t *testing.T) {
 	}
 }
 
+// Constraints that read alike are those of their own types, where one statement is about several.
+func TestGranularScopesOfSeveralTypes(t *testing.T) {
+	h, p := granular(t, "user/Observation.rs?status=final user/DiagnosticReport.rs?status=final user/Procedure.rs?status=completed"+open)
+	report := "{'resourceType':'DiagnosticReport','id':'%','status':'%','code':{'text':'x'},'subject':{'reference':'Patient/anna'}}"
+	for id, status := range map[string]string{"final": "final", "partial": "partial"} {
+		h.load(strings.Replace(strings.Replace(report, "%", "report-"+id, 1), "%", status, 1))
+	}
+	for id, status := range map[string]string{"completed": "completed", "stopped": "stopped"} {
+		h.load("{'resourceType':'Procedure','id':'proc-" + id + "','status':'" + status + "','code':{'text':'x'},'subject':{'reference':'Patient/anna'}}")
+	}
+	h.load(strings.Replace(of("amended"), "'final'", "'amended'", 1))
+	want := "anna + both came lab left member none other panel proc-completed report-final vital"
+	if got := h.found(p, "Patient", "_id=anna&_revinclude=*"); got != want {
+		t.Errorf("included: %q, want %q", got, want)
+	}
+	ctx := context.Background()
+	types := []fhir.ResourceType{"DiagnosticReport", "Observation", "Procedure"}
+	g, err := h.engine.Authorize(ctx, p, fhir.HistorySystem, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reach, err := h.engine.Reach(ctx, g, fhir.HistorySystem, types...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := h.store.History(ctx, reach, record.History{Types: types, Count: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	released, err := h.gate.Release(ctx, g, "", page.Entries...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[fhir.ResourceType]int{}
+	for _, r := range released {
+		count[r.Ref().Type]++
+		if id := string(r.Ref().ID); id == "report-partial" || id == "proc-stopped" || id == "amended" {
+			t.Errorf("the history has %s", id)
+		}
+	}
+	if count["DiagnosticReport"] != 1 || count["Procedure"] != 1 || count["Observation"] < 10 {
+		t.Errorf("the history has %v", count)
+	}
+}
+
 // A write satisfies the scope with what it leaves behind, and with what it takes away.
 func TestGranularScopeOfAWriter(t *testing.T) {
 	h, p := granular(t, "user/"+strings.Replace(laboratory, ".rs", ".cruds", 1)+open)
