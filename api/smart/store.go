@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz/app"
+	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/identity"
+	"github.com/cloister-health/cloister/authz/oidc"
 )
 
 var (
@@ -44,6 +46,9 @@ type End struct {
 	App     string // all of an app, those of a backend service included
 }
 
+// AppKey is the key under which all tokens of an app end; those of a grant end under its id.
+func AppKey(client string) string { return oidc.EndedApp(client) }
+
 // Store keeps apps, grants and what leads to them. Each method is one transaction.
 type Store interface {
 	// App gives a registered app, or ErrNotFound.
@@ -68,6 +73,8 @@ type Store interface {
 	Start(ctx context.Context, grant string, r RefreshToken, now time.Time) error
 	// Refreshing finds the grant of a refresh token, used ones included, and changes nothing.
 	Refreshing(ctx context.Context, hash [32]byte) (Grant, error)
+	// Refreshable finds the grant of a refresh token that could be used now, and until when, or says ErrNotFound.
+	Refreshable(ctx context.Context, hash [32]byte, now time.Time) (Grant, time.Time, error)
 	// Rotate puts next in the place of a refresh token. One that was used before ends its grant and is
 	// ErrReused; one that has expired, or whose grant has ended, is ErrNotFound.
 	Rotate(ctx context.Context, hash [32]byte, next RefreshToken, now time.Time) (Grant, error)
@@ -77,7 +84,7 @@ type Store interface {
 	Grants(ctx context.Context, account string, now time.Time) ([]GrantSummary, error)
 	// End ends grants, and makes all processes refuse their tokens.
 	End(ctx context.Context, e End, now time.Time) (keys []string, err error)
-	// Ended lists the keys that ended since then, see [GrantKey] and [AppKey].
+	// Ended lists the keys that ended since then, see [AppKey].
 	Ended(ctx context.Context, since time.Time) ([]string, error)
 
 	// Assertion remembers the jti of an app until it expires; fresh is false if it was seen before, by any process.
@@ -88,41 +95,15 @@ type Store interface {
 
 // People is what the authorization server asks about people. Package identity knows.
 type People interface {
-	// ByID gives an account, disabled ones included.
-	ByID(ctx context.Context, account string) (identity.Account, error)
+	// Account gives an account, disabled ones included.
+	Account(ctx context.Context, id string) (identity.Account, error)
 	// Sessions lists the sessions of an account that are alive.
 	Sessions(ctx context.Context, account string) ([]identity.Session, error)
 	// EndSession ends one of them.
 	EndSession(ctx context.Context, account, id string) error
 }
 
-// What happens, for the audit trail.
-const (
-	EventAuthorize  = "authorize"  // a user let an app act for her
-	EventRefuse     = "refuse"     // a user did not, or a request was not good
-	EventToken      = "token"      // a token was given
-	EventNoToken    = "no-token"   // one was refused
-	EventReuse      = "reuse"      // a code or refresh token came a second time: somebody else has it
-	EventRevoke     = "revoke"     // a grant ended
-	EventRegister   = "register"   // an app registered itself
-	EventLaunch     = "launch"     // an EHR made a launch handle
-	EventIntrospect = "introspect" // somebody asked about tokens that are not hers
-)
-
-// Event is one thing that happened. It holds no secret, no name and no free text.
-type Event struct {
-	At      time.Time
-	Kind    string
-	Refused bool
-	Tenant  int32  // 0 where no practice is known
-	Account string // UUID, or ""
-	Client  string // client_id of a registered app, or ""
-	Grant   string // UUID, or ""
-	Reason  string // an error code of OAuth, or ""
-	Address string
-}
-
-// Recorder keeps events. What cannot be recorded does not happen.
-type Recorder interface {
-	RecordEvent(ctx context.Context, e Event) error
+// Auditor keeps events of security in the audit trail. What cannot be recorded does not happen.
+type Auditor interface {
+	RecordSecurity(ctx context.Context, e audit.Security) error
 }
