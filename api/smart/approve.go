@@ -19,7 +19,7 @@ var errGone = outcome.New(outcome.NotFound, "this sign-in has expired: go back t
 
 // waiting finds the request behind an interaction.
 func (s *Server) waiting(ctx context.Context, id string) (*request, app.App, error) {
-	body, err := s.Store.Look(ctx, KindInteraction, hashOf(id), s.Now())
+	body, err := s.Store.LookTicket(ctx, KindInteraction, hashOf(id), s.Now())
 	if errors.Is(err, ErrNotFound) {
 		return nil, app.App{}, errGone
 	}
@@ -98,7 +98,7 @@ func (s *Server) Approve(ctx context.Context, id string, a Approval) (redirect s
 	if err := s.record(ctx, g.event(audit.GrantGiven)); err != nil {
 		return "", err
 	}
-	err = s.Store.Begin(ctx, hashOf(id), g, Code{Hash: hash, Grant: g.ID, App: g.App, Redirect: q.Redirect, Challenge: q.Challenge, Until: now.Add(codeLife)})
+	err = s.Store.BeginGrant(ctx, hashOf(id), g, Code{Hash: hash, Grant: g.ID, App: g.App, Redirect: q.Redirect, Challenge: q.Challenge, Until: now.Add(codeLife)})
 	if errors.Is(err, ErrNotFound) {
 		return "", errGone
 	}
@@ -206,7 +206,7 @@ func (s *Server) Refuse(ctx context.Context, id, oauthError, description string)
 	if err != nil {
 		return "", err
 	}
-	if _, err := s.Store.Take(ctx, KindInteraction, hashOf(id), s.Now()); errors.Is(err, ErrNotFound) {
+	if _, err := s.Store.TakeTicket(ctx, KindInteraction, hashOf(id), s.Now()); errors.Is(err, ErrNotFound) {
 		return "", errGone
 	} else if err != nil {
 		return "", unavailable(err)

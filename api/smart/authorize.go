@@ -74,7 +74,7 @@ func (p *provider) Authorize(ctx context.Context, r *op.ClientRequest[oidc.AuthR
 		return nil, s.fault(ctx, err)
 	}
 	id, idHash := secret()
-	if err := s.Store.Put(ctx, Ticket{KindInteraction, idHash, body, s.Now().Add(interactionLife)}); err != nil {
+	if err := s.Store.PutTicket(ctx, Ticket{KindInteraction, idHash, body, s.Now().Add(interactionLife)}); err != nil {
 		return nil, s.fault(ctx, err)
 	}
 	to := op.NewRedirect(s.SignIn + "/" + id)
@@ -128,7 +128,7 @@ func (s *Server) unpush(ctx context.Context, client, handle string) (url.Values,
 	if !ok {
 		return nil, bad
 	}
-	body, err := s.Store.Take(ctx, KindPushed, hashOf(text), s.Now())
+	body, err := s.Store.TakeTicket(ctx, KindPushed, hashOf(text), s.Now())
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, unavailable(err)
 	}
@@ -168,7 +168,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) error {
 		return err //nolint:wrapcheck // logged as it is
 	}
 	text, hash := secret()
-	if err := s.Store.Put(ctx, Ticket{KindPushed, hash, body, s.Now().Add(pushedLife)}); err != nil {
+	if err := s.Store.PutTicket(ctx, Ticket{KindPushed, hash, body, s.Now().Add(pushedLife)}); err != nil {
 		return unavailable(err)
 	}
 	return answer(w, http.StatusCreated, map[string]any{"request_uri": pushedPrefix + text, "expires_in": int(pushedLife.Seconds())})

@@ -144,7 +144,7 @@ func (s *Server) alive(ctx context.Context, text string) (accessClaims, error) {
 	if c.Issuer != s.Issuer || c.Audience != s.FHIRBase || !s.Now().Before(time.Unix(c.Expiry, 0)) {
 		return c, errNoToken
 	}
-	ended, err := s.Ended.Any(c.Grant, AppKey(c.Client))
+	ended, err := s.Ended.Any(c.Grant, AppKey(c.Client, ""), AppKey(c.Client, c.Practice))
 	if err != nil {
 		return c, err
 	}

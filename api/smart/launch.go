@@ -61,7 +61,7 @@ func (s *Server) makeLaunch(w http.ResponseWriter, r *http.Request) error {
 		return err //nolint:wrapcheck // logged as it is
 	}
 	text, hash := secret()
-	if err := s.Store.Put(ctx, Ticket{KindLaunch, hash, body, s.Now().Add(launchLife)}); err != nil {
+	if err := s.Store.PutTicket(ctx, Ticket{KindLaunch, hash, body, s.Now().Add(launchLife)}); err != nil {
 		return unavailable(err)
 	}
 	return answer(w, http.StatusCreated, map[string]any{"launch": text, "iss": s.FHIRBase, "expires_in": int(launchLife.Seconds())})

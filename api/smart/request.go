@@ -147,7 +147,7 @@ func (s *Server) takeLaunch(ctx context.Context, q *request) error {
 	if q.Handle == "" {
 		return nil
 	}
-	body, err := s.Store.Take(ctx, KindLaunch, hashOf(q.Handle), s.Now())
+	body, err := s.Store.TakeTicket(ctx, KindLaunch, hashOf(q.Handle), s.Now())
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return unavailable(err)
 	}

@@ -196,7 +196,7 @@ func Paths() []string {
 
 // end ends grants, here at once.
 func (s *Server) end(ctx context.Context, e End) error {
-	keys, err := s.Store.End(context.WithoutCancel(ctx), e, s.Now())
+	keys, err := s.Store.EndGrants(context.WithoutCancel(ctx), e, s.Now())
 	if err != nil {
 		return unavailable(err)
 	}

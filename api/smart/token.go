@@ -45,7 +45,7 @@ func (p *provider) CodeExchange(ctx context.Context, r *op.ClientRequest[oidc.Ac
 	if err != nil {
 		return nil, err
 	}
-	c, g, err := s.Store.Redeem(ctx, hashOf(r.Data.Code), s.Now())
+	c, g, err := s.Store.RedeemCode(ctx, hashOf(r.Data.Code), s.Now())
 	switch {
 	case errors.Is(err, ErrReused):
 		return nil, s.fault(ctx, s.reused(ctx, g))
@@ -78,7 +78,7 @@ func (p *provider) CodeExchange(ctx context.Context, r *op.ClientRequest[oidc.Ac
 	if g.Keep != Once {
 		now := s.Now()
 		text, next := secret()
-		err := s.Store.Start(ctx, g.ID, RefreshToken{next, refreshUntil(g, now)}, now)
+		err := s.Store.StartRefresh(ctx, g.ID, RefreshToken{next, refreshUntil(g, now)}, now)
 		if errors.Is(err, ErrNotFound) {
 			return nil, badGrant()
 		}
@@ -162,7 +162,7 @@ func (p *provider) RefreshToken(ctx context.Context, r *op.ClientRequest[oidc.Re
 	}
 	now := s.Now()
 	text, next := secret()
-	g, err = s.Store.Rotate(ctx, hash, RefreshToken{next, refreshUntil(g, now)}, now)
+	g, err = s.Store.RotateRefresh(ctx, hash, RefreshToken{next, refreshUntil(g, now)}, now)
 	switch {
 	case errors.Is(err, ErrReused):
 		return nil, s.fault(ctx, s.reused(ctx, g))
