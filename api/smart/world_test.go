@@ -82,6 +82,7 @@ type process struct {
 	ended  *oidc.Ended
 	tokens *oidc.Authenticator
 	people *identity.Service
+	ring   *smart.Ring
 	server *smart.Server
 }
 
@@ -162,6 +163,7 @@ func (w *world) open(change ...func(*smart.Config)) *process {
 		w.t.Fatal(err)
 	}
 	ring, err := smart.NewRing(ctx, p.store, w.box, w.now)
+	p.ring = ring
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -516,4 +518,49 @@ func (w *world) backend(assertion string, more ...string) answer {
 		}
 	}
 	return w.post(w.t, "/token", "", v)
+}
+
+// get asks for a path.
+func (p *process) get(t *testing.T, path string) answer {
+	t.Helper()
+	return p.do(t, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
+}
+
+// allow reports whether scopes leave the search of a type open, and only for the patient of the launch.
+func allow(s authz.Scopes, kind fhir.ResourceType) (open, patientOnly bool) {
+	return s.Allow(kind, fhir.SearchType)
+}
+
+func statusOf(err error) int { return outcome.Of(err).Status() }
+
+// dump is all of the schema identity as text.
+func (w *world) dump() string {
+	w.t.Helper()
+	ctx := w.t.Context()
+	c, err := pgx.Connect(ctx, w.dsn)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = c.Close(ctx) }()
+	rows, err := c.Query(ctx, "SELECT tablename FROM pg_tables WHERE schemaname = 'identity'")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, n := range names {
+		rows, err := c.Query(ctx, "SELECT t::text FROM identity."+n+" t")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		b.WriteString(strings.Join(lines, "\n"))
+	}
+	return b.String()
 }
