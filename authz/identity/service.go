@@ -146,6 +146,11 @@ func New(c Config) (*Service, error) {
 	if err := c.Argon2.Check(); err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
+	for _, l := range []Limit{c.Limits.Pair, c.Limits.Account, c.Limits.Address, c.Limits.Second, c.Limits.Mail, c.Limits.MailFrom} {
+		if l.Free < 2 || l.Window <= 0 || l.Base < 0 || l.Max < l.Base {
+			return nil, errors.New("identity: a limit lets nothing through, or has no window")
+		}
+	}
 	s := &Service{cfg: c, store: c.Store, box: c.Box, hasher: newHasher(c.Argon2)}
 	if s.keys, err = relyingParty(u, c.Title); err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ type Record struct {
 	Password string // hash in PHC string format, or ""
 	TOTP     []byte // secret, sealed; nil for none
 	Passkeys []Key
-	Codes    int // recovery codes that are left
+	Codes    int  // recovery codes that are left
 	Linked   bool // to an external identity
 }
 

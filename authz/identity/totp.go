@@ -12,6 +12,7 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/fhir/outcome"
 )
 
 // period is that of RFC 6238, and of every authenticator app.
@@ -116,6 +117,9 @@ func (s *Service) holder(ctx context.Context, challengeOrSession string) (holder
 		if !ok {
 			return holder{}, ErrSession
 		}
+		if closed(r, session.Provider, session.Practices) {
+			return holder{}, errProvided
+		}
 		return holder{Record: r, session: session}, nil
 	}
 	if err != ErrSession { //nolint:errorlint // the one that Current gives
@@ -135,7 +139,22 @@ func (s *Service) holder(ctx context.Context, challengeOrSession string) (holder
 	if !p.Enrol || len(r.Factors()) > 0 {
 		return holder{}, ErrChallenge
 	}
+	if closed(r, p.Provider, p.Practices) {
+		return holder{}, errProvided
+	}
 	return holder{Record: r, progress: p, first: true}, nil
+}
+
+// errProvided refuses to change factors to whoever came in by a provider that does not speak for the whole account.
+var errProvided = outcome.New(outcome.Forbidden, "sign in with your password or a passkey of this server to change how you sign in")
+
+// closed says that a provider does not speak for all that an account opens: with a factor of ours
+// it could open what it does not speak for.
+func closed(r Record, provider string, practices []string) bool {
+	if provider == "" {
+		return false
+	}
+	return r.Password != "" || len(r.Passkeys) > 0 || len(Session{Provider: provider, Practices: practices}.narrow(r.Account).Memberships) < len(r.Memberships)
 }
 
 // EnrolTOTP makes a secret for an authenticator app. The argument is the id of a challenge that
