@@ -29,6 +29,9 @@ const (
 	ClientCredentials = "client_credentials"
 )
 
+// Self is the client_id of tokens that the pages of this server use themselves. No app can register it.
+const Self = "cloister"
+
 // App is a registered app with what it may ask for.
 type App struct {
 	ID        string // client_id
@@ -61,6 +64,7 @@ type App struct {
 	Registered time.Time
 	Dynamic    bool // it registered itself (RFC 7591)
 	Approvals  []Approval
+	Everywhere bool      // no practice has to approve it: an app for patients alone, under an open registration
 	Withdrawn  time.Time // zero while it may be used
 }
 
@@ -73,16 +77,19 @@ type Approval struct {
 }
 
 // Active reports whether somebody approved the app and nobody withdrew it.
-func (a App) Active() bool { return a.Withdrawn.IsZero() && len(a.Approvals) > 0 }
+func (a App) Active() bool { return a.Withdrawn.IsZero() && (a.Everywhere || len(a.Approvals) > 0) }
 
 // ApprovedBy gives the approval of the practice with that slug.
 func (a App) ApprovedBy(practice string) (Approval, bool) {
+	if !a.Withdrawn.IsZero() || practice == "" {
+		return Approval{}, false
+	}
 	for _, p := range a.Approvals {
-		if a.Withdrawn.IsZero() && p.Practice == practice && p.Tenant > 0 {
+		if p.Practice == practice {
 			return p, true
 		}
 	}
-	return Approval{}, false
+	return Approval{Practice: practice}, a.Everywhere
 }
 
 // Public reports an app that cannot keep a secret.

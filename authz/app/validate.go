@@ -35,7 +35,7 @@ var (
 func (a App) Validate() error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if !identifier.MatchString(a.ID) {
+	if !identifier.MatchString(a.ID) || a.ID == Self {
 		fault("client_id: use letters, digits, '.', '_' and '-', 128 at most")
 	}
 	for name, text := range map[string]string{"client_name": a.Name, "publisher": a.Publisher} {
@@ -132,6 +132,8 @@ func (a App) validateGrants() error {
 	switch {
 	case a.Backend() && (len(a.Grants) > 1 || len(a.Redirects) > 0):
 		return fmt.Errorf("grant_types: an app with %s has no other and no redirect_uris: register two apps", ClientCredentials)
+	case a.Backend() && a.Everywhere:
+		return errors.New("grant_types: a practice has to approve a backend service")
 	case a.Backend() && a.Auth != PrivateKeyJWT:
 		return fmt.Errorf("token_endpoint_auth_method: %s needs %s (SMART App Launch 2.2, Backend Services)", ClientCredentials, PrivateKeyJWT)
 	case a.May(Refresh) && !a.May(Code):

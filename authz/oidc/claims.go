@@ -81,10 +81,11 @@ func principal(raw map[string]json.RawMessage, issuer Issuer, tenants Tenants) (
 	return p, nil
 }
 
-// ending is what a token of the local issuer ends with: its grant and its app.
+// ending is what a token of the local issuer ends with: its grant, its app, and its app in its practice.
 func ending(raw map[string]json.RawMessage) ([]string, error) {
 	var c reader = raw
-	keys := []string{c.text(claimGrant, true), EndedApp(c.text(claimClient, true))}
+	client := c.text(claimClient, true)
+	keys := []string{c.text(claimGrant, true), EndedApp(client, ""), EndedApp(client, c.text(claimPractice, true))}
 	return keys, c.err()
 }
 

@@ -173,5 +173,10 @@ func (e *Ended) Any(keys ...string) (bool, error) {
 	}), nil
 }
 
-// EndedApp is the key under which all tokens of an app end.
-func EndedApp(client string) string { return "app:" + client }
+// EndedApp is the key under which all tokens of an app end, or with a practice those for it.
+func EndedApp(client, practice string) string {
+	if practice == "" {
+		return "app:" + client
+	}
+	return "app:" + client + "/" + practice
+}
