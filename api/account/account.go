@@ -56,16 +56,18 @@ type Authorization interface {
 	RevokeGrant(ctx context.Context, account, id string) error
 }
 
-// Config wires the pages. All of it is required but Brands.
+// Config wires the pages. All of it is required but Brands and Address.
 type Config struct {
 	Base     string // origin and prefix of the server as browsers see it, without a slash at its end
 	Identity Identity
 	Server   Authorization
 	FHIR     http.Handler // the API, which answers below /fhir
 	Brands   *Brands
-	Key      [32]byte // secret key of the tokens in forms; the same in all processes of one server
-	Log      *slog.Logger
-	Now      func() time.Time // the one clock
+	// Address is where a request comes from; nil takes that of the connection.
+	Address func(*http.Request) netip.Addr
+	Key     [32]byte // secret key of the tokens in forms; the same in all processes of one server
+	Log     *slog.Logger
+	Now     func() time.Time // the one clock
 }
 
 // Pages are the pages. They are safe for concurrent use.
@@ -92,6 +94,9 @@ func New(c Config) (*Pages, error) {
 	}
 	if c.Brands == nil {
 		c.Brands = &Brands{}
+	}
+	if c.Address == nil {
+		c.Address = smart.Address(nil)
 	}
 	p := &Pages{Config: c, origin: u.Scheme + "://" + u.Host, prefix: u.Path, secure: u.Scheme == "https", mux: http.NewServeMux()}
 	for pattern, h := range p.routes() {
@@ -176,11 +181,7 @@ func (p *Pages) from(r *http.Request) identity.From {
 	if len(agent) > maxAgent {
 		agent = agent[:maxAgent]
 	}
-	f := identity.From{Agent: agent, Device: p.cookie(r, deviceCookie)}
-	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		f.Address = at.Addr().Unmap()
-	}
-	return f
+	return identity.From{Address: p.Address(r), Agent: agent, Device: p.cookie(r, deviceCookie)}
 }
 
 const maxAgent = 256

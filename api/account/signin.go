@@ -146,6 +146,14 @@ func (p *Pages) signOut(w http.ResponseWriter, r *http.Request) {
 	p.see(w, r, "signed-out")
 }
 
+// signedOut is where browsers end up after a sign-out. One that an app asked for without proof ended nothing, so that
+// the page offers it.
 func (p *Pages) signedOut(w http.ResponseWriter, r *http.Request) {
+	if token := p.cookie(r, sessionCookie); token != "" {
+		if _, a, err := p.Identity.Current(r.Context(), token); err == nil {
+			p.show(w, r, http.StatusOK, "still-in", page{Title: "Sign out?", Account: a.Email})
+			return
+		}
+	}
 	p.show(w, r, http.StatusOK, "signed-out", page{Title: "You are signed out"})
 }

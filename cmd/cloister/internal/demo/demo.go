@@ -18,7 +18,7 @@ import (
 //go:embed static
 var files embed.FS
 
-// Client is the client_id of the app.
+// Client is the client_id of the app at its usual address.
 const Client = "phq9-trend"
 
 // Scopes are what the app asks for at most.
@@ -47,6 +47,7 @@ type Viewer struct {
 type Config struct {
 	FHIR     string // base URL of the API
 	Issuer   string // of the tokens of personas, by which the page of comparison reads
+	Client   string // client_id
 	Patients []Patient
 }
 
@@ -56,7 +57,7 @@ func Handler(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("demo: %w", err)
 	}
-	settings, err := json.Marshal(map[string]any{"fhir": c.FHIR, "issuer": c.Issuer, "client": Client, "scopes": Scopes(), "patients": c.Patients})
+	settings, err := json.Marshal(map[string]any{"fhir": c.FHIR, "issuer": c.Issuer, "client": c.Client, "scopes": Scopes(), "patients": c.Patients})
 	if err != nil {
 		return nil, fmt.Errorf("demo: %w", err)
 	}
