@@ -23,6 +23,8 @@ import (
 // Identity is who people are and how they prove it.
 type Identity interface {
 	Password(ctx context.Context, email, password string, from identity.From) (identity.Step, error)
+	// Passkeys reports whether there can be any.
+	Passkeys() bool
 	TOTP(ctx context.Context, challenge, code string, from identity.From) (identity.Step, error)
 	BeginPasskey(ctx context.Context, challenge string) (options []byte, err error)
 	FinishPasskey(ctx context.Context, challenge string, response []byte, from identity.From) (identity.Step, error)

@@ -139,15 +139,15 @@ func (p *Pages) enrolling(w http.ResponseWriter, r *http.Request) (string, bool)
 	return "", false
 }
 
-// enrolData says whether a factor must be set up to go on.
-type enrolData struct{ Must bool }
+// enrolData says whether a factor must be set up to go on, and whether it can be a passkey.
+type enrolData struct{ Must, Passkeys bool }
 
 func (p *Pages) enrol(w http.ResponseWriter, r *http.Request) {
 	if _, ok := p.enrolling(w, r); !ok {
 		return
 	}
 	c, _ := p.pending(r)
-	p.show(w, r, http.StatusOK, "enrol", page{Title: "Set up a second step", Data: enrolData{Must: c.Enrol}})
+	p.show(w, r, http.StatusOK, "enrol", page{Title: "Set up a second step", Data: enrolData{Must: c.Enrol, Passkeys: p.Identity.Passkeys()}})
 }
 
 // appData is what an authenticator app reads or is told.

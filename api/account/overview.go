@@ -15,6 +15,7 @@ type overviewData struct {
 	Apps     []connected
 	Sessions []place
 	Factors  []factor
+	Passkeys bool
 	Done     string // what was just done
 }
 
@@ -61,7 +62,7 @@ func (p *Pages) overview(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	d := overviewData{Name: a.Name, Done: done[r.URL.Query().Get("done")]}
+	d := overviewData{Name: a.Name, Passkeys: p.Identity.Passkeys(), Done: done[r.URL.Query().Get("done")]}
 	grants, err := p.Server.Grants(r.Context(), a.ID)
 	if err != nil {
 		p.stopped(w, r, err)

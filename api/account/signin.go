@@ -85,9 +85,10 @@ func (p *Pages) leaveOther(r *http.Request, s identity.Step) {
 
 // signInData is what the sign-in page shows beside its form.
 type signInData struct {
-	Email string
-	App   string // the app that asks for the sign-in, or ""
-	Again bool   // she is signed in, and what she wants to change asks for it anew
+	Email    string
+	App      string // the app that asks for the sign-in, or ""
+	Passkeys bool   // there can be some
+	Again    bool   // she is signed in, and what she wants to change asks for it anew
 }
 
 func (p *Pages) signIn(w http.ResponseWriter, r *http.Request) {
@@ -98,15 +99,16 @@ func (p *Pages) signIn(w http.ResponseWriter, r *http.Request) {
 
 // askedBy is what the interaction behind a sign-in says of it.
 func (p *Pages) askedBy(r *http.Request) (signInData, Brand) {
-	back := returnTo(r)
+	d, back := signInData{Passkeys: p.Identity.Passkeys()}, returnTo(r)
 	if back == "" {
-		return signInData{}, Brand{}
+		return d, Brand{}
 	}
 	in, err := p.held(r, back)
 	if err != nil {
-		return signInData{}, Brand{}
+		return d, Brand{}
 	}
-	return signInData{Email: in.LoginHint, App: in.App.Name}, p.Brands.of(in.Practice)
+	d.Email, d.App = in.LoginHint, in.App.Name
+	return d, p.Brands.of(in.Practice)
 }
 
 func (p *Pages) password(w http.ResponseWriter, r *http.Request) {
