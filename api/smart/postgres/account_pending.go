@@ -70,14 +70,14 @@ func (s *Store) DropPending(ctx context.Context, account string, purpose identit
 // attemptSQL counts where the limit allows it, in one statement: of a thousand at a time no more
 // than the limit pass. A window that is over begins anew; a delay must have passed; without a delay the count is the limit.
 const attemptSQL = `INSERT INTO identity.attempt AS a (key, count, began, next, until)
-VALUES ($1, 1, $2, $2, $2 + $3::interval)
+VALUES ($1, 1, $2::timestamptz, $2::timestamptz, $2::timestamptz + $3::interval)
 ON CONFLICT (key) DO UPDATE SET
-  count = CASE WHEN a.until <= $2 THEN 1 ELSE a.count + 1 END,
-  began = CASE WHEN a.until <= $2 THEN $2 ELSE a.began END,
-  until = CASE WHEN a.until <= $2 THEN $2 + $3::interval ELSE a.until END,
-  next = CASE WHEN a.until <= $2 OR a.count + 1 < $4 OR $5::interval = interval '0' THEN $2
-    ELSE $2 + least($6::interval, $5::interval * (2::double precision ^ least(a.count + 1 - $4, 30))) END
-WHERE a.until <= $2 OR CASE WHEN $5::interval = interval '0' THEN a.count < $4 ELSE a.next <= $2 END`
+  count = CASE WHEN a.until <= $2::timestamptz THEN 1 ELSE a.count + 1 END,
+  began = CASE WHEN a.until <= $2::timestamptz THEN $2::timestamptz ELSE a.began END,
+  until = CASE WHEN a.until <= $2::timestamptz THEN $2::timestamptz + $3::interval ELSE a.until END,
+  next = CASE WHEN a.until <= $2::timestamptz OR a.count + 1 < $4::integer OR $5::interval = interval '0' THEN $2::timestamptz
+    ELSE $2::timestamptz + least($6::interval, $5::interval * (2::double precision ^ least(a.count + 1 - $4::integer, 30))) END
+WHERE a.until <= $2::timestamptz OR CASE WHEN $5::interval = interval '0' THEN a.count < $4::integer ELSE a.next <= $2::timestamptz END`
 
 // Attempt counts an attempt, if the limit allows one now.
 func (s *Store) Attempt(ctx context.Context, key []byte, l identity.Limit, now time.Time) (bool, error) {
