@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloister-health/cloister/api/smart"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/outcome"
 )
 
 // patient is one of the picker: what tells namesakes apart, and no more.
@@ -35,7 +36,7 @@ func (p *Pages) patients(ctx context.Context, a smart.Approval, query url.Values
 		return nil, false, err
 	}
 	if status != http.StatusOK {
-		return nil, false, fmt.Errorf("account: the search for patients was answered with %d", status)
+		return nil, false, odd("the search for patients", status)
 	}
 	var bundle struct {
 		Link []struct {
@@ -73,13 +74,18 @@ func (p *Pages) patient(ctx context.Context, a smart.Approval, id fhir.ID) (pati
 	case status == http.StatusNotFound || status == http.StatusGone || status == http.StatusForbidden:
 		return patient{}, false, nil
 	case status != http.StatusOK:
-		return patient{}, false, fmt.Errorf("account: the read of a patient was answered with %d", status)
+		return patient{}, false, odd("the read of a patient", status)
 	}
 	var x person
 	if err := json.Unmarshal(body, &x); err != nil || x.Type != "Patient" {
 		return patient{}, false, errors.New("account: the read of a patient was answered with something else")
 	}
 	return x.patient(), true, nil
+}
+
+// odd is an answer of the API that the pages did not expect. A user can only try again.
+func odd(what string, status int) error {
+	return outcome.New(outcome.Unavailable, "this does not work at the moment: try again later").Because(fmt.Errorf("account: %s was answered with %d", what, status))
 }
 
 func (p *Pages) ask(ctx context.Context, a smart.Approval, target string) ([]byte, int, error) {

@@ -118,7 +118,11 @@ func sentence(text string) string {
 func (p *Pages) stopped(w http.ResponseWriter, r *http.Request, err error) {
 	status, text := public(err)
 	if status >= http.StatusInternalServerError {
-		p.Log.ErrorContext(r.Context(), "a page of sign-in failed", "error", errors.Unwrap(err))
+		cause := errors.Unwrap(err)
+		if cause == nil {
+			cause = err
+		}
+		p.Log.ErrorContext(r.Context(), "a page of sign-in failed", "error", cause)
 	}
 	p.fail(w, r, status, "This did not work", text)
 }

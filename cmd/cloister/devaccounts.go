@@ -46,7 +46,6 @@ func accounts(ctx context.Context, s *identity.Service, tenant func(string) (int
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	made := false
 	for _, p := range people {
 		// A declared emergency is a purpose, not a person; and systems do not sign in.
 		user, ok := fhir.ParseRef(p.Claims.FHIRUser)
@@ -76,15 +75,16 @@ func accounts(ctx context.Context, s *identity.Service, tenant func(string) (int
 		if a.Secret, err = create(ctx, s, identity.Account{Name: name, Email: email, Memberships: []identity.Membership{m}}, a.Password); err != nil {
 			return nil, fmt.Errorf("the account of %s: %w", p.Name, err)
 		}
-		out[p.Name], made = a, true
+		out[p.Name] = a
+		// After each: a start that is interrupted leaves no account that nobody can sign in with.
+		if text, err = json.MarshalIndent(out, "", "  "); err != nil {
+			return nil, err //nolint:wrapcheck // plain strings
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			return nil, err //nolint:wrapcheck // names the file
+		}
 	}
-	if !made {
-		return out, nil
-	}
-	if text, err = json.MarshalIndent(out, "", "  "); err != nil {
-		return nil, err //nolint:wrapcheck // plain strings
-	}
-	return out, os.WriteFile(path, text, 0o600)
+	return out, nil
 }
 
 // create makes an account, and for staff sets up the authenticator app, as they would do themselves at their first sign-in.

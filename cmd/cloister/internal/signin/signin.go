@@ -145,6 +145,9 @@ func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 	}), nil
 }
 
+// Refresh learns at once which grants other processes ended; Run does so every second.
+func (s *SignIn) Refresh(ctx context.Context) error { return s.ended.Refresh(ctx) } //nolint:wrapcheck // says what failed
+
 const (
 	endedInterval = time.Second // how late this process may learn of a grant that another process ended
 	sweepInterval = time.Minute

@@ -45,8 +45,8 @@ async function all(fhir, bearer, target) {
 const bands = [[0, 'none'], [5, 'mild'], [10, 'moderate'], [15, 'moderately severe'], [20, 'severe']];
 
 /** The chart of points {at: Date, score}; id makes its names unique on the page. */
-export function chart(points, id) {
-  const [width, height, left, right, top, bottom] = [640, 260, 40, 16, 12, 32];
+export function chart(points, id, small) {
+  const [width, height, left, right, top, bottom] = small ? [300, 200, 30, 12, 12, 28] : [640, 260, 40, 130, 12, 32];
   const first = +points[0].at;
   const span = Math.max(1, +points.at(-1).at - first);
   const x = (at) => left + (width - left - right) * (points.length === 1 ? 0.5 : (at - first) / span);
@@ -58,7 +58,7 @@ export function chart(points, id) {
   for (const [from, name] of bands) {
     root.append(svg('line', { x1: left, x2: width - right, y1: y(from), y2: y(from), class: 'grid' }));
     root.append(svg('text', { x: left - 6, y: y(from) + 4, class: 'scale' }, from));
-    root.append(svg('text', { x: width - right, y: y(from) - 4, class: 'band' }, name));
+    if (!small) root.append(svg('text', { x: width - right + 10, y: y(from) - 4, class: 'band' }, name));
   }
   root.append(svg('polyline', { points: points.map((p) => `${x(p.at)},${y(p.score)}`).join(' '), class: 'line' }));
   for (const p of points) {
@@ -98,10 +98,10 @@ export async function look(fhir, bearer, patient) {
 }
 
 /** What look found, for people. */
-export function picture(seen, id) {
+export function picture(seen, id, small) {
   const out = document.createDocumentFragment();
   out.append(element('p', { class: 'person' }, seen.person ? element('strong', {}, name(seen.person)) : 'There is no such patient.', seen.person?.birthDate ? `, born ${seen.person.birthDate}` : ''));
-  out.append(seen.points.length ? chart(seen.points, id) : element('p', { class: 'nothing' }, 'No PHQ-9.'));
+  out.append(seen.points.length ? chart(seen.points, id, small) : element('p', { class: 'nothing' }, 'No PHQ-9.'));
   const list = element('dl', { class: 'counts' });
   for (const [what, n] of seen.counts) list.append(element('div', {}, element('dt', {}, what), element('dd', { 'data-count': what }, n === null ? 'refused' : String(n))));
   out.append(list);

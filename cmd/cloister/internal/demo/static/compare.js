@@ -15,7 +15,7 @@ for (const patient of patients) {
     const panel = element('section', { class: 'panel', 'aria-label': `${patient.name} as ${persona}`, 'data-persona': persona }, element('h3', {}, persona), element('p', { class: 'about' }, about));
     row.append(panel);
     try {
-      panel.append(picture(await look(fhir, await tokenOf(persona), patient.id), `${persona}-${patient.id}`));
+      panel.append(picture(await look(fhir, await tokenOf(persona), patient.id), `${persona}-${patient.id}`, true));
     } catch (e) {
       panel.append(element('p', { class: 'nothing' }, e.message));
     }
