@@ -39,6 +39,7 @@ type SigningKey struct {
 	Created time.Time
 	From    time.Time
 	Until   time.Time // zero while no successor signs
+	Lost    bool      // given to ChangeKeys alone: all tokens that it signed end
 }
 
 // KeyStore keeps signing keys.
@@ -115,8 +116,10 @@ func (r *Ring) Replace(ctx context.Context) error {
 	err := r.store.ChangeKeys(ctx, func(have []SigningKey) ([]SigningKey, error) {
 		var out []SigningKey
 		for _, k := range have {
-			k.Until = now
-			out = append(out, k)
+			if k.published(now) {
+				k.Until, k.Lost = now, true
+				out = append(out, k)
+			}
 		}
 		for u := range algorithms {
 			k, err := r.make(u, now, now)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/zitadel/oidc/v3/pkg/oidc"
+	"github.com/zitadel/oidc/v3/pkg/op"
 
 	"github.com/cloister-health/cloister/authz/app"
 	"github.com/cloister-health/cloister/authz/audit"
@@ -45,6 +46,9 @@ type registered struct {
 // register answers POST /register: by policy an app registers itself, and then waits for a practice.
 func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
+	if s.Registration == RegistrationOff {
+		return op.NewStatusError(badRequest("apps are registered by the practice"), http.StatusNotFound)
+	}
 	if s.limits.registration(s.Address(r)) {
 		return tooMany()
 	}

@@ -191,7 +191,7 @@ const (
 
 // Paths lists the paths that [Server.Handler] answers, below the issuer.
 func Paths() []string {
-	return []string{pathDiscovery, pathKeys, pathAuthorize, pathToken, pathIntrospect, pathRevoke, pathRegister, pathPushed, pathUserinfo, pathEndSession, pathLaunch}
+	return []string{pathDiscovery, pathKeys, pathAuthorize, pathToken, pathIntrospect, pathRevoke, pathRegister, pathPushed, pathUserinfo, pathEndSession, pathLaunch, pathStyle}
 }
 
 // end ends grants, here at once.

@@ -151,6 +151,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, at route) error {
 			return badRequest("a parameter is repeated")
 		}
 	}
+	if _, _, basic := r.BasicAuth(); r.URL.Path == pathIntrospect && !basic && r.Form.Has("client_id") && r.Form.Get("client_secret") == "" && r.Form.Get("client_assertion") == "" {
+		return badClient() // a public app proves nothing
+	}
 	if r.Method == http.MethodGet && r.URL.Path == pathUserinfo && r.Form.Has("access_token") {
 		return badRequest("send the token in the Authorization header")
 	}

@@ -81,11 +81,11 @@ func principal(raw map[string]json.RawMessage, issuer Issuer, tenants Tenants) (
 	return p, nil
 }
 
-// ending is what a token of the local issuer ends with: its grant, its app, and its app in its practice.
-func ending(raw map[string]json.RawMessage) ([]string, error) {
+// ending is what a token of the local issuer ends with: its grant, its app, its app in its practice, and the key that signed it.
+func ending(raw map[string]json.RawMessage, kid string) ([]string, error) {
 	var c reader = raw
 	client := c.text(claimClient, true)
-	keys := []string{c.text(claimGrant, true), EndedApp(client, ""), EndedApp(client, c.text(claimPractice, true))}
+	keys := []string{c.text(claimGrant, true), EndedApp(client, ""), EndedApp(client, c.text(claimPractice, true)), EndedKey(kid)}
 	return keys, c.err()
 }
 

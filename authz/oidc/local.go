@@ -180,3 +180,6 @@ func EndedApp(client, practice string) string {
 	}
 	return "app:" + client + "/" + practice
 }
+
+// EndedKey is the key under which all tokens end that a signing key signed.
+func EndedKey(kid string) string { return "key:" + kid }

@@ -140,7 +140,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, bearer string) (authz.
 	p.Expiry = token.Expiry
 	var keys []string
 	if a.local != nil && issuer.URL == a.local.Issuer.URL {
-		if keys, err = ending(raw); err != nil {
+		if keys, err = ending(raw, kidOf(bearer)); err != nil {
 			return authz.Principal{}, refuse(err)
 		}
 		if err := a.alive(keys); err != nil {
@@ -167,6 +167,19 @@ func (a *Authenticator) verify(ctx context.Context, bearer string) (*oidc.IDToke
 	}
 	token, err := provider.verify(ctx, bearer)
 	return token, provider.issuer, err
+}
+
+// kidOf reads the name of the key that signed a token which was verified.
+func kidOf(bearer string) string {
+	head, _, _ := strings.Cut(bearer, ".")
+	text, err := base64.RawURLEncoding.DecodeString(head)
+	var h struct {
+		ID string `json:"kid"`
+	}
+	if err != nil || json.Unmarshal(text, &h) != nil {
+		return ""
+	}
+	return h.ID
 }
 
 // failed tells a token that is not good from one that cannot be checked now.

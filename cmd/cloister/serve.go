@@ -21,8 +21,8 @@ import (
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
 
-// serveCmd is the server in production. It has no switch that makes tokens:
-// they come from the configured issuers alone.
+// serveCmd is the server in production. It has no switch that makes tokens for whoever asks:
+// they come from the configured issuers, and from the authorization server to apps that a practice approved.
 type serveCmd struct {
 	config.Serve
 }
@@ -74,17 +74,36 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	go store.Relabel(ctx, relabelInterval, labels, func(err error) { log.Warn("resources could not be classified anew", "error", err) })
 	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
-	tokens, err := oidc.New(c.OIDC(), store, time.Now)
+	var auth *authorization // nil where others give the tokens
+	var own []oidc.Local
+	if c.On() {
+		if auth, err = openAuthorization(ctx, c.Authorization, c.URL, c.BaseURL, store, nil, log); err != nil {
+			return fmt.Errorf("serve: CLOISTER_AUTHORIZATION_SERVER: %w", err)
+		}
+		defer auth.Close()
+		own = append(own, auth.local())
+	}
+	tokens, err := oidc.New(c.OIDC(), store, time.Now, own...)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
+	}
+	var configuration *api.SMART
+	if auth != nil {
+		if err := auth.serve(tokens); err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
+		configuration = auth.configuration()
 	}
 	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log)
 	if err != nil {
 		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	h, err := handler(store, policies, c.API, labels, c.BaseURL, tokens, nil, log)
+	h, err := handler(store, policies, c.API, labels, c.BaseURL, tokens, configuration, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
+	}
+	if auth != nil {
+		h = auth.mount(h, nil)
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", c.Listen)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloister-health/cloister/api/smart"
+	"github.com/cloister-health/cloister/authz/oidc"
 )
 
 const keyColumns = `SELECT k.id, k.use, k.public, k.sealed, k.created, k.starts, k.until FROM identity.signing_key k`
@@ -61,6 +62,12 @@ func (s *Store) ChangeKeys(ctx context.Context, change func([]smart.SigningKey) 
 			}
 			if _, err := tx.Exec(ctx, `INSERT INTO identity.signing_key (id, use, public, sealed, created, starts, until) VALUES ($1, $2, $3::jsonb, $4, $5, $6, $7)
 				ON CONFLICT (id) DO UPDATE SET until = excluded.until`, k.ID, string(k.Use), json.RawMessage(k.Public), k.Sealed, k.Created, k.From, until); err != nil {
+				return err //nolint:wrapcheck // within makes it private
+			}
+			if !k.Lost {
+				continue
+			}
+			if _, err := tx.Exec(ctx, `INSERT INTO identity.ended (key, at) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING`, oidc.EndedKey(k.ID), k.Until); err != nil {
 				return err //nolint:wrapcheck // within makes it private
 			}
 		}
