@@ -39,7 +39,6 @@ CREATE TABLE identity.membership (
   fhir_user     text NOT NULL CHECK (fhir_user = '' OR fhir_user ~ '^(Practitioner|Patient|RelatedPerson)/[A-Za-z0-9.-]{1,64}$'),
   roles         text[] NOT NULL CHECK (cardinality(roles) BETWEEN 1 AND 64 AND NOT roles @> ARRAY['operator']),
   organizations text[] NOT NULL DEFAULT '{}',
-  suspended     boolean NOT NULL DEFAULT false,
   PRIMARY KEY (account, tenant, fhir_user),
   FOREIGN KEY (tenant, practice) REFERENCES record.tenant (id, slug) ON UPDATE CASCADE,
   -- A patient is no member of staff by the same membership.

@@ -69,6 +69,14 @@ func (s *Service) link(ctx context.Context, x External, from From) (Record, erro
 		return refuse()
 	}
 	now := s.cfg.Now()
+	if r, waits, err := s.waiting(ctx, email, x); err != nil {
+		return Record{}, err
+	} else if waits {
+		if err := s.store.Link(ctx, x.Issuer, x.Subject, r.ID, now); err != nil {
+			return Record{}, unavailable(err)
+		}
+		return r, s.note(ctx, r.Account, from, audit.Security{Kind: audit.AccountLinked})
+	}
 	list, err := s.store.OpenInvitations(ctx, email, now)
 	if err != nil {
 		return Record{}, unavailable(err)
@@ -109,6 +117,18 @@ func (s *Service) link(ctx context.Context, x External, from From) (Record, erro
 		return r, s.note(ctx, r.Account, from, audit.Security{Kind: audit.AccountLinked})
 	}
 	return refuse()
+}
+
+// waiting finds an account that was made for somebody who has not come yet, by a practice's directory or
+// by the command line: nothing proves her yet, and all that it opens is what the provider speaks for.
+func (s *Service) waiting(ctx context.Context, email string, x External) (Record, bool, error) {
+	r, ok, err := s.store.AccountByEmail(ctx, email)
+	if err != nil {
+		return Record{}, false, unavailable(err)
+	}
+	waits := ok && !r.Disabled && r.Password == "" && len(r.Factors()) == 0 && !r.Linked && len(r.Memberships) > 0 &&
+		!slices.ContainsFunc(r.Memberships, func(m Membership) bool { return !slices.Contains(x.Practices, m.Practice) })
+	return r, waits, nil
 }
 
 // mapped brings the roles of the memberships that a provider speaks for in line with what it says.

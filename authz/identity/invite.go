@@ -120,14 +120,12 @@ func checkMembership(m Membership) error {
 			return bad("the user is not a reference to a Practitioner, a Patient or a RelatedPerson")
 		}
 	case "":
-		if !m.Staff() { // whose record it is must be said
-			return bad("a patient or a proxy is one by reference")
-		}
 	default:
 		return bad("the user is not a reference to a Practitioner, a Patient or a RelatedPerson")
 	}
-	if patient := m.User.Type == "Patient" || m.User.Type == "RelatedPerson"; patient && m.Staff() {
-		return bad("whoever is a patient or a related person has the roles patient and proxy only; a member of staff who is a patient has two memberships")
+	own := slices.ContainsFunc(m.Roles, func(r string) bool { return r == rolePatient || r == roleProxy })
+	if patient := m.User.Type == "Patient" || m.User.Type == "RelatedPerson"; patient && m.Staff() || own && !patient {
+		return bad("whoever is a Patient or a RelatedPerson has the roles patient and proxy, and nobody else has them; a member of staff who is a patient has two memberships")
 	}
 	if slices.ContainsFunc(m.Organizations, func(o fhir.ID) bool { return !o.Valid() }) {
 		return bad("an organization is not a logical id")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/cloister-health/cloister/fhir"
 )
 
 // ErrTaken is what a [Store] says where an e-mail address or an external identity belongs to another account.
@@ -93,6 +95,8 @@ type Store interface {
 	// PutMembership adds a membership, or changes the one of the same practice and user.
 	PutMembership(ctx context.Context, account string, m Membership) error
 	RemoveMemberships(ctx context.Context, account string, tenant int32) error
+	RemoveMembership(ctx context.Context, account string, tenant int32, user fhir.Ref) error
+	SetName(ctx context.Context, account, name string) error
 	// Link gives an account an external identity; ErrTaken if another account has it.
 	Link(ctx context.Context, issuer, subject, account string, now time.Time) error
 

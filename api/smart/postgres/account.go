@@ -70,7 +70,7 @@ func (s *Store) record(ctx context.Context, where string, args ...any) (r identi
 
 // memberships reads those that are not suspended, by account.
 func memberships(ctx context.Context, tx pgx.Tx, where string, args ...any) (map[string][]identity.Membership, error) {
-	rows, err := tx.Query(ctx, "SELECT m.account::text, m.tenant, m.practice, m.fhir_user, m.roles, m.organizations FROM identity.membership m WHERE NOT m.suspended AND "+where+" ORDER BY m.practice, m.fhir_user", args...)
+	rows, err := tx.Query(ctx, "SELECT m.account::text, m.tenant, m.practice, m.fhir_user, m.roles, m.organizations FROM identity.membership m WHERE "+where+" ORDER BY m.practice, m.fhir_user", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func putMembership(ctx context.Context, tx pgx.Tx, account string, m identity.Me
 		organizations[i] = string(o)
 	}
 	_, err := tx.Exec(ctx, `INSERT INTO identity.membership (account, tenant, practice, fhir_user, roles, organizations) VALUES ($1::uuid, $2, $3, $4, $5, $6)
-ON CONFLICT (account, tenant, fhir_user) DO UPDATE SET practice = EXCLUDED.practice, roles = EXCLUDED.roles, organizations = EXCLUDED.organizations, suspended = false`,
+ON CONFLICT (account, tenant, fhir_user) DO UPDATE SET practice = EXCLUDED.practice, roles = EXCLUDED.roles, organizations = EXCLUDED.organizations`,
 		account, m.Tenant, m.Practice, m.User.String(), m.Roles, organizations)
 	return err
 }
@@ -167,6 +167,18 @@ func (s *Store) PutMembership(ctx context.Context, account string, m identity.Me
 // RemoveMemberships takes an account out of a practice.
 func (s *Store) RemoveMemberships(ctx context.Context, account string, tenant int32) error {
 	_, err := s.exec(ctx, "DELETE FROM identity.membership WHERE account = $1::uuid AND tenant = $2", account, tenant)
+	return err
+}
+
+// RemoveMembership takes one membership away.
+func (s *Store) RemoveMembership(ctx context.Context, account string, tenant int32, user fhir.Ref) error {
+	_, err := s.exec(ctx, "DELETE FROM identity.membership WHERE account = $1::uuid AND tenant = $2 AND fhir_user = $3", account, tenant, user.String())
+	return err
+}
+
+// SetName changes the name.
+func (s *Store) SetName(ctx context.Context, account, name string) error {
+	_, err := s.exec(ctx, "UPDATE identity.account SET name = $2 WHERE id = $1::uuid", account, name)
 	return err
 }
 
