@@ -35,8 +35,8 @@ type devAccount struct {
 	Secret   string `json:"secret,omitempty"` // of the one-time codes of staff; patients need none
 }
 
-// accounts gives each persona who is a person an account. Those of an earlier start stay.
-func accounts(ctx context.Context, s *identity.Service, tenant func(string) (int32, bool), people []clinic.Persona, dir string, log *slog.Logger) (map[string]devAccount, error) {
+// personaAccounts gives each persona who is a person an account. Those of an earlier start stay.
+func personaAccounts(ctx context.Context, s *identity.Service, tenant func(string) (int32, bool), people []clinic.Persona, dir string, log *slog.Logger) (map[string]devAccount, error) {
 	path := filepath.Join(dir, accountsFile)
 	out := map[string]devAccount{}
 	text, err := os.ReadFile(path) //nolint:gosec // in the data directory
@@ -169,12 +169,14 @@ func openSignIn(ctx context.Context, c signin.Config, dir string, people []clini
 	if err != nil {
 		return nil, nil, err
 	}
-	c.Keys = [][]byte{key}
+	if c.Box, err = identity.NewBox(key); err != nil {
+		return nil, nil, err //nolint:wrapcheck // says where it is from
+	}
 	s, err := signin.Open(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := accounts(ctx, s.Identity, c.Practices.Tenant, people, dir, c.Log)
+	all, err := personaAccounts(ctx, s.Identity, c.Practices.Tenant, people, dir, c.Log)
 	if err != nil {
 		s.Close()
 		return nil, nil, err

@@ -138,8 +138,12 @@ func newHouse(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.records.Close)
+	box, err := identity.NewBox(make([]byte, identity.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
 	h.SignIn, err = signin.Open(ctx, signin.Config{
-		URL: h.dsn, FHIRBase: h.base + "/fhir", Keys: [][]byte{make([]byte, identity.KeySize)}, Auditor: h.records, Practices: h.records,
+		URL: h.dsn, FHIRBase: h.base + "/fhir", Box: box, Auditor: h.records, Practices: h.records,
 		Mail: h, Title: "Test", Log: log, Now: h.clock,
 	})
 	if err != nil {

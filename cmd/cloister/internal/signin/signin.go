@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -29,9 +30,9 @@ type Auditor interface {
 
 // Config is what the assembly needs.
 type Config struct {
-	URL       string // of the database
-	FHIRBase  string // as clients write it; it ends in /fhir
-	Keys      [][]byte
+	URL       string        // of the database
+	FHIRBase  string        // as clients write it; it ends in /fhir
+	Box       *identity.Box // seals secrets at rest
 	Auditor   Auditor
 	Practices oidc.Tenants
 	Issuers   []oidc.Issuer // whose access tokens are accepted beside our own
@@ -39,6 +40,8 @@ type Config struct {
 	Brands    *account.Brands
 	Title     string // how passkeys and authenticator apps name this server
 	Policy    smart.Policy
+	Address   func(*http.Request) netip.Addr // see smart.Address; nil takes that of the connection
+	KeyHosts  []string                       // see smart.Config
 	Log       *slog.Logger
 	Now       func() time.Time
 }
@@ -63,29 +66,25 @@ func Open(ctx context.Context, c Config) (*SignIn, error) {
 	if !ok {
 		return nil, errors.New("signin: the base URL does not end in /fhir, which is where the API answers")
 	}
-	box, err := identity.NewBox(c.Keys...)
-	if err != nil {
-		return nil, fmt.Errorf("signin: %w", err)
-	}
 	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL})
 	if err != nil {
 		return nil, fmt.Errorf("signin: %w", err)
 	}
-	s := &SignIn{cfg: c, base: base, Store: store, forms: [32]byte(box.Mark("forms of the pages"))}
-	if err := s.wire(ctx, box); err != nil {
+	s := &SignIn{cfg: c, base: base, Store: store, forms: [32]byte(c.Box.Mark("forms of the pages"))}
+	if err := s.wire(ctx); err != nil {
 		store.Close()
 		return nil, fmt.Errorf("signin: %w", err)
 	}
 	return s, nil
 }
 
-func (s *SignIn) wire(ctx context.Context, box *identity.Box) (err error) {
+func (s *SignIn) wire(ctx context.Context) (err error) {
 	c, issuer := s.cfg, s.base+"/smart"
-	s.Identity, err = identity.New(identity.Config{Store: s.Store, Box: box, Audit: c.Auditor, Mail: c.Mail, Now: c.Now, Log: c.Log, Pages: issuer, Title: c.Title})
+	s.Identity, err = identity.New(identity.Config{Store: s.Store, Box: c.Box, Audit: c.Auditor, Mail: c.Mail, Now: c.Now, Log: c.Log, Pages: issuer, Title: c.Title})
 	if err != nil {
 		return err //nolint:wrapcheck // Open wraps it
 	}
-	if s.ring, err = smart.NewRing(ctx, s.Store, box, c.Now); err != nil {
+	if s.ring, err = smart.NewRing(ctx, s.Store, c.Box, c.Now); err != nil {
 		return err //nolint:wrapcheck // as above
 	}
 	s.ended = oidc.NewEnded(s.Store.Ended, c.Now)
@@ -96,7 +95,7 @@ func (s *SignIn) wire(ctx context.Context, box *identity.Box) (err error) {
 	s.Server, err = smart.New(smart.Config{
 		Issuer: issuer, FHIRBase: c.FHIRBase, SignIn: issuer + "/interaction", SignOut: issuer + "/signed-out",
 		Store: s.Store, Keys: s.ring, People: s.Identity, Practices: c.Practices, Ended: s.ended, Authenticator: s.Authenticator, Audit: c.Auditor,
-		Registration: c.Policy, Log: c.Log, Now: c.Now,
+		Registration: c.Policy, Address: c.Address, KeyHosts: c.KeyHosts, Log: c.Log, Now: c.Now,
 	})
 	if err != nil {
 		return err //nolint:wrapcheck // as above
@@ -114,15 +113,17 @@ func (s *SignIn) wire(ctx context.Context, box *identity.Box) (err error) {
 func (s *SignIn) SMART() *api.SMART {
 	c := s.Server.Configuration()
 	return &api.SMART{
-		Issuer: c.Issuer, JWKS: c.JWKS, AuthorizationEndpoint: c.Authorization, TokenEndpoint: c.Token, GrantTypes: c.GrantTypes, TokenAuthMethods: c.AuthMethods,
-		ResponseTypes: c.ResponseTypes, ChallengeMethods: c.Challenges, Scopes: c.Scopes, Capabilities: c.Capabilities,
+		Issuer: c.Issuer, JWKS: c.JWKS, AuthorizationEndpoint: c.Authorization, TokenEndpoint: c.Token,
+		IntrospectionEndpoint: c.Introspection, RevocationEndpoint: c.Revocation, RegistrationEndpoint: c.Registration,
+		GrantTypes: c.GrantTypes, TokenAuthMethods: c.AuthMethods, TokenAuthAlgorithms: c.AuthAlgorithms, ResponseTypes: c.ResponseTypes,
+		ChallengeMethods: c.Challenges, Scopes: c.Scopes, Capabilities: c.Capabilities,
 	}
 }
 
 // Handler puts the endpoints and the pages beside the API.
 func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 	pages, err := account.New(account.Config{
-		Base: s.base, Identity: s.Identity, Server: s.Server, FHIR: fhir, Brands: s.cfg.Brands, Key: s.forms, Log: s.cfg.Log, Now: s.cfg.Now,
+		Base: s.base, Identity: s.Identity, Server: s.Server, FHIR: fhir, Brands: s.cfg.Brands, Address: s.cfg.Address, Key: s.forms, Log: s.cfg.Log, Now: s.cfg.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("signin: %w", err)
