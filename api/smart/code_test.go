@@ -269,7 +269,7 @@ func TestLimitedScopeGrant(t *testing.T) {
 	w := newWorld(t)
 	f := w.flow("chart", "openid", "launch/patient", "patient/*.rs", "offline_access")
 	id := f.interaction()
-	a := w.therapist.approval("openid", "launch/patient", "patient/Observation.rs", "patient/Condition.cruds")
+	a := w.therapist.approval("openid", "launch/patient", "patient/Observation.rs", "patient/Condition.cud")
 	a.Patient = "anna"
 	to, err := w.server.Approve(f.browser(), id, a)
 	if err != nil {
@@ -284,10 +284,10 @@ func TestLimitedScopeGrant(t *testing.T) {
 	if !ok {
 		t.Fatal("not accepted")
 	}
-	if open, _ := allow(who.Scopes, "Observation"); !open {
+	if !allow(who.Scopes, "Observation") {
 		t.Error("Observation is closed")
 	}
-	if open, _ := allow(who.Scopes, "Condition"); open {
+	if allow(who.Scopes, "Condition") {
 		t.Error("Condition is open")
 	}
 }

@@ -3,6 +3,8 @@ package smart
 import (
 	"slices"
 	"strings"
+
+	"github.com/cloister-health/cloister/authz/smart"
 )
 
 // Scopes that are about no kind of resource (SMART App Launch 2.2, Scopes and Launch Context; OpenID Connect Core 5.4, 11).
@@ -17,58 +19,24 @@ const (
 	scopeOnline    = "online_access"
 )
 
-// covers reports whether what asked opens is open by have, too. A constraint behind "?" is not read
-// here: it can only narrow, so that have covers asked with any constraint if it covers it
-// without one, and a constrained have covers its own text alone.
+// covers reports whether what asked opens is open by have, too: what is in both is all of asked.
 func covers(have, asked string) bool {
 	if have == asked {
 		return true
 	}
-	if strings.Contains(have, "?") {
-		return false
-	}
-	asked, _, _ = strings.Cut(asked, "?")
-	h, ok := clinical(have)
-	a, ok2 := clinical(asked)
-	return ok && ok2 && h.level == a.level && (h.kind == "*" || h.kind == a.kind) &&
-		!strings.ContainsFunc(a.letters, func(r rune) bool { return !strings.ContainsRune(h.letters, r) })
+	all := smart.Parse(asked).String()
+	return all != "" && smart.Narrow(have, asked) == all
 }
 
-type clinicalScope struct{ level, kind, letters string }
-
-// clinical takes a scope for resources apart; ok is false for all others.
-func clinical(scope string) (s clinicalScope, ok bool) {
-	level, rest, ok1 := strings.Cut(scope, "/")
-	kind, letters, ok2 := strings.Cut(rest, ".")
-	if !ok1 || !ok2 || level != "patient" && level != "user" && level != "system" || kind == "" {
-		return s, false
-	}
-	switch letters {
-	case "read":
-		letters = "rs"
-	case "write":
-		letters = "cud"
-	case "*":
-		letters = "cruds"
-	}
-	at := 0
-	for i := range len(letters) { // in the one order that SMART App Launch 2.0 allows
-		j := strings.IndexByte("cruds"[at:], letters[i])
-		if j < 0 {
-			return s, false
-		}
-		at += j + 1
-	}
-	return clinicalScope{level, kind, letters}, letters != ""
-}
-
-// within are those of asked that have covers. What was asked for more widely than have reaches is cut
-// down to what have says.
+// within are those of asked that have covers, in the words of asked. What was asked for more widely than have reaches
+// is cut down to what is in both.
 func within(have, asked []string) []string {
 	var out []string
-	add := func(s string) {
-		if !slices.Contains(out, s) {
-			out = append(out, s)
+	add := func(scopes ...string) {
+		for _, s := range scopes {
+			if !slices.Contains(out, s) {
+				out = append(out, s)
+			}
 		}
 	}
 	for _, a := range asked {
@@ -77,8 +45,8 @@ func within(have, asked []string) []string {
 			continue
 		}
 		for _, h := range have {
-			if covers(a, h) {
-				add(h)
+			if smart.Parse(a).String() != "" {
+				add(strings.Fields(smart.Narrow(h, a))...)
 			}
 		}
 	}

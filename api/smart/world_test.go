@@ -526,9 +526,9 @@ func (p *process) get(t *testing.T, path string) answer {
 	return p.do(t, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
 }
 
-// allow reports whether scopes leave the search of a type open, and only for the patient of the launch.
-func allow(s authz.Scopes, kind fhir.ResourceType) (open, patientOnly bool) {
-	return s.Allow(kind, fhir.SearchType)
+// allow reports whether scopes leave the search of a type open.
+func allow(s authz.Scopes, kind fhir.ResourceType) bool {
+	return len(s.Allow(kind, fhir.SearchType)) > 0
 }
 
 func statusOf(err error) int { return outcome.Of(err).Status() }

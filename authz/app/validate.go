@@ -14,6 +14,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/smart"
 )
 
 const (
@@ -209,6 +210,10 @@ func (a App) validateReach() error {
 			break
 		}
 		level, _, clinical := strings.Cut(s, "/")
+		if clinical && level != "launch" && smart.Parse(s).String() == "" {
+			errs = append(errs, errors.New("scope: a scope for resources is malformed (SMART App Launch 2.2, Scopes for requesting FHIR Resources)"))
+			break
+		}
 		if clinical && a.Backend() != (level == "system") && level != "launch" {
 			errs = append(errs, errors.New("scope: system/ scopes are for backend services, and they have no others"))
 			break

@@ -231,10 +231,10 @@ func TestGoodTokenBecomesAPrincipal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err, errors.Unwrap(err))
 	}
-	if ok, patientOnly := p.Scopes.Allow("Observation", fhir.Read); !ok || patientOnly {
+	if open := p.Scopes.Allow("Observation", fhir.Read); len(open) != 1 || open[0].PatientOnly || open[0].Where != nil {
 		t.Error("the scopes are lost")
 	}
-	if ok, _ := p.Scopes.Allow("Observation", fhir.Create); ok {
+	if open := p.Scopes.Allow("Observation", fhir.Create); open != nil {
 		t.Error("the scopes are too wide")
 	}
 	p.Scopes = nil
@@ -254,7 +254,7 @@ func TestGoodTokenBecomesAPrincipal(t *testing.T) {
 	if p.User.String() != "RelatedPerson/r1" {
 		t.Errorf("fhirUser %v", p.User)
 	}
-	if ok, _ := p.Scopes.Allow("Observation", fhir.Read); ok {
+	if open := p.Scopes.Allow("Observation", fhir.Read); open != nil {
 		t.Error("a token without scope opens something")
 	}
 }
