@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/api/smart"
-	accounts "github.com/cloister-health/cloister/api/smart/postgres"
+	identities "github.com/cloister-health/cloister/api/smart/postgres"
 	"github.com/cloister-health/cloister/authz/app"
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/pdp"
@@ -37,7 +37,7 @@ type appCmd struct {
 
 // registry is what these commands work with.
 type registry struct {
-	apps    *accounts.Store
+	apps    *identities.Store
 	records *postgres.Store
 }
 
@@ -48,7 +48,7 @@ func in(ctx context.Context, url string, do func(registry) error) error {
 		return fmt.Errorf("app: %w", err)
 	}
 	defer records.Close()
-	apps, err := accounts.Open(ctx, accounts.Options{URL: url})
+	apps, err := identities.Open(ctx, identities.Options{URL: url})
 	if err != nil {
 		return fmt.Errorf("app: %w", err)
 	}

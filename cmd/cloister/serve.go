@@ -17,6 +17,7 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/signin"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
@@ -74,25 +75,18 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	go store.Relabel(ctx, relabelInterval, labels, func(err error) { log.Warn("resources could not be classified anew", "error", err) })
 	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
-	var auth *authorization // nil where others give the tokens
-	var own []oidc.Local
+	var sign *signin.SignIn // nil where others give the tokens
+	var tokens *oidc.Authenticator
+	var configuration *api.SMART
 	if c.On() {
-		if auth, err = openAuthorization(ctx, c.Authorization, c.URL, c.BaseURL, store, nil, log); err != nil {
+		if sign, err = openAuthorization(ctx, c.Authorization, c.URL, c.BaseURL, c.OIDC(), store, log); err != nil {
 			return fmt.Errorf("serve: CLOISTER_AUTHORIZATION_SERVER: %w", err)
 		}
-		defer auth.Close()
-		own = append(own, auth.local())
-	}
-	tokens, err := oidc.New(c.OIDC(), store, time.Now, own...)
-	if err != nil {
+		defer sign.Close()
+		go sign.Run(ctx)
+		tokens, configuration = sign.Authenticator, sign.SMART()
+	} else if tokens, err = oidc.New(c.OIDC(), store, time.Now); err != nil {
 		return fmt.Errorf("serve: %w", err)
-	}
-	var configuration *api.SMART
-	if auth != nil {
-		if err := auth.serve(tokens); err != nil {
-			return fmt.Errorf("serve: %w", err)
-		}
-		configuration = auth.configuration()
 	}
 	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log)
 	if err != nil {
@@ -102,8 +96,10 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	if auth != nil {
-		h = auth.mount(h, nil)
+	if sign != nil {
+		if h, err = sign.Handler(h); err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", c.Listen)

@@ -39,6 +39,7 @@ type Authorization struct {
 	Server       string   `name:"authorization-server" env:"CLOISTER_AUTHORIZATION_SERVER" default:"none" help:"Who lets apps in: embedded (this server, below /smart) or none (only the providers of CLOISTER_ISSUERS)."`
 	Registration string   `name:"app-registration" env:"CLOISTER_APP_REGISTRATION" default:"off" help:"Whether apps may register themselves (RFC 7591): off, pending (a practice has to approve each) or open (those for patients alone are good at once)."`
 	KeyHosts     []string `name:"app-key-hosts" env:"CLOISTER_APP_KEY_HOSTS" placeholder:"HOST,..." help:"Hosts of the key sets of apps (jwks_uri) that may have an address of a private network. All others must have a public one."`
+	Branding     string   `name:"branding" env:"CLOISTER_BRANDING" placeholder:"DIR" help:"Directory with the looks of practices on the pages of sign-in: NAME.json (name, color, dark) and NAME.png or NAME.svg, where NAME is the practice, or default."`
 	Proxies      []string `name:"trusted-proxies" env:"CLOISTER_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128" placeholder:"PREFIX,..." help:"Networks of the proxies before this server, whose X-Forwarded-For is believed. Sign-in and tokens are limited by address."`
 }
 
