@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	accounts "github.com/cloister-health/cloister/api/smart/postgres"
+	identities "github.com/cloister-health/cloister/api/smart/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
 )
 
@@ -75,7 +75,7 @@ func TestDocsShowApps(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.line, got, c.want)
 		}
 	}
-	store, err := accounts.Open(ctx, accounts.Options{URL: dsn})
+	store, err := identities.Open(ctx, identities.Options{URL: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
