@@ -42,7 +42,7 @@ type launch struct {
 	Client    string // "" for any app
 	Patient   fhir.ID
 	Encounter fhir.ID
-	Context   json.RawMessage
+	Context   json.RawMessage `json:",omitempty"`
 	Intent    string
 	Banner    *bool
 	StyleURL  string
