@@ -3,6 +3,7 @@ module github.com/cloister-health/cloister
 go 1.26.0
 
 require (
+	github.com/boombuler/barcode v1.0.1-0.20190219062509-6c824513bacc
 	github.com/alecthomas/kong v1.17.0 // flags and environment as one struct
 	github.com/casbin/casbin/v2 v2.135.0 // the policy engine; authz/pdp only
 	github.com/cespare/xxhash/v2 v2.3.0 // 64-bit keys of the search index, ids of the sample clinic
@@ -39,7 +40,6 @@ require (
 	bitbucket.org/creachadair/stringset v0.0.9 // indirect
 	github.com/antlr4-go/antlr/v4 v4.13.1 // indirect
 	github.com/bmatcuk/doublestar/v4 v4.9.1 // indirect
-	github.com/boombuler/barcode v1.0.1-0.20190219062509-6c824513bacc // indirect
 	github.com/buger/jsonparser v1.1.1 // indirect
 	github.com/casbin/govaluate v1.3.0 // indirect
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect

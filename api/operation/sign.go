@@ -74,7 +74,7 @@ func (c *Ceremony) sign(ctx context.Context, rq *respond.Request) (respond.Respo
 	if _, err := c.engine.Extend(rq.Grant, under, rq.Type); err != nil {
 		return nil, err
 	}
-	return c.attested(ctx, rq, s, func(ctx context.Context, current record.Sealed) (record.Attestation, error) {
+	return c.attested(ctx, rq, func(ctx context.Context, current record.Sealed) (record.Attestation, error) {
 		s := s
 		if s.Standing, err = c.standing(ctx, rq); err != nil {
 			return record.Attestation{}, err
@@ -93,12 +93,12 @@ func (c *Ceremony) revoke(ctx context.Context, rq *respond.Request) (respond.Res
 	if err != nil {
 		return nil, err
 	}
-	return c.attested(ctx, rq, s, func(ctx context.Context, current record.Sealed) (record.Attestation, error) {
+	return c.attested(ctx, rq, func(ctx context.Context, current record.Sealed) (record.Attestation, error) {
 		return c.gate.Revoke(ctx, rq.Grant, current, s)
 	})
 }
 
-func (c *Ceremony) attested(ctx context.Context, rq *respond.Request, s record.Signing, do func(context.Context, record.Sealed) (record.Attestation, error)) (respond.Response, error) {
+func (c *Ceremony) attested(ctx context.Context, rq *respond.Request, do func(context.Context, record.Sealed) (record.Attestation, error)) (respond.Response, error) {
 	var a record.Attestation
 	receipts, err := c.commit(ctx, func() ([]record.Cleared, error) {
 		current, err := c.current(ctx, rq)

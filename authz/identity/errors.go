@@ -24,4 +24,6 @@ var (
 	ErrLast = outcome.New(outcome.BusinessRule, "this is the only second factor, and one is required: add another first")
 	// ErrPasskey says that a passkey did not prove what it had to.
 	ErrPasskey = outcome.New(outcome.Login, "this passkey could not be verified: try again")
+	// ErrNoPasskeys says that there can be none here.
+	ErrNoPasskeys = outcome.New(outcome.NotSupported, "this server has no domain of its own, so that there can be no passkeys: use a code")
 )

@@ -100,6 +100,9 @@ type ceremony struct {
 // BeginPasskey gives the options of navigator.credentials.get, as JSON: as the second step of
 // a challenge, or with "" for a sign-in with a passkey alone.
 func (s *Service) BeginPasskey(ctx context.Context, challenge string) (options []byte, err error) {
+	if s.keys == nil {
+		return nil, ErrNoPasskeys
+	}
 	var (
 		assertion *protocol.CredentialAssertion
 		c         ceremony
@@ -142,6 +145,9 @@ func (s *Service) BeginPasskey(ctx context.Context, challenge string) (options [
 
 // FinishPasskey takes what navigator.credentials.get gave, as JSON.
 func (s *Service) FinishPasskey(ctx context.Context, challenge string, response []byte, from From) (Step, error) {
+	if s.keys == nil {
+		return Step{}, ErrNoPasskeys
+	}
 	parsed, err := protocol.ParseCredentialRequestResponseBytes(response)
 	if err != nil {
 		return Step{}, ErrPasskey.Because(err)
@@ -243,6 +249,9 @@ func kept(c *webauthn.Credential) string {
 
 // EnrolPasskey gives the options of navigator.credentials.create, as JSON; see [Service.EnrolTOTP].
 func (s *Service) EnrolPasskey(ctx context.Context, challengeOrSession string) ([]byte, error) {
+	if s.keys == nil {
+		return nil, ErrNoPasskeys
+	}
 	h, err := s.holder(ctx, challengeOrSession)
 	if err != nil {
 		return nil, err
@@ -278,6 +287,9 @@ const (
 // ConfirmPasskey takes what navigator.credentials.create gave, as JSON, and the name that the
 // owner gives to the passkey. See [Service.ConfirmTOTP].
 func (s *Service) ConfirmPasskey(ctx context.Context, challengeOrSession string, response []byte, name string, from From) (Step, error) {
+	if s.keys == nil {
+		return Step{}, ErrNoPasskeys
+	}
 	h, err := s.holder(ctx, challengeOrSession)
 	if err != nil {
 		return Step{}, err

@@ -152,11 +152,17 @@ func New(c Config) (*Service, error) {
 		}
 	}
 	s := &Service{cfg: c, store: c.Store, box: c.Box, hasher: newHasher(c.Argon2)}
+	if _, err := netip.ParseAddr(u.Hostname()); err == nil {
+		return s, nil // WebAuthn knows domains alone (Web Authentication Level 3, 4, RP ID)
+	}
 	if s.keys, err = relyingParty(u, c.Title); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
+
+// Passkeys reports whether there can be passkeys: an address without a domain has none.
+func (s *Service) Passkeys() bool { return s.keys != nil }
 
 // Close waits for the mails that are under way.
 func (s *Service) Close() { s.mails.Wait() }

@@ -104,6 +104,9 @@ func (s *Service) proceed(ctx context.Context, r Record, p progress, from From) 
 			return s.open(ctx, r, p, from)
 		}
 		needs, p.Enrol = []Factor{Passkey, TOTP}, true
+		if s.keys == nil {
+			needs = []Factor{TOTP}
+		}
 	}
 	data, err := json.Marshal(p)
 	if err != nil {

@@ -161,5 +161,6 @@ func (s *Store) Related(ctx context.Context, r authz.Restriction, kind int, pati
 	x := restrict(&q, r)
 	q.WriteString("SELECT COALESCE(array_agg(p) FILTER (WHERE EXISTS (SELECT " + x.relations(kind) + " AND rel.patient = p)), '{}')," +
 		" COALESCE(array_agg(p) FILTER (WHERE record.related(" + x.tenant + ", " + strconv.Itoa(kind) + ", " + x.arg("user", nil) + ", " + x.arg("now", nil) + ", ARRAY[p])), '{}') FROM unnest(" + q.arg(patients) + "::text[]) AS p")
-	return inline, function, forEach(ctx, s.app, q.String(), q.args, []any{&inline, &function}, func() error { return nil })
+	err = forEach(ctx, s.app, q.String(), q.args, []any{&inline, &function}, func() error { return nil })
+	return inline, function, err
 }
