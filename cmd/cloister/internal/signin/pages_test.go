@@ -2,6 +2,7 @@ package signin_test
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -310,6 +311,16 @@ func TestRevocationOnThePageCutsTheAppOff(t *testing.T) {
 	if status := h.read(self, got["access_token"]); status != http.StatusOK {
 		t.Fatal(status, got)
 	}
+	// fhirclient names no client when it refreshes: of a public app, the token says whose it is.
+	first, _ := got["refresh_token"].(string)
+	res, err := http.PostForm(h.base+"/smart/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first}}) //nolint:noctx // a test
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("a refresh without client_id: %v %v", res, err)
+	}
+	if err := json.NewDecoder(res.Body).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
 	p = b.get("/smart/account")
 	if !strings.Contains(p.body, "Trend") {
 		t.Fatal("the app is not in the list")
