@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -400,4 +403,30 @@ func (h *house) letter(t *testing.T) string {
 	}
 	t.Fatal("no letter came")
 	return ""
+}
+
+var answer = regexp.MustCompile("(?m)^\\| `([A-Z]+) ([^`]+)` \\| ([0-9]{3}) \\|")
+
+// The page says how the pages answer somebody who is not signed in.
+func TestDocumentedAnswers(t *testing.T) {
+	h := newHouse(t)
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "docs", "sign-in.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := answer.FindAllStringSubmatch(string(text), -1)
+	if len(rows) < 10 {
+		t.Fatalf("the page lists %d answers", len(rows))
+	}
+	for _, row := range rows {
+		b := h.browser()
+		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		var form url.Values
+		if row[1] == http.MethodPost {
+			form = url.Values{}
+		}
+		if got := b.send(row[1], row[2], form); strconv.Itoa(got.status) != row[3] {
+			t.Errorf("%s %s is %d, and the page says %s", row[1], row[2], got.status, row[3])
+		}
+	}
 }
