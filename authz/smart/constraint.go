@@ -51,7 +51,7 @@ func (c constraint) settle(t fhir.ResourceType) (constraint, bool) {
 	}
 	var err error
 	c.where, err = find.Constrain(t, values)
-	return c, err == nil
+	return c, err == nil && c.where != nil
 }
 
 // simplified leaves out of parameters that must all hold those that follow from another one.

@@ -61,6 +61,8 @@ func TestConstraint(t *testing.T) {
 		{"user/Observation.rs?category:in=http://x", "", ""},
 		{"user/Observation.rs?category:missing=false", "", ""},
 		{"user/Observation.rs?category%3Anot=a", "", ""},
+		{"user/Observation.rs?identifier:of-type=a|b|c", "", ""},
+		{"user/Observation.rs?subject:identifier=a|b", "", ""},
 		{"user/Observation.rs?subject=Patient/1", "", ""},
 		{"user/Observation.rs?subject.active=true", "", ""},
 		{"user/Observation.rs?date=ge2020", "", ""},

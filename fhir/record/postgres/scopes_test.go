@@ -298,6 +298,7 @@ func TestGranularScopeOfAWriter(t *testing.T) {
 	}{
 		{"create without the category", created(p, of("new")), 403},
 		{"create of another", created(p, of("new", "vital-signs")), 403},
+		{"create of another, by whom no fact is asked", created(may(p), of("new", "vital-signs")), 403},
 		{"out of the scope", update(p, of("lab", "vital-signs")), 403},
 		{"out of the scope, seen", update(wide, of("lab", "vital-signs")), 403},
 		{"into the scope", update(p, of("vital", "laboratory")), 404},

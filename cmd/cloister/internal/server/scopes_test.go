@@ -182,11 +182,11 @@ func (h *house) furtherViews(t *testing.T, token string, k known, seen map[strin
 
 // asksBeyond are searches whose answers what is beyond the scopes of a granular
 // persona would change, if it took part.
-func asksBeyond(r *rand.Rand, m *material) (out []call) {
+func asksBeyond(r *rand.Rand, m *material, n int) (out []call) {
 	category := func() string {
 		return pick(r, []string{"survey", "vital-signs", "laboratory", observationCategory + "vital-signs"})
 	}
-	for range 6 {
+	for range n {
 		patient := pick(r, m.patients)
 		for _, path := range []string{
 			"/Patient?_has:Observation:patient:category=" + category() + "&_total=accurate&_count=3",

@@ -272,7 +272,7 @@ func TestTwin(t *testing.T) {
 			}
 			writes := m.writes(r)
 			if p.Name == granularTherapist().Name {
-				for _, c := range asksBeyond(r, m) {
+				for _, c := range asksBeyond(r, m, 2*each) {
 					w.follow(t, w.check(t, c))
 					n++
 				}
