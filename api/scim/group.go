@@ -3,6 +3,7 @@ package scim
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"regexp"
 	"slices"
@@ -119,7 +120,7 @@ func (s *server) align(ctx context.Context, d Directory, ids []string) error {
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {
 		u, err := s.oneUser(ctx, d, id)
-		if err == errUnknown { //nolint:errorlint // this very one
+		if errors.Is(err, errUnknown) {
 			continue
 		}
 		if err != nil {
@@ -221,9 +222,8 @@ func (g *Group) patch(op, path string, value json.RawMessage) error {
 		return errValue
 	}
 	if op == "add" && b.Members != nil {
-		all := append(g.Members, values(*b.Members)...)
+		g.Members = append(g.Members, values(*b.Members)...)
 		b.Members = nil
-		g.Members = all
 	}
 	g.apply(b)
 	return nil

@@ -196,7 +196,9 @@ func (s *server) answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", mediaType)
 	if m, ok := body.(map[string]any); ok && status == http.StatusCreated {
 		if meta, ok := m["meta"].(map[string]any); ok {
-			w.Header().Set("Location", meta["location"].(string))
+			if at, ok := meta["location"].(string); ok {
+				w.Header().Set("Location", at)
+			}
 		}
 	}
 	w.WriteHeader(status)

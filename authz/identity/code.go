@@ -75,5 +75,9 @@ func (s *Service) RecoveryCode(ctx context.Context, challenge, code string, from
 	if !used {
 		return Step{}, s.refused(ctx, r.Account, from, audit.SignIn, audit.ReasonCredential, ErrWrong)
 	}
-	return s.second(ctx, challenge, r, p, key, from, methodRecovery)
+	if err := s.note(ctx, r.Account, from, audit.Security{Kind: audit.FactorRemoved, Methods: []string{string(Recovery)}}); err != nil {
+		return Step{}, err
+	}
+	s.tell(r.Email, codeUsed)
+	return s.second(ctx, challenge, r, p, key, from, methodOTP)
 }

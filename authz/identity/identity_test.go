@@ -139,7 +139,7 @@ func mustHash(t *testing.T, h *hasher, password string) string {
 }
 
 func sha1Hex(s string) string {
-	sum := sha1.Sum([]byte(s)) //nolint:gosec // see above
+	sum := sha1.Sum([]byte(s))
 	return strings.ToUpper(hex.EncodeToString(sum[:]))
 }
 
@@ -208,7 +208,7 @@ func TestBreachedList(t *testing.T) {
 }
 
 func TestAcceptablePasswords(t *testing.T) {
-	known := sha1Hex("monkey monkey monkey")
+	known := sha1Hex("monkeys in the zoo")
 	l, err := OpenBreachedList(breachedFile(t, []string{known + ":12"}, "\r\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +222,7 @@ func TestAcceptablePasswords(t *testing.T) {
 		strings.Repeat("é", 129):       false,
 		"tess.doe-1234":                false,
 		"Cloister-2026":                false,
-		"monkey monkey monkey":         false,
+		"monkeys in the zoo":           false,
 		"\xff\xfe correct horse":       false,
 	} {
 		if err := s.acceptable(password, "tess.doe@example.org"); (err == nil) != ok {

@@ -31,6 +31,7 @@ type notice struct{ subject, text string }
 var (
 	passwordChanged = notice{"Your password was changed", "The password of your account was changed, and all other sessions have ended. If that was not you, ask for a new password at once, and tell whoever invited you.\n"}
 	factorAdded     = notice{"A second factor was added", "A way to sign in was added to your account. If that was not you, remove it, change your password, and tell whoever invited you.\n"}
+	codeUsed        = notice{"A recovery code was used", "Somebody signed in to your account with one of your recovery codes. If that was not you, change your password, make new codes, and tell whoever invited you.\n"}
 	factorRemoved   = notice{"A second factor was removed", "A way to sign in was removed from your account. If that was not you, change your password, and tell whoever invited you.\n"}
 )
 

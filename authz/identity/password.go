@@ -47,7 +47,10 @@ func (a Argon2) Check() error {
 const (
 	saltSize = 16
 	hashSize = 32
-	// MinPassword and MaxPassword are the lengths of a password, in characters (NIST SP 800-63B, ASVS 2.1.1).
+)
+
+// The lengths of a password, in characters (NIST SP 800-63B, ASVS 2.1.1).
+const (
 	MinPassword = 12
 	MaxPassword = 128
 )
@@ -97,12 +100,12 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 // verify reports whether password is the one of stored, and whether stored is to be computed
 // anew under today's costs. Without stored it does the same work, for nothing.
 func (h *hasher) verify(ctx context.Context, stored, password string) (ok, stale bool, err error) {
-	real := stored != ""
-	if !real {
+	there := stored != ""
+	if !there {
 		stored = h.dummy
 	}
 	if utf8.RuneCountInString(password) > MaxPassword {
-		password, real = "", false
+		password, there = "", false
 	}
 	costs, salt, want, err := parseHash(stored)
 	if err != nil {
@@ -113,7 +116,7 @@ func (h *hasher) verify(ctx context.Context, stored, password string) (ok, stale
 		return false, false, err
 	}
 	same := subtle.ConstantTimeCompare(got, want) == 1
-	return same && real, costs != h.costs, nil
+	return same && there, costs != h.costs, nil
 }
 
 func format(c Argon2, salt, key []byte) string {

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/cloister-health/cloister/authz/audit"
@@ -55,7 +56,7 @@ func (s *Service) EndSession(ctx context.Context, account, id string) error {
 // SignOut ends the session of a token.
 func (s *Service) SignOut(ctx context.Context, token string) error {
 	session, _, err := s.Current(ctx, token)
-	if err == ErrSession { //nolint:errorlint // the one that Current gives
+	if errors.Is(err, ErrSession) {
 		return nil
 	}
 	if err != nil {

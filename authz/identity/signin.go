@@ -15,7 +15,6 @@ const (
 	methodOTP      = "otp"
 	methodHardware = "hwk" // a passkey that stays on its device
 	methodSoftware = "swk" // a passkey that is synchronised
-	methodRecovery = "kba"
 	methodSeveral  = "mfa"
 )
 
@@ -168,7 +167,7 @@ func (s *Service) open(ctx context.Context, r Record, p progress, from From) (St
 		ID: newID(), Account: r.ID, SignedIn: p.SignedIn, Methods: p.Methods, Provider: p.Provider, Practices: p.Practices,
 		Idle: now.Add(s.cfg.Idle), Absolute: now.Add(s.cfg.Absolute), Client: agent(from.Agent),
 	}
-	if err := s.note(ctx, r.Account, from, audit.Security{Kind: audit.SignIn, Session: session.ID, Methods: p.Methods}); err != nil {
+	if err := s.note(ctx, session.narrow(r.Account), from, audit.Security{Kind: audit.SignIn, Session: session.ID, Methods: p.Methods}); err != nil {
 		return Step{}, err
 	}
 	ok, err := s.store.OpenSession(ctx, session, digest(token), p.Subject, p.SID)

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -122,7 +123,7 @@ func (s *Service) holder(ctx context.Context, challengeOrSession string) (holder
 		}
 		return holder{Record: r, session: session}, nil
 	}
-	if err != ErrSession { //nolint:errorlint // the one that Current gives
+	if !errors.Is(err, ErrSession) {
 		return holder{}, err
 	}
 	pending, ok, err := s.store.TryPending(ctx, digest(challengeOrSession), pendingChallenge, 4*challengeTries, s.cfg.Now())
@@ -175,7 +176,7 @@ func (s *Service) EnrolTOTP(ctx context.Context, challengeOrSession string) (sec
 }
 
 func (s *Service) remember(ctx context.Context, h holder, challengeOrSession string, e enrolment) error {
-	data, err := json.Marshal(e)
+	data, err := json.Marshal(e) //nolint:gosec // its secret is sealed
 	if err != nil {
 		return unavailable(err)
 	}

@@ -70,7 +70,7 @@ func (s *Store) record(ctx context.Context, where string, args ...any) (r identi
 
 // memberships reads those that are not suspended, by account.
 func memberships(ctx context.Context, tx pgx.Tx, where string, args ...any) (map[string][]identity.Membership, error) {
-	rows, err := tx.Query(ctx, "SELECT m.account::text, m.tenant, m.practice, m.fhir_user, m.roles, m.organizations FROM identity.membership m WHERE "+where+" ORDER BY m.practice, m.fhir_user", args...)
+	rows, err := tx.Query(ctx, "SELECT m.account::text, m.tenant, m.practice, m.fhir_user, m.roles, m.organizations FROM identity.membership m WHERE "+where+" ORDER BY m.practice, m.fhir_user", args...) //nolint:rowserrcheck // ForEachRow does
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (s *Store) Accounts(ctx context.Context, tenant int32) (out []identity.Acco
 		if err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, "SELECT id::text, email, name, disabled FROM identity.account ORDER BY name, email")
+		rows, err := tx.Query(ctx, "SELECT id::text, email, name, disabled FROM identity.account ORDER BY name, email") //nolint:rowserrcheck // ForEachRow does
 		if err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ func groupsOf(ctx context.Context, tx pgx.Tx, users []scim.User) error {
 	for i, u := range users {
 		at[u.ID], ids[i] = i, u.ID
 	}
-	rows, err := tx.Query(ctx, "SELECT m.member::text, g.id::text, g.name FROM identity.directory_member m JOIN identity.directory_group g ON g.id = m.grp WHERE m.member::text = ANY ($1) ORDER BY g.name", ids)
+	rows, err := tx.Query(ctx, "SELECT m.member::text, g.id::text, g.name FROM identity.directory_member m JOIN identity.directory_group g ON g.id = m.grp WHERE m.member::text = ANY ($1) ORDER BY g.name", ids) //nolint:rowserrcheck // ForEachRow does
 	if err != nil {
 		return err
 	}

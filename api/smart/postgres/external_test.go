@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -137,6 +138,9 @@ func TestAProviderOpensItsPracticesAlone(t *testing.T) {
 	if len(a.Memberships) != 1 || a.Memberships[0].Practice != "harbor" {
 		t.Fatalf("the provider of harbor opens %+v", a.Memberships)
 	}
+	if h.recorded("lakeside", audit.SignIn, "") || !h.recorded("harbor", audit.SignIn, "") {
+		t.Error("the other practice is told when she works for this one")
+	}
 	if _, err := h.EnrolPasskey(ctx, step.Token); err == nil {
 		t.Error("a passkey was added, which would open the other practice")
 	}
@@ -191,7 +195,7 @@ func TestTheProviderEndsItsSessions(t *testing.T) {
 	if err := h.EndProvided(ctx, provider, "", "sid-tess"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := h.Current(ctx, tess.Token); err != identity.ErrSession { //nolint:errorlint // this very one
+	if _, _, err := h.Current(ctx, tess.Token); !errors.Is(err, identity.ErrSession) {
 		t.Error("it goes on:", err)
 	}
 	must2(h.Current(ctx, ria.Token))(t)

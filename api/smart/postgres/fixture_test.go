@@ -31,8 +31,9 @@ var migrated = cluster.Template{Name: "identity", Prepare: func(ctx context.Cont
 }}
 
 const (
-	goodPassword = "correct horse battery staple"
-	pages        = "https://fhir.example.org/smart"
+	goodPassword  = "correct horse battery staple"
+	wrongPassword = "some other password"
+	pages         = "https://fhir.example.org/smart"
 )
 
 var (

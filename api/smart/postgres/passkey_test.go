@@ -98,9 +98,16 @@ func (a *authenticator) read(raw []byte) options {
 	return o
 }
 
-func (a *authenticator) client(kind, challenge string) []byte {
-	b, _ := json.Marshal(map[string]any{"type": kind, "challenge": challenge, "origin": a.origin, "crossOrigin": false})
+func toJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
 	return b
+}
+
+func (a *authenticator) client(kind, challenge string) []byte {
+	return toJSON(map[string]any{"type": kind, "challenge": challenge, "origin": a.origin, "crossOrigin": false})
 }
 
 // create answers navigator.credentials.create.
@@ -113,10 +120,9 @@ func (a *authenticator) create(raw []byte) []byte {
 	}
 	a.handle = handle
 	object := slices.Concat([]byte{0xa3}, cborText("fmt"), cborText("none"), cborText("attStmt"), []byte{0xa0}, cborText("authData"), cborBytes(a.data(true)))
-	out, _ := json.Marshal(map[string]any{"id": b64(a.id), "rawId": b64(a.id), "type": "public-key", "response": map[string]any{
+	return toJSON(map[string]any{"id": b64(a.id), "rawId": b64(a.id), "type": "public-key", "response": map[string]any{
 		"clientDataJSON": b64(a.client("webauthn.create", o.PublicKey.Challenge)), "attestationObject": b64(object),
 	}})
-	return out
 }
 
 // get answers navigator.credentials.get.
@@ -130,10 +136,9 @@ func (a *authenticator) get(raw []byte) []byte {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	out, _ := json.Marshal(map[string]any{"id": b64(a.id), "rawId": b64(a.id), "type": "public-key", "response": map[string]any{
+	return toJSON(map[string]any{"id": b64(a.id), "rawId": b64(a.id), "type": "public-key", "response": map[string]any{
 		"clientDataJSON": b64(client), "authenticatorData": b64(data), "signature": b64(signature), "userHandle": b64(a.handle),
 	}})
-	return out
 }
 
 func TestPasskeys(t *testing.T) {

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -41,6 +42,8 @@ func (d directory) do(method, path, body string, status int) map[string]any {
 	return out
 }
 
+func idOf(resource map[string]any) string { s, _ := resource["id"].(string); return s }
+
 func (h *house) directories() (harbor, lakeside directory) {
 	h.t.Helper()
 	handler := scim.Handler(scim.Config{
@@ -64,7 +67,7 @@ func TestSCIMProvisions(t *testing.T) {
 	ctx := t.Context()
 	harbor, lakeside := h.directories()
 	u := harbor.do("POST", "/Users", newUser, 201)
-	id := u["id"].(string)
+	id := idOf(u)
 	if u["userName"] != "tess@example.org" || u["displayName"] != "Tess Doe" || u["active"] != true {
 		t.Errorf("%v", u)
 	}
@@ -80,7 +83,7 @@ func TestSCIMProvisions(t *testing.T) {
 	// What one practice has, another does not find.
 	lakeside.do("GET", "/Users/"+id, "", 404)
 	lakeside.do("PATCH", "/Users/"+id, `{"Operations":[{"op":"replace","path":"active","value":false}]}`, 404)
-	lakeside.do("DELETE", "/Groups/"+g["id"].(string), "", 404)
+	lakeside.do("DELETE", "/Groups/"+idOf(g), "", 404)
 	for q, want := range map[string]float64{
 		`userName eq "TESS@example.org"`: 1, `externalId eq "e-1"`: 1, `userName eq "x"`: 0, "": 1,
 	} {
@@ -106,12 +109,12 @@ func TestSCIMProvisions(t *testing.T) {
 	}
 	over := func(s identity.Step, why string) {
 		t.Helper()
-		if _, _, err := h.Current(ctx, s.Token); err != identity.ErrSession { //nolint:errorlint // this very one
+		if _, _, err := h.Current(ctx, s.Token); !errors.Is(err, identity.ErrSession) {
 			t.Errorf("%s: the session goes on (%v)", why, err)
 		}
 	}
 	first := in()
-	group := "/Groups/" + g["id"].(string)
+	group := "/Groups/" + idOf(g)
 	harbor.do("PATCH", "/Users/"+id, `{"Operations":[{"op":"replace","path":"displayName","value":"Tess D."}]}`, 200)
 	must2(h.Current(ctx, first.Token))(t) // a name takes nothing away
 	harbor.do("PATCH", "/Users/"+id, `{"Operations":[{"op":"Replace","path":"active","value":"False"}]}`, 200)
@@ -151,12 +154,12 @@ func TestSCIMSpeaksForItsPracticeAlone(t *testing.T) {
 	if a := must(h.Find(ctx, "tess@example.org"))(t); len(a.Memberships) != 3 || a.Name != "Somebody" {
 		t.Errorf("%+v", a)
 	}
-	harbor.do("DELETE", "/Users/"+u["id"].(string), "", 204)
+	harbor.do("DELETE", "/Users/"+idOf(u), "", 204)
 	a := must(h.Find(ctx, "tess@example.org"))(t)
 	if len(a.Memberships) != 2 || a.Disabled {
 		t.Errorf("%+v", a)
 	}
-	if got := harbor.do("GET", "/Groups/"+g["id"].(string), "", 200)["members"].([]any); len(got) > 0 {
+	if got := harbor.do("GET", "/Groups/"+idOf(g), "", 200)["members"]; fmt.Sprint(got) != "[]" {
 		t.Errorf("%v", got)
 	}
 }

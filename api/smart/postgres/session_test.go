@@ -20,7 +20,7 @@ func TestSessionsEnd(t *testing.T) {
 	in := func() identity.Step { return must(h.Password(ctx, "anna@example.org", goodPassword, home))(t) }
 	gone := func(s identity.Step, why string) {
 		t.Helper()
-		if _, _, err := h.Current(ctx, s.Token); err != identity.ErrSession { //nolint:errorlint // this very one
+		if _, _, err := h.Current(ctx, s.Token); !errors.Is(err, identity.ErrSession) {
 			t.Errorf("%s: %v", why, err)
 		}
 	}
@@ -109,7 +109,7 @@ func TestDisablingEndsAtOnce(t *testing.T) {
 			wg.Go(func() {
 				if s, err := h.Password(ctx, "anna@example.org", goodPassword, home); err == nil {
 					tokens[i].Store(s.Token)
-				} else if err != identity.ErrWrong && err != identity.ErrLocked { //nolint:errorlint // these very ones
+				} else if !errors.Is(err, identity.ErrWrong) && !errors.Is(err, identity.ErrLocked) {
 					t.Error(err)
 				}
 			})
@@ -239,7 +239,7 @@ func TestRecovery(t *testing.T) {
 	if _, _, err := h.EnrolTOTP(ctx, step.Challenge.ID); err == nil {
 		t.Error("a link by e-mail replaces a second factor")
 	}
-	if _, _, err := h.Current(ctx, signed.Token); err != identity.ErrSession { //nolint:errorlint // this very one
+	if _, _, err := h.Current(ctx, signed.Token); !errors.Is(err, identity.ErrSession) {
 		t.Error("sessions go on after a reset:", err)
 	}
 	if !slices.Contains(h.ended(), identity.Ended{Account: a.ID, Session: signed.Session.ID}) {

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -129,7 +130,7 @@ func TestARecoveryCodeReplacesTheFactorOnce(t *testing.T) {
 	}
 	for i, want := range []error{nil, identity.ErrWrong} {
 		step := must(h.Password(ctx, "tess@example.org", goodPassword, home))(t)
-		if _, err := h.RecoveryCode(ctx, step.Challenge.ID, list[3], home); err != want { //nolint:errorlint // these very ones
+		if _, err := h.RecoveryCode(ctx, step.Challenge.ID, list[3], home); !errors.Is(err, want) {
 			t.Errorf("use %d: %v", i, err)
 		}
 	}
@@ -166,12 +167,12 @@ func TestOneCodeLetsOneIn(t *testing.T) {
 		wg.Go(func() {
 			_, err := h.TOTP(ctx, c, code, home)
 			switch {
-			case err == nil:
-				in.Add(1)
-			case err == identity.ErrWrong: //nolint:errorlint // this very one
+			case errors.Is(err, identity.ErrWrong):
 				wrong.Add(1)
-			default:
+			case err != nil:
 				t.Error(err)
+			default:
+				in.Add(1)
 			}
 		})
 	}
@@ -198,10 +199,10 @@ func TestAnUnknownAccountCostsTheSame(t *testing.T) {
 	}
 	var texts []string
 	for _, c := range []struct{ email, password string }{
-		{"anna@example.org", "wrong wrong wrong"},
-		{"nobody@example.org", "wrong wrong wrong"},
+		{"anna@example.org", wrongPassword},
+		{"nobody@example.org", wrongPassword},
 		{"gone@example.org", goodPassword},
-		{"gone@example.org", "wrong wrong wrong"},
+		{"gone@example.org", wrongPassword},
 		{"bare@example.org", ""},
 		{"not an address", goodPassword},
 		{"anna@example.org", string(make([]byte, 4096))},
@@ -238,7 +239,7 @@ func TestNobodyIsLockedOutByStrangers(t *testing.T) {
 	// From one place: five attempts, then delays that grow.
 	free := 0
 	for ; free < 20; free++ {
-		if _, err := h.Password(ctx, "anna@example.org", "wrong wrong wrong", away); err == identity.ErrLocked { //nolint:errorlint // this very one
+		if _, err := h.Password(ctx, "anna@example.org", wrongPassword, away); errors.Is(err, identity.ErrLocked) {
 			break
 		}
 	}
@@ -251,7 +252,7 @@ func TestNobodyIsLockedOutByStrangers(t *testing.T) {
 	must(h.Password(ctx, "anna@example.org", goodPassword, from(1)))(t)
 	// The delay passes.
 	h.advance(2 * time.Second)
-	_, err = h.Password(ctx, "anna@example.org", "wrong wrong wrong", away)
+	_, err = h.Password(ctx, "anna@example.org", wrongPassword, away)
 	wantErr(t, err, identity.ErrWrong)
 	h.advance(time.Second + 500*time.Millisecond)
 	_, err = h.Password(ctx, "anna@example.org", goodPassword, away)
@@ -261,12 +262,11 @@ func TestNobodyIsLockedOutByStrangers(t *testing.T) {
 	for _, email := range []string{"anna@example.org", "nobody@example.org"} {
 		wrong := 0
 		for i := range 120 {
-			_, err := h.Password(ctx, email, "wrong wrong wrong", from(1000+i))
-			switch err { //nolint:errorlint // these very ones
-			case identity.ErrWrong:
+			_, err := h.Password(ctx, email, wrongPassword, from(1000+i))
+			switch {
+			case errors.Is(err, identity.ErrWrong):
 				wrong++
-			case identity.ErrLocked:
-			default:
+			case !errors.Is(err, identity.ErrLocked):
 				t.Fatal(err)
 			}
 		}
@@ -294,7 +294,7 @@ func TestNobodyIsLockedOutByStrangers(t *testing.T) {
 	// A device of one account is none of another.
 	h.account("ben@example.org", h.patient("harbor", "Patient/ben"))
 	for i := range 120 {
-		_, _ = h.Password(ctx, "ben@example.org", "wrong wrong wrong", from(7000+i))
+		_, _ = h.Password(ctx, "ben@example.org", wrongPassword, from(7000+i))
 	}
 	_, err = h.Password(ctx, "ben@example.org", goodPassword, known)
 	wantErr(t, err, identity.ErrLocked)
@@ -308,7 +308,7 @@ func TestOwnSuccessDoesNotBuyGuesses(t *testing.T) {
 	wrong := 0
 	for i := range 150 {
 		_, err := h.Password(ctx, fmt.Sprintf("victim%d@example.org", i), "Password-of-2026", away)
-		if err == identity.ErrWrong { //nolint:errorlint // this very one
+		if errors.Is(err, identity.ErrWrong) {
 			wrong++
 		}
 		_, _ = h.Password(ctx, "mallory@example.org", goodPassword, away)
@@ -334,7 +334,7 @@ func TestACrowdIsCountedWhole(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			if _, err := h.Password(ctx, "anna@example.org", "wrong wrong wrong", away); err == identity.ErrWrong { //nolint:errorlint // this very one
+			if _, err := h.Password(ctx, "anna@example.org", wrongPassword, away); errors.Is(err, identity.ErrWrong) {
 				wrong.Add(1)
 			}
 		})
@@ -360,7 +360,7 @@ func TestCodesCannotBeGuessed(t *testing.T) {
 	for range 5 {
 		step := must(h.Password(ctx, "tess@example.org", goodPassword, away))(t)
 		for range 5 {
-			if _, err := h.TOTP(ctx, step.Challenge.ID, "000000", away); err == identity.ErrWrong { //nolint:errorlint // this very one
+			if _, err := h.TOTP(ctx, step.Challenge.ID, "000000", away); errors.Is(err, identity.ErrWrong) {
 				tried++
 			}
 		}
@@ -401,7 +401,7 @@ func TestPasswordsAreRehashed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := later.Password(ctx, "anna@example.org", "wrong wrong wrong", home); err == nil || stored() != before {
+	if _, err := later.Password(ctx, "anna@example.org", wrongPassword, home); err == nil || stored() != before {
 		t.Error("a wrong password changed the hash")
 	}
 	must(later.Password(ctx, "anna@example.org", goodPassword, home))(t)

@@ -103,7 +103,13 @@ func (s *server) serve(c net.Conn) {
 	}
 }
 
-func (s *server) port() int { return s.listen.Addr().(*net.TCPAddr).Port }
+func (s *server) port() int {
+	a, ok := s.listen.Addr().(*net.TCPAddr)
+	if !ok {
+		s.t.Fatal("no TCP")
+	}
+	return a.Port
+}
 
 func (s *server) got() (list []string, secure bool) {
 	s.mu.Lock()
