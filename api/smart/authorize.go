@@ -100,7 +100,7 @@ func (s *Server) browserOf(h http.Header) (*http.Cookie, [32]byte) {
 		return nil, hashOf(c.Value)
 	}
 	text, hash := secret()
-	return &http.Cookie{Name: s.cookieName(), Value: text, Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode}, hash
+	return &http.Cookie{Name: s.cookieName(), Value: text, Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode}, hash //nolint:gosec // Secure on https; http is for this machine alone
 }
 
 type browserKey struct{}

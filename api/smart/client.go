@@ -64,7 +64,7 @@ func (c *client) DevMode() bool                        { return false }
 func (c *client) IsScopeAllowed(string) bool           { return true } // decided before op asks
 func (c *client) IDTokenUserinfoClaimsAssertion() bool { return false }
 func (c *client) ClockSkew() time.Duration             { return 0 }
-func (c *client) RestrictAdditionalIdTokenScopes() func([]string) []string {
+func (c *client) RestrictAdditionalIdTokenScopes() func([]string) []string { //nolint:revive // the name is op's
 	return slices.Clone[[]string]
 }
 func (c *client) RestrictAdditionalAccessTokenScopes() func([]string) []string {

@@ -34,7 +34,7 @@ type Grant struct {
 	// Launch context (SMART App Launch 2.2, Launch context arrives with your access_token).
 	Patient   fhir.ID
 	Encounter fhir.ID
-	Context   json.RawMessage // fhirContext, or nil
+	Context   json.RawMessage `json:",omitempty"` // fhirContext, or nil
 	Banner    *bool           // need_patient_banner
 	StyleURL  string          // smart_style_url
 	Intent    string

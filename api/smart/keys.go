@@ -90,7 +90,10 @@ func NewRing(ctx context.Context, store KeyStore, box Sealer, now func() time.Ti
 		return nil, errors.New("smart: the key ring needs a store, a box and a clock")
 	}
 	r := &Ring{store: store, box: box, now: now}
-	return r, r.Maintain(ctx)
+	if err := r.Maintain(ctx); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // Maintain makes the keys that are due, and reads all. It is to be called every few minutes.

@@ -42,7 +42,7 @@ type launch struct {
 	Client    string // "" for any app
 	Patient   fhir.ID
 	Encounter fhir.ID
-	Context   json.RawMessage
+	Context   json.RawMessage `json:",omitempty"`
 	Intent    string
 	Banner    *bool
 	StyleURL  string
@@ -97,7 +97,10 @@ func (s *Server) parse(a app.App, redirect string, form url.Values) (*request, e
 	case len(q.Challenge) != challengeLength || !unreserved(q.Challenge):
 		return nil, badRequest("code_challenge is no SHA-256 in base64url")
 	}
-	return q, q.read(a, form)
+	if err := q.read(a, form); err != nil {
+		return nil, err
+	}
+	return q, nil
 }
 
 func (q *request) read(a app.App, form url.Values) error {
@@ -125,7 +128,7 @@ func (q *request) read(a app.App, form url.Values) error {
 		if err != nil {
 			return badRequest("max_age is no number of seconds")
 		}
-		age := time.Duration(n) * time.Second //nolint:gosec // 31 bits fit
+		age := time.Duration(n) * time.Second
 		q.MaxAge = &age
 	}
 	return nil

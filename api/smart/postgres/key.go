@@ -47,7 +47,7 @@ func (s *Store) ChangeKeys(ctx context.Context, change func([]smart.SigningKey) 
 		if _, err := tx.Exec(ctx, `LOCK TABLE identity.signing_key IN SHARE ROW EXCLUSIVE MODE`); err != nil {
 			return err //nolint:wrapcheck // within makes it private
 		}
-		have, err := scanKeys(tx.Query(ctx, keyColumns+` ORDER BY k.starts, k.id`)) //nolint:sqlclosecheck // scanKeys closes
+		have, err := scanKeys(tx.Query(ctx, keyColumns+` ORDER BY k.starts, k.id`))
 		if err != nil {
 			return err
 		}
