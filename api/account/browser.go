@@ -51,7 +51,7 @@ func (p *Pages) cookie(r *http.Request, name string) string {
 
 // set gives the browser a cookie that scripts cannot read. life 0 is until the browser closes, below 0 now.
 func (p *Pages) set(w http.ResponseWriter, name, value string, life time.Duration) {
-	c := &http.Cookie{Name: cookieName(p.secure, name), Value: value, Path: "/", HttpOnly: true, Secure: p.secure, SameSite: http.SameSiteLaxMode}
+	c := &http.Cookie{Name: cookieName(p.secure, name), Value: value, Path: "/", HttpOnly: true, Secure: p.secure, SameSite: http.SameSiteLaxMode} //nolint:gosec // Secure wherever there is https
 	switch {
 	case life < 0:
 		c.MaxAge = -1

@@ -7,23 +7,13 @@ import (
 )
 
 func (p *Pages) consent(w http.ResponseWriter, r *http.Request, s *stage, status int, faults []fault) {
-	of := whose{patient: "the patient", user: "every patient whom you may see"}
 	d := consentData{
 		ID: s.in.ID, App: s.in.App.Name, As: s.option.As, Practice: s.brand.Name, Patient: s.patient,
 		Fixed: s.in.Patient != "", Several: len(s.options) > 1, Staff: s.member.Staff(), Proxy: s.member.User.Type == "RelatedPerson",
 		Until: until(s.in.Scopes),
 	}
 	d.Self = s.patient != nil && s.member.User.Type == "Patient" && s.patient.ID == s.member.User.ID
-	if s.patient != nil {
-		of.patient = s.patient.Name
-	}
-	if !d.Staff && !d.Proxy {
-		of.patient, of.user = "you", "you"
-	}
-	if d.Proxy && s.patient == nil {
-		of.user = "those in your care"
-	}
-	d.Groups = explain(s.in.Scopes, of)
+	d.Groups = explain(s.in.Scopes)
 	d.Reaches = reaches(d.Groups)
 	w.Header().Set("Content-Security-Policy", policy("'none'", targets(s.in.App)...))
 	x := s.page("Connect "+s.in.App.Name+"?", d)

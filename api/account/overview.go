@@ -70,7 +70,7 @@ func (p *Pages) overview(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, g := range grants {
 		x := connected{ID: g.ID, App: g.Name, Practice: p.Brands.of(g.Practice).Name, Since: written(g.Created), Used: written(g.LastUsed), Until: written(g.Until)}
-		x.Groups = explain(g.Scopes, whose{"the patient", "every patient whom you may see"})
+		x.Groups = explain(g.Scopes)
 		x.Reaches = reaches(x.Groups)
 		d.Apps = append(d.Apps, x)
 	}

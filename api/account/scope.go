@@ -1,10 +1,9 @@
 package account
 
 import (
-	"net/url"
 	"slices"
-	"strings"
 
+	scopes "github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -62,15 +61,12 @@ func order(title string) int {
 	return 100 + slices.Index([]string{otherRecords, launched, aboutYou, lasting}, title)
 }
 
-// whose says whose records a level of scopes is about, in the words of the page.
-type whose struct{ patient, user string }
-
 // explain puts scopes into groups of plain sentences.
-func explain(scopes []string, of whose) []group {
+func explain(asked []string) []group {
 	at := map[string]int{}
 	var out []group
-	for _, s := range scopes {
-		title, l := about(s, of)
+	for _, s := range asked {
+		title, l := about(s)
 		i, ok := at[title]
 		if !ok {
 			i = len(out)
@@ -84,7 +80,7 @@ func explain(scopes []string, of whose) []group {
 }
 
 // about is one scope in words (SMART App Launch 2.2, section 6).
-func about(scope string, of whose) (string, line) {
+func about(scope string) (string, line) {
 	l := line{Scope: scope, Detail: scope}
 	switch scope {
 	case "openid":
@@ -112,119 +108,23 @@ func about(scope string, of whose) (string, line) {
 		l.Text = "Keep access while you are signed in here"
 		return lasting, l
 	}
-	level, rest, ok := strings.Cut(scope, "/")
-	name, grant, dotted := strings.Cut(rest, ".")
-	if !ok || !dotted || level != "patient" && level != "user" && level != "system" {
-		l.Text, l.Sensitive = "Something that this page has no words for", true
+	l.Sensitive = true // until it is known to be a scope about something else
+	d := scopes.Describe(scope)
+	if len(d) != 1 {
+		l.Text = "Something that this page has no words for"
 		return otherRecords, l
 	}
-	grant, only, _ := strings.Cut(grant, "?")
-	title, things := allRecords, "everything in the record"
-	l.Sensitive = true
-	if name != "*" {
-		title, things = otherRecords, spaced(name)
-		for _, a := range areas {
-			if slices.Contains(a.types, fhir.ResourceType(name)) {
-				title, l.Sensitive = a.title, !a.directory
-				things = spaced(name)
-				break
-			}
+	l.Text = d[0].Text
+	if d[0].Type == "*" {
+		return allRecords, l
+	}
+	for _, a := range areas {
+		if slices.Contains(a.types, d[0].Type) {
+			l.Sensitive = !a.directory
+			return a.title, l
 		}
 	}
-	l.Text = verbs(grant) + " " + things
-	switch {
-	case !l.Sensitive:
-	case level == "patient":
-		l.Text += " of " + of.patient
-	default:
-		l.Text += " of " + of.user
-	}
-	if only != "" {
-		l.Text += ", only " + constraint(only)
-	}
-	return title, l
-}
-
-// verbs are the letters of a scope, or the words of its first version, in the order in which they are granted.
-func verbs(grant string) string {
-	switch grant {
-	case "read":
-		grant = "rs"
-	case "write":
-		grant = "cud"
-	case "*":
-		grant = "cruds"
-	}
-	var words []string
-	if strings.ContainsAny(grant, "rs") {
-		words = append(words, "see")
-	}
-	for i, word := range []string{"add", "change", "delete"} {
-		if strings.Contains(grant, "cud"[i:i+1]) {
-			words = append(words, word)
-		}
-	}
-	switch len(words) {
-	case 0:
-		return "Use"
-	case 1:
-		return strings.ToUpper(words[0][:1]) + words[0][1:]
-	}
-	last := words[len(words)-1]
-	s := strings.Join(words[:len(words)-1], ", ") + " and " + last
-	return strings.ToUpper(s[:1]) + s[1:]
-}
-
-// constraint is the search of a granular scope in words: the codes without their systems.
-func constraint(query string) string {
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return query
-	}
-	names := make([]string, 0, len(values))
-	for name := range values {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	parts := make([]string, 0, len(names))
-	for _, name := range names {
-		var codes []string
-		for _, v := range values[name] {
-			for one := range strings.SplitSeq(v, ",") {
-				codes = append(codes, one[strings.LastIndexByte(one, '|')+1:])
-			}
-		}
-		parts = append(parts, name+" "+strings.Join(codes, " or "))
-	}
-	return strings.Join(parts, " and ")
-}
-
-// words are the types whose names a patient would not understand.
-var words = map[string]string{
-	"Patient": "name, birth date, address and contacts", "RelatedPerson": "relatives and contacts", "Condition": "diagnoses and problems", "AllergyIntolerance": "allergies",
-	"FamilyMemberHistory": "family history", "MedicationRequest": "prescriptions", "MedicationStatement": "medicines taken", "MedicationDispense": "medicines handed out",
-	"MedicationAdministration": "medicines given", "Immunization": "vaccinations", "Observation": "test results, drug screens, measurements and scores",
-	"DiagnosticReport": "lab and imaging reports", "QuestionnaireResponse": "answers to questionnaires", "Encounter": "visits and sessions", "EpisodeOfCare": "episodes of care",
-	"Appointment": "appointments", "ServiceRequest": "orders and referrals", "Procedure": "treatments and procedures", "DocumentReference": "clinical notes and documents",
-	"Composition": "documents", "Binary": "attached files", "CarePlan": "care plans", "CareTeam": "who takes part in the care", "Goal": "goals", "Task": "tasks", "Communication": "messages",
-	"Claim": "claims to insurers", "ExplanationOfBenefit": "statements of insurers", "Coverage": "insurance", "Consent": "consents", "AuditEvent": "who looked at the record",
-	"Provenance": "who wrote what", "Practitioner": "staff", "PractitionerRole": "roles of staff", "Organization": "organizations", "Location": "places",
-	"HealthcareService": "services", "Schedule": "schedules", "Slot": "free times", "Questionnaire": "empty questionnaires", "Medication": "medicines as products",
-}
-
-// spaced is a type in words: "ImagingStudy" is "imaging study" where words has nothing better.
-func spaced(name string) string {
-	if w, ok := words[name]; ok {
-		return w
-	}
-	var b strings.Builder
-	for i, c := range name {
-		if i > 0 && c >= 'A' && c <= 'Z' {
-			b.WriteByte(' ')
-		}
-		b.WriteRune(c)
-	}
-	return strings.ToLower(b.String())
+	return otherRecords, l
 }
 
 // reaches reports whether some line can reach what is kept apart by law.

@@ -6,7 +6,7 @@ import "slices"
 func until(scopes []string) string {
 	switch {
 	case slices.Contains(scopes, "offline_access"):
-		return "Until you disconnect it under Your access, or it has not been used for a long time. Untick “Keep access when you do not use it” to let it end after five minutes."
+		return "Until you disconnect it under Your access, or it has not been used for 90 days; after a year in any case. Untick “Keep access when you do not use it” to let it end after five minutes."
 	case slices.Contains(scopes, "online_access"):
 		return "Until you sign out, or your sign-in ends."
 	}

@@ -85,6 +85,10 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, core http.Hand
 		return s.register(w, r)
 	case pathLaunch:
 		return s.makeLaunch(w, r)
+	case pathToken:
+		if err := s.unnamed(r); err != nil {
+			return err
+		}
 	case pathStyle:
 		w.Header().Set("Cache-Control", "public, max-age=3600")
 		writeStyle(w)

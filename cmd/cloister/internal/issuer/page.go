@@ -23,6 +23,7 @@ code { font: 13px ui-monospace, monospace; user-select: all; -webkit-user-select
 pre.token { white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } pre { background: #222; border-color: #444 } small { color: #999 } a { color: #7bf } }
 </style>
+<main>
 <h1>Who do you want to be?</h1>
 <p>These people exist in the sample clinic only. A click selects a whole line: paste a token into a terminal, then any of the
 requests below it. Tokens of this page are good until {{.Until}}.{{if .Demo}} The <a href="{{.Demo}}/">demo app</a> needs none: there you sign in, and
@@ -39,6 +40,7 @@ requests below it. Tokens of this page are good until {{.Until}}.{{if .Demo}} Th
 {{range .Try}}<p>{{.Expect}}</p>
 <pre>{{.Command}}</pre>
 {{end}}{{end}}
+</main>
 </html>
 `))
 

@@ -413,7 +413,7 @@ func (h *house) token(back page, form url.Values) (int, map[string]any) {
 		form = url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirect}, "code_verifier": {verifier}}
 	}
 	form.Set("client_id", appID)
-	res, err := http.PostForm(h.base+"/smart/token", form) //nolint:noctx // a test
+	res, err := http.PostForm(h.base+"/smart/token", form)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -2,10 +2,14 @@ package signin_test
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -169,9 +173,10 @@ func TestPagesCarryTheirPolicy(t *testing.T) {
 	p = b.submit(p, "/sign-in", "email", "elena@harbor.example", "password", password)
 	pages = append(pages, p)
 	p = b.submit(p, "/second-factor", "code", h.code("elena@harbor.example"))
-	pages = append(pages, p, b.submit(p, "/patients", "name", "Bergstrom"))
-	pages = append(pages, b.submit(pages[len(pages)-1], "/patient", "patient", persona(t, "patient").Claims.Patient))
-	pages = append(pages, b.get("/smart/account"), b.get("/smart/account/password"), b.get("/smart/enrol"), b.submit(b.get("/smart/enrol"), "/enrol/app"), b.submit(b.get("/smart/enrol"), "/enrol/passkey"))
+	found := b.submit(p, "/patients", "name", "Bergstrom")
+	consent := b.submit(found, "/patient", "patient", persona(t, "patient").Claims.Patient)
+	enrol := b.get("/smart/enrol")
+	pages = append(pages, p, found, consent, b.get("/smart/account"), b.get("/smart/account/password"), enrol, b.submit(enrol, "/enrol/app"), b.submit(enrol, "/enrol/passkey"))
 	inline := regexp.MustCompile(`(?i)<style|<script(?: [^>]*)?>[^<]|\sstyle=|\son[a-z]+=|javascript:|data:`)
 	foreign := regexp.MustCompile(`(?:src|href|action)="(?:[a-z]+:)?//`)
 	for _, p := range pages {
@@ -202,7 +207,6 @@ func TestPagesCarryTheirPolicy(t *testing.T) {
 	if n := strings.Count(pages[len(pages)-1].header.Get("Content-Security-Policy"), "http"); n != 0 {
 		t.Errorf("a page that leads to no app names %d origins", n)
 	}
-	consent := pages[len(pages)-6]
 	if !strings.Contains(consent.body, "What Trend may do") || !strings.Contains(consent.header.Get("Content-Security-Policy"), "form-action 'self' http://127.0.0.1:7;") {
 		t.Errorf("the page of consent cannot lead back to the app: %s %q", consent.url, consent.header.Get("Content-Security-Policy"))
 	}
@@ -221,8 +225,8 @@ func TestThePickerShowsWhomTheUserMaySee(t *testing.T) {
 	if got := b.submit(p, "/patients", "name", "Bergstrom"); !strings.Contains(got.body, nora) {
 		t.Error("the picker does not show her own patient")
 	}
-	hiddenPatient, absent := b.submit(p, "/patients", "name", "Berg"), page{}
-	absent = b.submit(hiddenPatient, "/patient", "patient", string(sample.Absent()))
+	hiddenPatient := b.submit(p, "/patients", "name", "Berg")
+	absent := b.submit(hiddenPatient, "/patient", "patient", string(sample.Absent()))
 	hiddenPatient = b.submit(hiddenPatient, "/patient", "patient", colin)
 	if hiddenPatient.status != http.StatusUnprocessableEntity || hiddenPatient.body != absent.body {
 		t.Errorf("a hidden patient is answered with %d, one who never was with %d, not byte for byte the same", hiddenPatient.status, absent.status)
@@ -310,6 +314,16 @@ func TestRevocationOnThePageCutsTheAppOff(t *testing.T) {
 	if status := h.read(self, got["access_token"]); status != http.StatusOK {
 		t.Fatal(status, got)
 	}
+	// fhirclient names no client when it refreshes: of a public app, the token says whose it is.
+	first, _ := got["refresh_token"].(string)
+	res, err := http.PostForm(h.base+"/smart/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first}})
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("a refresh without client_id: %v %v", res, err)
+	}
+	if err := json.NewDecoder(res.Body).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
 	p = b.get("/smart/account")
 	if !strings.Contains(p.body, "Trend") {
 		t.Fatal("the app is not in the list")
@@ -389,4 +403,30 @@ func (h *house) letter(t *testing.T) string {
 	}
 	t.Fatal("no letter came")
 	return ""
+}
+
+var answer = regexp.MustCompile("(?m)^\\| `([A-Z]+) ([^`]+)` \\| ([0-9]{3}) \\|")
+
+// The page says how the pages answer somebody who is not signed in.
+func TestDocumentedAnswers(t *testing.T) {
+	h := newHouse(t)
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "docs", "sign-in.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := answer.FindAllStringSubmatch(string(text), -1)
+	if len(rows) < 10 {
+		t.Fatalf("the page lists %d answers", len(rows))
+	}
+	for _, row := range rows {
+		b := h.browser()
+		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		var form url.Values
+		if row[1] == http.MethodPost {
+			form = url.Values{}
+		}
+		if got := b.send(row[1], row[2], form); strconv.Itoa(got.status) != row[3] {
+			t.Errorf("%s %s is %d, and the page says %s", row[1], row[2], got.status, row[3])
+		}
+	}
 }
