@@ -4,6 +4,7 @@
 -- record: bits of kinds, and the Consents whose permits are among those wanted. It is a
 -- function so that its plan is made once for a connection and not for each of the statements
 -- that ask: as part of them it takes longer to plan than a page takes to read.
+-- Those who call it say how it is planned.
 -- The criteria of a provision that the record says nothing about are NULL: not true, which
 -- a permit asks for, and not false, which keeps a denial away. 26 and 42 are Composition and
 -- DocumentReference, the types of which a Consent may name kinds.
@@ -11,7 +12,7 @@
 CREATE FUNCTION record.consent_effect(practice integer, whose text, of_program text, kinds integer, wanted integer, why text, moment timestamptz, names text[],
   of_labels integer, of_type smallint, of_codes bigint[], lo timestamptz, hi timestamptz, me bigint, maker text, refers bigint[],
   OUT permits smallint, OUT denies smallint, OUT consents text[])
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET plan_cache_mode = force_generic_plan AS $b$
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $b$
 BEGIN
   WITH matching AS MATERIALIZED (
     SELECT g.source, g.consent, g.node, g.ancestors, g.about, g.permits, g.sure, c.yes

@@ -47,7 +47,9 @@ func inTheWordsOfTheLaw(role, purpose string, action authz.Action, labels label.
 	has := func(l label.Set) bool { return labels&l != 0 }
 	r := law.Request{
 		Tenant: true, Compartment: true, Caller: true, Scope: true, Minimum: true,
-		Purpose: purpose, Recipient: law.Workforce, Write: action != authz.ActionRead,
+		Purpose: purpose, Recipient: law.Workforce,
+		// Who signs, witnesses or revokes a consent changes no record that it is about (42 CFR 2.14(c), 2.31(a)(6)).
+		Write: action == authz.ActionCreate || action == authz.ActionUpdate || action == authz.ActionDelete || action == authz.ActionPrepare || action == authz.ActionMask,
 		Record: law.Record{
 			Part2: has(label.Part2), PsychNote: has(label.PsychNote), CounselingNote: has(label.CounselingNote), MinorConsented: has(label.MinorConsented),
 			MentalHealth: has(label.PSY) || has(label.MH) || has(label.BH), SubstanceUse: has(label.SUD) || has(label.ETH),

@@ -86,6 +86,11 @@ func (x *restriction) consentable(alias string) string {
 		alias + ".patient IS NOT NULL AND " + alias + ".co_patients IS NULL"
 }
 
+// permitting holds where the patient permits something to someone.
+func (x *restriction) permitting(alias string) string {
+	return "EXISTS (SELECT FROM record.consent_grant e WHERE e.tenant = " + x.tenant + " AND e.patient = " + alias + ".patient AND e.permits AND e.sure OFFSET 0)"
+}
+
 // basis are the Consents on which the disclosure of a row rests, NULL where they do
 // not permit it: see record.consents.
 func (x *restriction) basis(alias string) string {
@@ -101,7 +106,10 @@ func (x *restriction) consented(alias string) string {
 	if able == "false" {
 		return able
 	}
-	return "CASE WHEN " + able + " THEN " + x.basis(alias) + " IS NOT NULL ELSE false END"
+	if x.each() {
+		return "CASE WHEN " + able + " THEN " + x.permitted(alias) + " ELSE false END"
+	}
+	return "CASE WHEN " + able + " THEN " + x.permitting(alias) + " AND " + x.basis(alias) + " IS NOT NULL ELSE false END"
 }
 
 // consents is a column: the ids of the Consents on which the disclosure of a row
@@ -110,6 +118,9 @@ func (x *restriction) consents(alias string, ask authz.Fact) string {
 	able := x.consentable(alias)
 	if !ask.Has(authz.Consent) || able == "false" {
 		return "NULL::text[] AS consents"
+	}
+	if x.each() {
+		return "CASE WHEN " + x.fact(alias, authz.Consent) + " AND (" + x.own(alias, authz.Program) + ") IS NOT TRUE AND (" + x.own(alias, authz.Self) + ") IS NOT TRUE THEN " + x.permits(alias) + " END AS consents"
 	}
 	return "CASE WHEN " + able + " AND (" + x.own(alias, authz.Program) + ") IS NOT TRUE AND (" + x.own(alias, authz.Self) + ") IS NOT TRUE" +
 		" THEN " + x.basis(alias) + " END AS consents"
@@ -140,7 +151,11 @@ func (x *restriction) unrestricted(alias string) string {
 			lifted += " WHEN " + holds + " THEN true"
 		}
 	}
-	return "(" + alias + ".patient IS NULL OR CASE WHEN " + free + " THEN true" + lifted + " ELSE record.unrestricted(" + x.tenant + ", " + patients + ", " + bits + ", " + x.circumstances(alias) + ") END)"
+	bars := "record.unrestricted(" + x.tenant + ", " + patients + ", " + bits + ", " + x.circumstances(alias) + ")"
+	if x.each() {
+		bars = x.unbarred(alias, patients)
+	}
+	return "(" + alias + ".patient IS NULL OR CASE WHEN " + free + " THEN true" + lifted + " ELSE " + bars + " END)"
 }
 
 // readyConsents has the sets made that the facts consent and unrestricted ask for.

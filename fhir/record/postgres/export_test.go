@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"testing"
@@ -133,11 +134,21 @@ func (s *Store) RelabelDue(ctx context.Context, c *label.Classifier, me string) 
 
 // FactsOf are the facts, of those asked for, that hold for a row, and the column consents.
 func (s *Store) FactsOf(ctx context.Context, r authz.Restriction, id fhir.ID, ask authz.Fact) (facts authz.Fact, consents []string, err error) {
-	var q statement
-	x := restrict(&q, r)
-	q.WriteString("SELECT " + x.facts("r", ask) + " AS facts, " + x.consents("r", ask) + " FROM record.resource r WHERE r.id = " + q.arg(string(id)) + " AND " + x.scope("r"))
-	var f int32
-	err = forEach(ctx, s.app, q.String(), q.args, []any{&f, &consents}, func() error { facts = authz.Fact(f); return nil })
+	// By its key and among others, a row has the same facts.
+	for _, keyed := range []bool{false, true} {
+		var q statement
+		x := restrict(&q, r)
+		x.keyed = keyed
+		q.WriteString("SELECT " + x.facts("r", ask) + " AS facts, " + x.consents("r", ask) + " FROM record.resource r WHERE r.id = " + q.arg(string(id)) + " AND " + x.scope("r"))
+		was, rests := facts, consents
+		var f int32
+		if err = forEach(ctx, s.app, q.String(), q.args, []any{&f, &consents}, func() error { facts = authz.Fact(f); return nil }); err != nil {
+			return 0, nil, err
+		}
+		if keyed && (facts != was || !slices.Equal(consents, rests)) {
+			return 0, nil, fmt.Errorf("by its key %s has facts %v by %v, else %v by %v", id, facts, consents, was, rests)
+		}
+	}
 	return facts, consents, err
 }
 
