@@ -35,7 +35,7 @@ func TestPackageCommand(t *testing.T) {
 	}{
 		{[]string{dir}, "test.terms#1.2.0: 1 definitions installed\ntest.terms#1.2.0 needs health.cloister.terms#1.0.0, test.other#3.0.0, not installed\n"},
 		{[]string{dir}, "test.terms#1.2.0: installed already\ntest.terms#1.2.0 needs health.cloister.terms#1.0.0, test.other#3.0.0, not installed\n"},
-		{nil, "health.cloister.terms#1.0.0: 13 definitions installed\ntest.terms#1.2.0 needs test.other#3.0.0, not installed\n"},
+		{nil, "health.cloister.terms#1.0.0: 21 definitions installed\ntest.terms#1.2.0 needs test.other#3.0.0, not installed\n"},
 	} {
 		if got, err := install(c.paths...); err != nil || got != c.want {
 			t.Errorf("install %v says %q, %v", c.paths, got, err)

@@ -142,14 +142,14 @@ func (s *Store) FactsOf(ctx context.Context, r authz.Restriction, id fhir.ID, as
 		q.WriteString("SELECT " + x.facts("r", ask) + " AS facts, " + x.consents("r", ask) + " FROM record.resource r WHERE r.id = " + q.arg(string(id)) + " AND " + x.scope("r"))
 		was, rests := facts, consents
 		var f int32
-		if err = forEach(ctx, s.app, q.String(), q.args, []any{&f, &consents}, func() error { facts = authz.Fact(f); return nil }); err != nil {
+		if err := forEach(ctx, s.app, q.String(), q.args, []any{&f, &consents}, func() error { facts = authz.Fact(f); return nil }); err != nil {
 			return 0, nil, err
 		}
 		if keyed && (facts != was || !slices.Equal(consents, rests)) {
 			return 0, nil, fmt.Errorf("by its key %s has facts %v by %v, else %v by %v", id, facts, consents, was, rests)
 		}
 	}
-	return facts, consents, err
+	return facts, consents, nil
 }
 
 // AsksForConsent reports whether the policy asks for the fact consent for a row.
