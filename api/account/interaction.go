@@ -169,10 +169,7 @@ func (p *Pages) enter(w http.ResponseWriter, r *http.Request) (s *stage, ok bool
 
 // stale reports whether the app asks for a newer sign-in than the session's (OpenID Connect Core 1.0, 3.1.2.1).
 func (p *Pages) stale(in smart.Interaction, s identity.Session) bool {
-	if in.MaxAge != nil && in.Created.Sub(s.SignedIn) > *in.MaxAge {
-		return true
-	}
-	return (slices.Contains(in.Prompt, "login") || slices.Contains(in.Prompt, "select_account")) && s.SignedIn.Before(in.Created)
+	return smart.Stale(in.Prompt, in.MaxAge, in.Created, s.SignedIn, p.Now())
 }
 
 // place finds the patient of the launch: given by it, the user herself, or the one whom she chose. Whoever it is,

@@ -72,7 +72,7 @@ func (s *Server) Approve(ctx context.Context, id string, a Approval) (redirect s
 		return "", err
 	}
 	now := s.Now().UTC()
-	if q.MaxAge != nil && now.Sub(session.SignedIn) > *q.MaxAge || slices.Contains(q.Prompt, "login") && session.SignedIn.Before(q.Created) {
+	if Stale(q.Prompt, q.MaxAge, q.Created, session.SignedIn, now) {
 		return "", outcome.New(outcome.SignIn, "the app asks you to sign in anew")
 	}
 	if _, ok := registered.ApprovedBy(m.Practice); !ok {
@@ -106,6 +106,15 @@ func (s *Server) Approve(ctx context.Context, id string, a Approval) (redirect s
 		return "", unavailable(err)
 	}
 	return s.back(q.Redirect, q.State, "code", text), nil
+}
+
+// Stale reports whether a request that came at created wants a newer sign-in than that of a session (OpenID Connect Core 3.1.2.1). Who
+// signed in for the request did what it asks, however long she reads the page of consent.
+func Stale(prompt []string, maxAge *time.Duration, created, signedIn, now time.Time) bool {
+	if !signedIn.Before(created) {
+		return false
+	}
+	return slices.Contains(prompt, "login") || slices.Contains(prompt, "select_account") || maxAge != nil && now.Sub(signedIn) > *maxAge
 }
 
 // event is one about the grant.

@@ -44,6 +44,10 @@ func (p *provider) VerifyAuthRequest(ctx context.Context, r *op.Request[oidc.Aut
 	if err == nil {
 		err = s.takeLaunch(ctx, q)
 	}
+	if err != nil && len(a.Approvals) == 0 {
+		// Nobody vouches for where an app that registered itself sends people: only who agreed on a page goes there (RFC 9700, 4.11.2).
+		return nil, s.fault(ctx, err)
+	}
 	if err != nil {
 		c.refusal = s.fault(ctx, err)
 	} else {

@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cloister-health/cloister/authz/identity"
+	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -144,7 +145,7 @@ func (s *Server) alive(ctx context.Context, text string) (accessClaims, error) {
 	if c.Issuer != s.Issuer || c.Audience != s.FHIRBase || !s.Now().Before(time.Unix(c.Expiry, 0)) {
 		return c, errNoToken
 	}
-	ended, err := s.Ended.Any(c.Grant, AppKey(c.Client, ""), AppKey(c.Client, c.Practice))
+	ended, err := s.Ended.Any(c.Grant, AppKey(c.Client, ""), AppKey(c.Client, c.Practice), oidc.EndedKey(kidOf(text)))
 	if err != nil {
 		return c, err
 	}
@@ -152,6 +153,15 @@ func (s *Server) alive(ctx context.Context, text string) (accessClaims, error) {
 		return c, errNoToken
 	}
 	return c, nil
+}
+
+// kidOf reads the name of the key that signed a token which was verified.
+func kidOf(text string) string {
+	signed, err := jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{algorithms[ForAccess]})
+	if err != nil {
+		return ""
+	}
+	return signed.Signatures[0].Protected.KeyID
 }
 
 // The typ of our tokens.

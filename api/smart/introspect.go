@@ -33,8 +33,8 @@ type introspection struct {
 	Practice  string  `json:"practice,omitempty"`
 }
 
-// Introspect implements op.Server. An app learns about its own tokens, a registered resource server about all; to anybody
-// else a token is not active, as one that was never given.
+// Introspect implements op.Server. An app learns about its own tokens, a registered resource server about those of the practices
+// that approved it; to anybody else a token is not active, as one that was never given.
 func (p *provider) Introspect(ctx context.Context, r *op.Request[op.IntrospectionRequest]) (*op.Response, error) {
 	s := p.s
 	basic := strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "basic ")
@@ -54,7 +54,7 @@ func (s *Server) introspect(ctx context.Context, a app.App, text string) (intros
 		return s.introspectRefresh(ctx, a, text)
 	}
 	c, err := s.alive(ctx, text)
-	if errors.Is(err, errNoToken) || err == nil && c.Client != a.ID && !a.Introspects {
+	if errors.Is(err, errNoToken) || err == nil && !mayIntrospect(a, c.Client, c.Practice) {
 		return introspection{}, nil
 	}
 	if err != nil {
@@ -72,9 +72,16 @@ func (s *Server) introspect(ctx context.Context, a app.App, text string) (intros
 	return out, nil
 }
 
+// mayIntrospect reports whether an app may learn about a token of client in a practice. That somebody is known to a practice is
+// that practice's secret: a resource server of another one does not learn it.
+func mayIntrospect(a app.App, client, practice string) bool {
+	_, approved := a.ApprovedBy(practice)
+	return client == a.ID || a.Introspects && approved
+}
+
 func (s *Server) introspectRefresh(ctx context.Context, a app.App, text string) (introspection, error) {
 	g, until, err := s.Store.Refreshable(ctx, hashOf(text), s.Now())
-	if errors.Is(err, ErrNotFound) || err == nil && g.App != a.ID && !a.Introspects {
+	if errors.Is(err, ErrNotFound) || err == nil && !mayIntrospect(a, g.App, g.Practice) {
 		return introspection{}, nil
 	}
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ func TestKeySetsAreFetchedFromPublicAddressesAlone(t *testing.T) {
 	for _, text := range []string{
 		"127.0.0.1", "::1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "::", "fc00::1", "fe80::1", "::ffff:10.0.0.1", "224.0.0.1",
 		"64:ff9b::a00:1", "2001:db8::1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "2002:a00:1::",
+		"::a00:1", "192.88.99.1", "3fff::1", "5f00::1",
 	} {
 		if public(netip.MustParseAddr(text)) {
 			t.Errorf("%s", text)
@@ -157,6 +159,29 @@ func TestAddressBehindProxies(t *testing.T) {
 		if got := Address(trusted)(r).String(); got != c.want {
 			t.Errorf("%+v: %s", c, got)
 		}
+	}
+}
+
+// TestFailuresAreCountedInLittleMemory: what somebody calls a client is as long as she likes.
+func TestFailuresAreCountedInLittleMemory(t *testing.T) {
+	l := newLimiter(Limits{Failures: 2}, fixed)
+	long := strings.Repeat("x", 60_000)
+	for range 2 {
+		l.failed("192.0.2.1", long)
+	}
+	if !l.failing("192.0.2.1", long) || l.failing("192.0.2.1", long+"x") || l.failing("192.0.2.2", long) {
+		t.Error("they are not counted by address and client")
+	}
+	for k := range l.counts {
+		if len(k) > 128 {
+			t.Errorf("a key of %d bytes is kept", len(k))
+		}
+	}
+	// An IPv6 customer has a whole /64, and is one party.
+	one := context.WithValue(t.Context(), addressKey{}, netip.MustParseAddr("2001:db8::1"))
+	two := context.WithValue(t.Context(), addressKey{}, netip.MustParseAddr("2001:db8::2:1"))
+	if addressOf(one) != addressOf(two) || addressOf(one) == "" {
+		t.Errorf("%q %q", addressOf(one), addressOf(two))
 	}
 }
 

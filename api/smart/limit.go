@@ -83,11 +83,17 @@ func (l *limiter) registration(a netip.Addr) bool {
 // failed counts a refused authentication; failing asks whether there were too many. Both go by
 // address and client, so that nobody locks an app out from elsewhere.
 func (l *limiter) failed(address, client string) {
-	l.over("f"+address+"|"+client, l.Failures, 1, time.Minute)
+	l.over(attempt(address, client), l.Failures, 1, time.Minute)
 }
 
 func (l *limiter) failing(address, client string) bool {
-	return l.over("f"+address+"|"+client, l.Failures, 0, time.Minute)
+	return l.over(attempt(address, client), l.Failures, 0, time.Minute)
+}
+
+// attempt is the key of both: of one size, however long what somebody calls a client is.
+func attempt(address, client string) string {
+	h := hashOf(client)
+	return "f" + address + "|" + string(h[:])
 }
 
 // block is what one party has for itself: an IPv4 address, or the first half of an IPv6 address.
@@ -136,10 +142,11 @@ func Address(trusted []netip.Prefix) func(*http.Request) netip.Addr {
 
 type addressKey struct{}
 
+// addressOf is whose address a request comes from, as [block] has it.
 func addressOf(ctx context.Context) string {
 	a, _ := ctx.Value(addressKey{}).(netip.Addr)
 	if !a.IsValid() {
 		return ""
 	}
-	return a.String()
+	return block(a)
 }

@@ -71,6 +71,9 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 		return badMetadata(strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	a.Everywhere = s.Registration == RegistrationOpen && forPatients(a)
+	if err := s.record(ctx, audit.Security{Kind: audit.AppRegistered, Client: a.ID}); err != nil {
+		return err
+	}
 	if err := s.Store.Register(ctx, a); err != nil {
 		if errors.Is(err, ErrTaken) {
 			return badMetadata("try again")
@@ -79,9 +82,6 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 	}
 	if a.Everywhere {
 		out.Status = "approved"
-	}
-	if err := s.record(ctx, audit.Security{Kind: audit.AppRegistered, Client: a.ID}); err != nil {
-		return err
 	}
 	m.Auth, m.Grants, m.ResponseTypes, m.Scope = a.Auth, a.Grants, nil, strings.Join(a.Scopes, " ")
 	if a.May(app.Code) {

@@ -51,6 +51,9 @@ func TestValidate(t *testing.T) {
 		"a private key": {backend, func(a *app.App) {
 			a.JWKS = []byte(strings.Replace(keys, `"kid"`, `"d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI","kid"`, 1))
 		}, "jwks"},
+		"a weak RSA key": {backend, func(a *app.App) {
+			a.JWKS = []byte(`{"keys":[{"kty":"RSA","kid":"a","e":"AQAB","n":"` + strings.Repeat("_", 170) + `"}]}`) // 1020 bits
+		}, "jwks"},
 		"a key without a kid":             {backend, func(a *app.App) { a.JWKS = []byte(strings.Replace(keys, `"kid":"a",`, "", 1)) }, "jwks"},
 		"a backend with a secret":         {backend, func(a *app.App) { a.Auth, a.JWKS, a.Secret = app.SecretBasic, nil, secret }, "token_endpoint_auth_method"},
 		"a backend with redirects":        {backend, func(a *app.App) { a.Redirects = []string{"https://x.example/"} }, "grant_types"},

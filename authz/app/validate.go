@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -113,12 +114,22 @@ func Keys(text []byte) (jose.JSONWebKeySet, error) {
 		switch {
 		case !k.Valid() || !k.IsPublic():
 			return jose.JSONWebKeySet{}, errors.New("it holds something else than valid public keys: never send a private key")
+		case weak(k.Key):
+			return jose.JSONWebKeySet{}, errors.New("an RSA key has 2048 bits at least (NIST SP 800-131A)")
 		case k.KeyID == "" || slices.Contains(seen, k.KeyID):
 			return jose.JSONWebKeySet{}, errors.New("each key needs a kid of its own")
 		}
 		seen = append(seen, k.KeyID)
 	}
 	return set, nil
+}
+
+// leastRSA is the smallest modulus that is taken, in bits.
+const leastRSA = 2048
+
+func weak(key any) bool {
+	k, ok := key.(*rsa.PublicKey)
+	return ok && k.N.BitLen() < leastRSA
 }
 
 func (a App) validateGrants() error {

@@ -97,7 +97,9 @@ func (s *Store) RedeemCode(ctx context.Context, hash [32]byte, now time.Time) (c
 			verdict = smart.ErrReused
 			return end(ctx, tx, c.Grant, now)
 		case !now.Before(c.Until) || !g.Ended.IsZero():
+			// Nothing will come of this grant: it must not stand in the user's list.
 			verdict = smart.ErrNotFound
+			return end(ctx, tx, c.Grant, now)
 		}
 		if _, err := tx.Exec(ctx, `UPDATE identity.code SET used = $2 WHERE hash = $1`, hash[:], now); err != nil {
 			return err //nolint:wrapcheck // within makes it private
