@@ -6,7 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloister-health/cloister/api/smart"
 	"github.com/cloister-health/cloister/authz/identity"
+	"github.com/cloister-health/cloister/fhir/outcome"
 )
 
 // overviewData is what a user sees of her access.
@@ -63,7 +65,7 @@ func (p *Pages) overview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d := overviewData{Name: a.Name, Passkeys: p.Identity.Passkeys(), Done: done[r.URL.Query().Get("done")]}
-	grants, err := p.Server.Grants(r.Context(), a.ID)
+	grants, err := p.grants(r, here, a)
 	if err != nil {
 		p.stopped(w, r, err)
 		return
@@ -80,6 +82,9 @@ func (p *Pages) overview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for _, s := range sessions {
+		if !sees(here, s) {
+			continue
+		}
 		d.Sessions = append(d.Sessions, place{ID: s.ID, Client: browser(s.Client), Since: written(s.SignedIn), By: methods(s.Methods), Here: s.ID == here.ID})
 	}
 	factors, err := p.Identity.Factors(r.Context(), a.ID)
@@ -102,6 +107,20 @@ func (p *Pages) overview(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	p.show(w, r, http.StatusOK, "account", page{Title: "Your access", Brand: brand, Account: a.Email, Wide: true, Data: d})
+}
+
+// grants are those that a session may know of. The provider of one practice opens a session that knows of no other practice: that
+// its owner is known there, too, is not the provider's to learn.
+func (p *Pages) grants(r *http.Request, here identity.Session, a identity.Account) ([]smart.GrantSummary, error) {
+	all, err := p.Server.Grants(r.Context(), a.ID)
+	return slices.DeleteFunc(all, func(g smart.GrantSummary) bool {
+		return here.Provider != "" && !slices.Contains(here.Practices, g.Practice)
+	}), err //nolint:wrapcheck // an outcome of the authorization server
+}
+
+// sees reports whether a session may know of another one of the same account, see [Pages.grants].
+func sees(here, other identity.Session) bool {
+	return here.Provider == "" || here.Provider == other.Provider
 }
 
 func written(t time.Time) string {
@@ -128,11 +147,21 @@ func methods(amr []string) string {
 }
 
 func (p *Pages) revokeApp(w http.ResponseWriter, r *http.Request) {
-	_, a, ok := p.signedIn(w, r)
+	here, a, ok := p.signedIn(w, r)
 	if !ok {
 		return
 	}
-	if err := p.Server.RevokeGrant(r.Context(), a.ID, r.PostForm.Get("id")); err != nil {
+	known, err := p.grants(r, here, a)
+	if err != nil {
+		p.stopped(w, r, err)
+		return
+	}
+	id := r.PostForm.Get("id")
+	if !slices.ContainsFunc(known, func(g smart.GrantSummary) bool { return g.ID == id }) {
+		p.stopped(w, r, outcome.New(outcome.NotFound, "there is no such app"))
+		return
+	}
+	if err := p.Server.RevokeGrant(r.Context(), a.ID, id); err != nil {
 		p.stopped(w, r, err)
 		return
 	}
@@ -140,11 +169,21 @@ func (p *Pages) revokeApp(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Pages) endSession(w http.ResponseWriter, r *http.Request) {
-	_, a, ok := p.signedIn(w, r)
+	here, a, ok := p.signedIn(w, r)
 	if !ok {
 		return
 	}
-	if err := p.Identity.EndSession(r.Context(), a.ID, r.PostForm.Get("id")); err != nil {
+	known, err := p.Identity.Sessions(r.Context(), a.ID)
+	if err != nil {
+		p.stopped(w, r, err)
+		return
+	}
+	id := r.PostForm.Get("id")
+	if !slices.ContainsFunc(known, func(s identity.Session) bool { return s.ID == id && sees(here, s) }) {
+		p.see(w, r, "account?done=place") // it has ended before
+		return
+	}
+	if err := p.Identity.EndSession(r.Context(), a.ID, id); err != nil {
 		p.stopped(w, r, err)
 		return
 	}

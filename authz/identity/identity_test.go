@@ -260,7 +260,7 @@ func TestCodesOfTheStandard(t *testing.T) {
 func TestAddress(t *testing.T) {
 	for text, want := range map[string]string{
 		" Tess@Example.ORG ": "tess@example.org", "a@b": "a@b",
-		"": "", "tess": "", "Tess <tess@example.org>": "", "a@b\r\nBcc: c@d": "", "a b@c": "", strings.Repeat("a", 250) + "@b.org": "",
+		"": "", "tess": "", "Tess <tess@example.org>": "", "a@b\r\nBcc: c@d": "", "a b@c": "", "\u212aate@example.org": "", "M\u0130ke@example.org": "", strings.Repeat("a", 250) + "@b.org": "",
 	} {
 		got, ok := address(text)
 		if ok != (want != "") || ok && got != want {

@@ -206,6 +206,9 @@ func (s *Service) join(ctx context.Context, r Record, i Invitation, name, hash s
 		if err != nil || !ok {
 			return Record{}, unavailable(err)
 		}
+		if found.Password = r.Password; hash != "" { // the one that was shown
+			found.Password = hash
+		}
 		r = found
 	}
 	kind := audit.RolesChanged

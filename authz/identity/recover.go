@@ -95,6 +95,7 @@ func (s *Service) Reset(ctx context.Context, token, password string, from From) 
 	if err := s.replacePassword(ctx, r, hash, "", from); err != nil {
 		return Step{}, err
 	}
+	r.Password = hash
 	return s.proceed(ctx, r, progress{Methods: []string{methodPassword}, SignedIn: now.UTC()}, from)
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/go-webauthn/webauthn/webauthn"
 
@@ -192,9 +193,14 @@ func (s *Service) ended(ctx context.Context, list ...Ended) error {
 	return errors.Join(errs...)
 }
 
-// address brings an e-mail address into the form that accounts are found by.
+// address brings an e-mail address into the form that accounts are found by. Other letters that become Latin ones when they are made
+// small (the sign of Kelvin, the Turkish capital I) are somebody else's address, and none here.
 func address(email string) (string, bool) {
-	email = strings.ToLower(strings.TrimSpace(email))
+	email = strings.TrimSpace(email)
+	if strings.ContainsFunc(email, func(r rune) bool { return r > unicode.MaxASCII && unicode.ToLower(r) <= unicode.MaxASCII }) {
+		return "", false
+	}
+	email = strings.ToLower(email)
 	a, err := mail.ParseAddress(email)
 	return email, err == nil && a.Address == email && len(email) <= 254 && !strings.ContainsAny(email, "\r\n \t")
 }

@@ -33,6 +33,8 @@ type progress struct {
 	Practices []string  `json:"practices,omitempty"`
 	SignedIn  time.Time `json:"signedIn"`
 	Enrol     bool      `json:"enrol,omitempty"`
+	// Proof names the stored hash that the password met. A password that was replaced meanwhile opens nothing.
+	Proof []byte `json:"proof,omitempty"`
 }
 
 // Password is the first step with an e-mail address and a password. It answers [ErrWrong] or
@@ -77,24 +79,35 @@ func (s *Service) password(ctx context.Context, email, password string, from Fro
 		return Record{}, err
 	}
 	if stale {
-		if err := s.rehash(ctx, r, password); err != nil {
+		if r.Password, err = s.rehash(ctx, r, password); err != nil {
 			return Record{}, err
 		}
 	}
 	return r, nil
 }
 
-// rehash brings a stored hash up to today's costs, while the password is at hand.
-func (s *Service) rehash(ctx context.Context, r Record, password string) error {
+// rehash brings a stored hash up to today's costs, while the password is at hand. It gives the hash that stands for it from then
+// on: the old one, if another password took its place meanwhile.
+func (s *Service) rehash(ctx context.Context, r Record, password string) (string, error) {
 	h, err := s.hasher.hash(ctx, password)
 	if err != nil {
-		return unavailable(err)
+		return "", unavailable(err)
 	}
-	return unavailable(s.store.SetPassword(ctx, r.ID, h, s.cfg.Now()))
+	done, err := s.store.Rehash(ctx, r.ID, r.Password, h)
+	if err != nil {
+		return "", unavailable(err)
+	}
+	if !done {
+		h = r.Password
+	}
+	return h, nil
 }
 
 // proceed asks for what is still lacking, or opens the session.
 func (s *Service) proceed(ctx context.Context, r Record, p progress, from From) (Step, error) {
+	if slices.Contains(p.Methods, methodPassword) && p.Provider == "" {
+		p.Proof = digest(r.Password)
+	}
 	if slices.Contains(p.Methods, methodSeveral) {
 		return s.open(ctx, r, p, from)
 	}
@@ -177,6 +190,9 @@ func (s *Service) open(ctx context.Context, r Record, p progress, from From) (St
 	if !ok { // disabled since the first step
 		return Step{}, s.refused(ctx, r.Account, from, audit.SignIn, audit.ReasonDisabled, ErrWrong)
 	}
+	if err := s.proven(ctx, session, p); err != nil {
+		return Step{}, err
+	}
 	step := Step{Token: token, Session: session}
 	known, err := s.known(ctx, r.ID, from)
 	if err != nil {
@@ -189,6 +205,25 @@ func (s *Service) open(ctx context.Context, r Record, p progress, from From) (St
 		}
 	}
 	return step, nil
+}
+
+// proven ends a session again that stands on a password which was replaced while it was opened: who replaces a password ends the
+// sessions that there are by then, and those that come later find the new one here.
+func (s *Service) proven(ctx context.Context, session Session, p progress) error {
+	if p.Proof == nil {
+		return nil
+	}
+	r, ok, err := s.store.Account(ctx, session.Account)
+	if err != nil {
+		return unavailable(err)
+	}
+	if ok && slices.Equal(p.Proof, digest(r.Password)) {
+		return nil
+	}
+	if err := s.endOne(ctx, session.Account, session.ID, audit.SessionsEnded); err != nil {
+		return err
+	}
+	return ErrWrong
 }
 
 // longestAgent is how much of a User-Agent a list of sessions shows.

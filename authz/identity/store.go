@@ -90,6 +90,8 @@ type Store interface {
 	// CreateAccount stores an account with its memberships; ErrTaken if its address is.
 	CreateAccount(ctx context.Context, a Account, password string, now time.Time) error
 	SetPassword(ctx context.Context, account, hash string, now time.Time) error
+	// Rehash puts one hash of a password in the place of another one; it is false if that is not there any more.
+	Rehash(ctx context.Context, account, old, hash string) (bool, error)
 	// SetDisabled also ends all sessions of an account that is disabled, in one transaction.
 	SetDisabled(ctx context.Context, account string, disabled bool) error
 	// PutMembership adds a membership, or changes the one of the same practice and user.

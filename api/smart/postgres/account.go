@@ -142,6 +142,11 @@ func (s *Store) SetPassword(ctx context.Context, account, hash string, now time.
 	return err
 }
 
+// Rehash replaces a hash that is still there.
+func (s *Store) Rehash(ctx context.Context, account, old, hash string) (bool, error) {
+	return s.one(ctx, "UPDATE identity.account SET password = $3 WHERE id = $1::uuid AND password = $2", account, old, hash)
+}
+
 // SetDisabled changes whether an account is disabled; a trigger ends its sessions.
 func (s *Store) SetDisabled(ctx context.Context, account string, disabled bool) error {
 	_, err := s.exec(ctx, "UPDATE identity.account SET disabled = $2 WHERE id = $1::uuid", account, disabled)

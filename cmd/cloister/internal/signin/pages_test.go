@@ -2,6 +2,7 @@ package signin_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -337,6 +338,69 @@ func TestRevocationOnThePageCutsTheAppOff(t *testing.T) {
 	refresh, _ := got["refresh_token"].(string)
 	if status, answer := h.token(page{}, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}}); status != http.StatusBadRequest || answer["error"] != "invalid_grant" {
 		t.Errorf("the refresh token of a revoked app: %d %v", status, answer)
+	}
+}
+
+// TestAProvidersSessionKnowsOfItsPracticesAlone: the page of one's access must not tell the provider of one practice, who can sign in
+// as whom it likes, that she is known to another practice, nor let it cut off what she connected there.
+func TestAProvidersSessionKnowsOfItsPracticesAlone(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	h.account("both@harbor.example", "patient")
+	b := h.browser()
+	p := b.signIn(b.authorize(), "both@harbor.example")
+	status, tokens := h.token(b.submit(p, p.url.Path, "answer", "yes"), nil)
+	if status != http.StatusOK {
+		t.Fatal(status, tokens)
+	}
+	a, err := h.Identity.Find(ctx, "both@harbor.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	grants, err := h.Server.Grants(ctx, a.ID)
+	if err != nil || len(grants) != 1 {
+		t.Fatal(grants, err)
+	}
+	open := func(practice string) *browser {
+		token := strings.Repeat(practice[:1], 43)
+		hash := sha256.Sum256([]byte(token))
+		s := identity.Session{
+			ID: "00000000-0000-4000-8000-0000000000" + map[string]string{"harbor": "01", "lakeside": "02"}[practice], Account: a.ID, SignedIn: h.clock(), Methods: []string{"mfa"}, Provider: "https://id." + practice + ".example",
+			Practices: []string{practice}, Idle: h.clock().Add(time.Hour), Absolute: h.clock().Add(time.Hour), Client: "browser of " + practice,
+		}
+		if ok, err := h.Store.OpenSession(ctx, s, hash[:], "sub", ""); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		c := h.browser()
+		u, err := url.Parse(h.base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.client.Jar.SetCookies(u, []*http.Cookie{{Name: "cloister-session", Value: token}}) //nolint:gosec // a test
+		return c
+	}
+	harbor, lakeside := open("harbor"), open("lakeside")
+	if p := harbor.get("/smart/account"); !strings.Contains(p.body, "Trend") || strings.Contains(p.body, "browser of lakeside") {
+		t.Errorf("harbor's provider: %s", p.body)
+	}
+	p = lakeside.get("/smart/account")
+	if strings.Contains(p.body, "Trend") || strings.Contains(p.body, "Disconnect") || !strings.Contains(p.body, "browser of lakeside") || strings.Contains(p.body, "browser of harbor") {
+		t.Errorf("lakeside's provider learns of harbor: %s", p.body)
+	}
+	_, form := p.form(t, "/sign-out")
+	for path, id := range map[string]string{"/smart/account/apps": grants[0].ID, "/smart/account/place": "00000000-0000-4000-8000-000000000001"} {
+		form.Set("id", id)
+		lakeside.send(http.MethodPost, path, form)
+	}
+	if h.read("Patient/"+persona(t, "patient").Claims.Patient, tokens["access_token"]) != http.StatusOK {
+		t.Error("lakeside's provider disconnected an app of harbor")
+	}
+	if p := harbor.get("/smart/account"); !strings.Contains(p.body, "Your access") {
+		t.Error("lakeside's provider ended a session of harbor's")
+	}
+	p = harbor.get("/smart/account")
+	if p = harbor.submit(p, "/account/apps"); !strings.Contains(p.body, "disconnected") || h.read("Patient/"+persona(t, "patient").Claims.Patient, tokens["access_token"]) != http.StatusUnauthorized {
+		t.Errorf("her own practice's: %d", p.status)
 	}
 }
 
