@@ -1,6 +1,7 @@
 package smart_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -133,63 +134,69 @@ func TestALostKeyOpensNoEndpoint(t *testing.T) {
 	}
 }
 
-// TestRefreshHoldsTheRowOfItsGrant: two requests with one token that both wait for the grant, of which one gets the next token
-// and the second is a reuse, not a fault of the database.
-func TestRefreshHoldsTheRowOfItsGrant(t *testing.T) {
-	w := newWorld(t)
-	f := w.flow("chart", "openid", "user/Patient.rs", "offline_access")
-	token := f.tokens(w.therapist, "").str("refresh_token")
-	ctx := t.Context()
-	c, err := pgx.Connect(ctx, w.dsn)
-	if err != nil {
-		t.Fatal(err)
+// together sends requests that all wait for the row of the grant, and lets them go at once.
+func (w *world) together(n int, send func() answer) []answer {
+	w.t.Helper()
+	ctx := w.t.Context()
+	connect := func() *pgx.Conn {
+		c, err := pgx.Connect(ctx, w.dsn)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(func() { _ = c.Close(context.Background()) })
+		return c
 	}
-	defer func() { _ = c.Close(ctx) }()
-	tx, err := c.Begin(ctx)
+	tx, err := connect().Begin(ctx)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	if _, err := tx.Exec(ctx, "SELECT FROM identity.app_grant FOR UPDATE"); err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	answers := make([]answer, 2)
+	answers := make([]answer, n)
 	var wait sync.WaitGroup
 	for i := range answers {
-		wait.Go(func() { answers[i] = f.refresh(token) })
+		wait.Go(func() { answers[i] = send() })
 	}
-	watcher, err := pgx.Connect(ctx, w.dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = watcher.Close(ctx) }()
-	for waiting, n := 0, 0; waiting < 2; n++ {
-		if err := watcher.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&waiting); err != nil || n > 2000 {
-			t.Fatalf("%d requests wait for the grant: %v", waiting, err)
+	watcher := connect()
+	for waiting, tries := 0, 0; waiting < n; tries++ {
+		if err := watcher.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&waiting); err != nil || tries > 2000 {
+			w.t.Fatalf("%d requests wait for the grant: %v", waiting, err)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	if err := tx.Rollback(ctx); err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	wait.Wait()
-	good := 0
-	for _, a := range answers {
-		switch {
-		case a.status == http.StatusOK:
-			good++
-		default:
-			a.wants(400, "invalid_grant")
-		}
-	}
-	if good != 1 {
-		t.Errorf("%d requests got the next token", good)
-	}
-	for _, a := range answers {
-		if a.status == http.StatusOK {
-			f.refresh(a.str("refresh_token")).wants(400, "invalid_grant") // the second one ended the grant
-			if _, ok := w.accepts(t, a.str("access_token")); ok {
-				t.Error("the access token outlived the reuse")
+	return answers
+}
+
+// TestRacesOnOneGrant: of two requests with one refresh token, or one code, that come at the same moment, one gets tokens and the other is
+// a reuse, not a fault of the database. It ends the grant.
+func TestRacesOnOneGrant(t *testing.T) {
+	w := newWorld(t)
+	f := w.flow("chart", "openid", "user/Patient.rs", "offline_access")
+	token := f.tokens(w.therapist, "").str("refresh_token")
+	code := f.code(w.therapist, "")
+	for what, send := range map[string]func() answer{
+		"refresh token": func() answer { return f.refresh(token) },
+		"code":          func() answer { return w.post(t, "/token", "", f.exchange(code)) },
+	} {
+		good := 0
+		for _, a := range w.together(2, send) {
+			if a.status != http.StatusOK {
+				a.wants(400, "invalid_grant")
+				continue
 			}
+			good++
+			if _, ok := w.accepts(t, a.str("access_token")); ok {
+				t.Errorf("%s: the access token outlived the reuse", what)
+			}
+			f.refresh(a.str("refresh_token")).wants(400, "invalid_grant")
+		}
+		if what == "refresh token" && good != 1 || good > 1 {
+			t.Errorf("%s: %d requests got tokens", what, good)
 		}
 	}
 }
