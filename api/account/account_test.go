@@ -1,6 +1,8 @@
 package account
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -138,6 +140,26 @@ func TestBrowserNames(t *testing.T) {
 	} {
 		if got := browser(agent); got != want {
 			t.Errorf("%q: %q", agent, got)
+		}
+	}
+}
+
+// TestCookiesAreBoundToTheirHost: no script reads them, no other site sends them with a form, no neighbouring host sets them.
+func TestCookiesAreBoundToTheirHost(t *testing.T) {
+	for _, secure := range []bool{true, false} { // http is for this machine alone
+		p := &Pages{secure: secure}
+		for _, name := range []string{sessionCookie, challengeCookie, formCookie, letterCookie, deviceCookie, choiceCookie} {
+			w := httptest.NewRecorder()
+			p.set(w, name, "x", 0)
+			res := w.Result()
+			_ = res.Body.Close()
+			c := res.Cookies()[0]
+			if !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Secure != secure || strings.HasPrefix(c.Name, "__Host-") != secure || c.Path != "/" || c.Domain != "" {
+				t.Errorf("%+v", c)
+			}
+		}
+		if SessionCookie(map[bool]string{true: "https://x.example", false: "http://x.example"}[secure]) != cookieName(secure, sessionCookie) {
+			t.Error("the name of the cookie of a session depends on who asks")
 		}
 	}
 }

@@ -161,6 +161,48 @@ func TestFormsOfOthersAreRefused(t *testing.T) {
 	}
 }
 
+// TestASignInGivesANewSession: a cookie that somebody planted before is no session afterwards, and one that was signed out opens nothing,
+// whoever kept it.
+func TestASignInGivesANewSession(t *testing.T) {
+	h := newHouse(t)
+	h.account("both@harbor.example", "patient")
+	b := h.browser()
+	u, err := url.Parse(h.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := func() string {
+		for _, c := range b.client.Jar.Cookies(u) {
+			if c.Name == "cloister-session" {
+				return c.Value
+			}
+		}
+		return ""
+	}
+	open := func(token string) bool {
+		c := h.browser()
+		c.client.Jar.SetCookies(u, []*http.Cookie{{Name: "cloister-session", Value: token}}) //nolint:gosec // a test
+		return strings.Contains(c.get("/smart/account").body, "Your access")
+	}
+	planted := strings.Repeat("A", 43)
+	b.client.Jar.SetCookies(u, []*http.Cookie{{Name: "cloister-session", Value: planted}}) //nolint:gosec // a test
+	p := b.signIn(b.get("/smart/sign-in"), "both@harbor.example")
+	first := session()
+	if first == planted || len(first) != 43 || !open(first) || open(planted) {
+		t.Fatalf("planted %q, and after the sign-in %q", planted, first)
+	}
+	b.signIn(b.get("/smart/sign-in"), "both@harbor.example")
+	if second := session(); second == first || !open(second) {
+		t.Error("a second sign-in goes on with the first session")
+	}
+	p = b.get("/smart/account")
+	last := session()
+	b.submit(p, "/sign-out")
+	if open(last) || session() != "" {
+		t.Error("a session goes on after its sign-out")
+	}
+}
+
 func TestPagesCarryTheirPolicy(t *testing.T) {
 	h := newHouse(t)
 	h.account("elena@harbor.example", "therapist")
