@@ -2,6 +2,9 @@ package smart_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -306,6 +309,27 @@ func TestRefreshIsCutDownToTheRegistration(t *testing.T) {
 	}
 }
 
+// TestRefreshStandsOnTheApprovalOfThePractice, also where the grant was left alive when it was withdrawn.
+func TestRefreshStandsOnTheApprovalOfThePractice(t *testing.T) {
+	w := newWorld(t)
+	w.approve("chart", "lakeside") // so that the app stays in use
+	f := w.flow("chart", "openid", "user/Patient.rs", "offline_access")
+	a := f.tokens(w.therapist, "")
+	c, err := pgx.Connect(t.Context(), w.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(t.Context()) }()
+	if _, err := c.Exec(t.Context(), `DELETE FROM identity.app_approval WHERE app = 'chart' AND practice = 'harbor'`); err != nil {
+		t.Fatal(err)
+	}
+	f.refresh(a.str("refresh_token")).wants(400, "invalid_grant")
+	if _, ok := w.accepts(t, a.str("access_token")); ok {
+		t.Error("the access token is good after a refresh that was refused for good")
+	}
+	w.flow("chart", "openid", "user/Patient.rs").tokens(w.twin, "")
+}
+
 // TestAGrantOfAProvidersSessionStaysInItsPractices: the provider of one practice must not approve anything in another one.
 func TestAGrantOfAProvidersSessionStaysInItsPractices(t *testing.T) {
 	w := newWorld(t)
@@ -465,5 +489,59 @@ func TestFormsOfAnotherSiteStartNothing(t *testing.T) {
 	}
 	if _, err := w.server.Interaction(hers.browser(), id); err == nil {
 		t.Error("she sees an interaction that another site began")
+	}
+}
+
+// TestIDTokenOfTheStandard (OpenID Connect Core 2, 3.1.3.6): what an app needs to know that the token is for it, new, and beside this access token.
+func TestIDTokenOfTheStandard(t *testing.T) {
+	w := newWorld(t)
+	w.pass(time.Minute)
+	f := w.flow("chart", "openid", "user/Patient.rs", "offline_access")
+	a := f.tokens(w.therapist, "")
+	check := func(a answer) map[string]any {
+		t.Helper()
+		token := a.str("id_token")
+		signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var set jose.JSONWebKeySet
+		if err := json.Unmarshal([]byte(w.get(t, "/keys").text), &set); err != nil {
+			t.Fatal(err)
+		}
+		keys := set.Key(signed.Signatures[0].Protected.KeyID)
+		if len(keys) != 1 {
+			t.Fatal("the key is not published")
+		}
+		if _, err := signed.Verify(keys[0]); err != nil {
+			t.Fatal(err)
+		}
+		h := sha256.Sum256([]byte(a.str("access_token")))
+		c := claims(t, token)
+		for name, want := range map[string]any{
+			"iss": issuer, "aud": "chart", "azp": "chart", "sub": w.therapist.account.ID, "nonce": "n-0S6_WzA2Mj", "at_hash": base64.RawURLEncoding.EncodeToString(h[:16]),
+			"iat": float64(w.now().Unix()), "exp": float64(w.now().Add(5 * time.Minute).Unix()), "auth_time": float64(w.therapist.session.SignedIn.Unix()),
+		} {
+			if c[name] != want {
+				t.Errorf("%s is %v, want %v", name, c[name], want)
+			}
+		}
+		return c
+	}
+	c := check(a)
+	for _, name := range []string{"fhirUser", "profile", "name", "email", "patient"} {
+		if c[name] != nil {
+			t.Errorf("%s, which no scope asked for: %v", name, c[name])
+		}
+	}
+	w.pass(4 * time.Minute)
+	w.settle()
+	check(f.refresh(a.str("refresh_token")).ok()) // the sign-in stays the one that it was (12.2)
+	d := claims(t, w.flow("chart", "openid", "profile", "user/Patient.rs").tokens(w.therapist, "").str("id_token"))
+	if d["profile"] != fhirAt+"/Practitioner/tess" || d["name"] != "tess" || d["fhirUser"] != nil || d["email"] != nil {
+		t.Errorf("%v", d)
+	}
+	if b := w.flow("chart", "fhirUser", "user/Patient.rs").tokens(w.therapist, ""); b.str("id_token") != "" {
+		t.Error("an ID token without openid")
 	}
 }

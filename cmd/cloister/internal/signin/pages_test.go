@@ -203,6 +203,64 @@ func TestASignInGivesANewSession(t *testing.T) {
 	}
 }
 
+// TestAPasswordIsChangedByItsOwner, who knows the old one and is told. All other browsers are signed out.
+func TestAPasswordIsChangedByItsOwner(t *testing.T) {
+	const fresh = "another four good words"
+	h := newHouse(t)
+	h.account("both@harbor.example", "patient")
+	here, there := h.browser(), h.browser()
+	for _, b := range []*browser{here, there} {
+		b.signIn(b.get("/smart/sign-in"), "both@harbor.example")
+	}
+	in := func(b *browser) bool { return strings.Contains(b.get("/smart/account").body, "Your access") }
+	p := here.get("/smart/account/password")
+	for why, form := range map[string][]string{
+		"a wrong old one": {"old", "x", "password", fresh, "again", fresh}, "no old one": {"old", "", "password", fresh, "again", fresh},
+		"two that differ": {"old", password, "password", fresh, "again", fresh + "x"}, "too short": {"old", password, "password", "short", "again", "short"},
+	} {
+		if got := here.submit(p, "/account/password", form...); got.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d", why, got.status)
+		}
+	}
+	if !in(there) {
+		t.Error("a refused change ended a session")
+	}
+	if got := here.submit(p, "/account/password", "old", password, "password", fresh, "again", fresh); !strings.Contains(got.body, "Your password is changed") {
+		t.Fatalf("%d\n%s", got.status, got.body)
+	}
+	if !in(here) || in(there) {
+		t.Errorf("here %v, there %v", in(here), in(there))
+	}
+	h.Identity.Close() // waits for letters
+	if !slices.ContainsFunc(h.letters, func(text string) bool { return strings.Contains(text, "password of your account was changed") }) {
+		t.Error("she is not told")
+	}
+	if there.signIn(there.get("/smart/sign-in"), "both@harbor.example"); in(there) {
+		t.Error("the old password is good")
+	}
+	if there.submit(there.get("/smart/sign-in"), "/sign-in", "email", "both@harbor.example", "password", fresh); !in(there) {
+		t.Error("the new password is not good")
+	}
+}
+
+// TestPromptNoneShowsNoPage (OpenID Connect Core 3.1.2.1): a frame or a script learns no more than that somebody has to look.
+func TestPromptNoneShowsNoPage(t *testing.T) {
+	h := newHouse(t)
+	h.account("both@harbor.example", "patient")
+	b := h.browser()
+	if got := b.authorize("prompt", "none").left(); got.Get("error") != "login_required" || got.Get("code") != "" || got.Get("state") == "" {
+		t.Errorf("nobody is signed in: %v", got)
+	}
+	b.signIn(b.get("/smart/sign-in"), "both@harbor.example")
+	if got := b.authorize("prompt", "none").left(); got.Get("error") != "consent_required" || got.Get("code") != "" {
+		t.Errorf("somebody is signed in: %v", got)
+	}
+	h.advance(time.Minute)
+	if got := b.authorize("prompt", "login"); !strings.HasSuffix(got.url.Path, "/sign-in") {
+		t.Errorf("prompt=login: %s", got.url)
+	}
+}
+
 func TestPagesCarryTheirPolicy(t *testing.T) {
 	h := newHouse(t)
 	h.account("elena@harbor.example", "therapist")
