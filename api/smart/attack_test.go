@@ -545,3 +545,57 @@ func TestIDTokenOfTheStandard(t *testing.T) {
 		t.Error("an ID token without openid")
 	}
 }
+
+// TestTextThatNoDatabaseHoldsIsTheSendersFault: it must not look like one of ours, and wake up an operator.
+func TestTextThatNoDatabaseHoldsIsTheSendersFault(t *testing.T) {
+	w := newWorld(t)
+	host := w.host(w.therapist)
+	for _, bad := range []string{"x\x00", "x\xff"} {
+		for _, name := range []string{"state", "nonce", "login_hint", "client_id", "scope", "launch"} {
+			f := w.flow("chart", "openid", "user/Patient.rs")
+			f.form.Set(name, bad)
+			w.get(t, "/authorize?"+f.form.Encode()).wants(400, "invalid_request")
+			w.post(t, "/par", "", f.form).wants(400, "invalid_request")
+		}
+		w.post(t, "/token", "", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {bad}}).wants(400, "invalid_request")
+		for _, path := range []string{"/token", "/par", "/introspect", "/revoke"} {
+			w.post(t, path, url.QueryEscape(bad)+":x", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, "token": {"x"}}).wants(401, "invalid_client")
+		}
+	}
+	w.backend(w.assertion(func(c map[string]any, _ *jose.SignerOptions) { c["iss"], c["sub"] = "a\x00", "a\x00" })).wants(401, "invalid_client")
+	for _, body := range []string{`{"fhirContext":[{"reference":"ImagingStudy/1","role":"\u0000"}]}`, "{\"fhirContext\":[{\"reference\":\"ImagingStudy/1\",\"role\":\"\xff\"}]}", `{"smart_style_url":"https://x.example/\u0000"}`} {
+		w.launch(t, host, body).wants(400, "invalid_request")
+	}
+	if strings.Contains(w.log.String(), "failed") {
+		t.Error(w.log.String())
+	}
+}
+
+// TestNothingStandsOnADisabledAccount, also where nobody ended its grants.
+func TestNothingStandsOnADisabledAccount(t *testing.T) {
+	w := newWorld(t)
+	f := w.flow("chart", "openid", "user/Patient.rs", "offline_access")
+	a := f.tokens(w.therapist, "")
+	id := f.interaction()
+	c, err := pgx.Connect(t.Context(), w.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(t.Context()) }()
+	for _, sql := range []string{"ALTER TABLE identity.account DISABLE TRIGGER USER", "UPDATE identity.account SET disabled = true WHERE id = '" + w.therapist.account.ID + "'"} {
+		if _, err := c.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.userinfo(t, a.str("access_token")).wants(401, "invalid_token")
+	if _, err := w.server.Approve(f.browser(), id, w.therapist.approval("openid")); err == nil {
+		t.Error("a disabled account approves")
+	}
+	if _, err := w.server.UserToken(t.Context(), w.therapist.approval("openid")); err == nil {
+		t.Error("a disabled account reads")
+	}
+	f.refresh(a.str("refresh_token")).wants(400, "invalid_grant")
+	if _, ok := w.accepts(t, a.str("access_token")); ok {
+		t.Error("the access token is good after a refresh that was refused for good")
+	}
+}

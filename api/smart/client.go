@@ -104,6 +104,9 @@ func (s *Server) authenticate(ctx context.Context, c *op.ClientCredentials, basi
 	if s.limits.failing(addressOf(ctx), id) {
 		return app.App{}, tooMany()
 	}
+	if !storable(id) {
+		return app.App{}, s.noClient(ctx, id)
+	}
 	a, err := s.Store.App(ctx, id)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return app.App{}, unavailable(err)

@@ -1,6 +1,7 @@
 package smart
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -79,7 +81,7 @@ func readLaunch(body io.Reader) (launchRequest, error) {
 		return q, badRequest("patient and encounter are logical ids")
 	case len(q.Intent) > maxIntent || strings.ContainsFunc(q.Intent, func(r rune) bool { return r < ' ' || r > '~' }):
 		return q, badRequest("intent is a short code")
-	case q.StyleURL != "" && !strings.HasPrefix(q.StyleURL, "https://") || len(q.StyleURL) > maxParameter:
+	case q.StyleURL != "" && !strings.HasPrefix(q.StyleURL, "https://") || len(q.StyleURL) > maxParameter || !storable(q.StyleURL):
 		return q, badRequest("smart_style_url is an https URL")
 	}
 	if len(q.Context) == 0 || string(q.Context) == "null" {
@@ -88,7 +90,7 @@ func readLaunch(body io.Reader) (launchRequest, error) {
 	}
 	// SMART App Launch 2.2, fhirContext: each names a resource, a canonical or an identifier; patient and encounter are not among them.
 	var list []map[string]json.RawMessage
-	if json.Unmarshal(q.Context, &list) != nil || len(list) > maxContext {
+	if json.Unmarshal(q.Context, &list) != nil || len(list) > maxContext || !utf8.Valid(q.Context) || bytes.Contains(q.Context, []byte(`\u0000`)) {
 		return q, badRequest("fhirContext is a list of objects")
 	}
 	for _, x := range list {

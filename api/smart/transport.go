@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
@@ -154,6 +155,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, at route) error {
 		if len(values) > 1 {
 			return badRequest("a parameter is repeated")
 		}
+		if !storable(values[0]) {
+			return badRequest("a parameter is no text")
+		}
 	}
 	if _, _, basic := r.BasicAuth(); r.URL.Path == pathIntrospect && !basic && r.Form.Has("client_id") && r.Form.Get("client_secret") == "" && r.Form.Get("client_assertion") == "" {
 		return badClient() // a public app proves nothing
@@ -163,6 +167,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, at route) error {
 	}
 	return nil
 }
+
+// storable reports text that a database can hold. What it cannot is the sender's fault, not one of ours.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
 // challenging tells a client that failed how to prove who it is (RFC 6749, 5.2; RFC 6750, 3).
 type challenging struct {
