@@ -317,6 +317,7 @@ func TestEHRLaunch(t *testing.T) {
 	if b.str("patient") != "anna" || b.str("encounter") != "e1" || b.body["need_patient_banner"] != false || b.str("smart_style_url") != "https://ehr.example/style.json" || b.str("intent") != "review" || text(t, b.body["fhirContext"]) != `[{"reference":"ImagingStudy/1"}]` {
 		t.Error(b.text)
 	}
+	w.launch(t, b.str("access_token"), `{"patient":"berta","client_id":"desk"}`).wants(401, "invalid_token") // who was launched is no host
 	again := w.flow("chart", "openid", "launch", "patient/*.rs")
 	again.form.Set("launch", a.str("launch"))
 	back(t, "reuse", again.authorize(), "invalid_request")

@@ -2,6 +2,7 @@ package smart
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -47,6 +48,9 @@ func (s *Server) makeLaunch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || !slices.Contains(scopesOf(token), scopeLaunch) {
 		return badToken()
 	}
+	if err := s.launched(ctx, token); err != nil {
+		return err
+	}
 	q, err := readLaunch(r.Body)
 	if err != nil {
 		return err
@@ -67,6 +71,23 @@ func (s *Server) makeLaunch(w http.ResponseWriter, r *http.Request) error {
 		return unavailable(err)
 	}
 	return answer(w, http.StatusCreated, map[string]any{"launch": text, "iss": s.FHIRBase, "expires_in": int(launchLife.Seconds())})
+}
+
+// launched refuses the token of an app that was launched itself. It has the scope launch as well, which says that it may know where it was
+// opened from, and makes no host of it: it could open any other app in its user's name, about any patient.
+func (s *Server) launched(ctx context.Context, token string) error {
+	var c accessClaims
+	if !claimsIn(token, &c) || c.Issuer != s.Issuer {
+		return nil // of the host's own identity provider
+	}
+	_, err := s.Store.Grant(ctx, c.Grant)
+	if err == nil {
+		return badToken()
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return unavailable(err)
+	}
+	return nil
 }
 
 func readLaunch(body io.Reader) (launchRequest, error) {
