@@ -303,6 +303,10 @@ func TestEHRLaunch(t *testing.T) {
 	if _, err := w.server.Approve(f.browser(), id, w.twin.approval("openid", "launch", "patient/*.rs")); err == nil {
 		t.Error("another practice uses the launch")
 	}
+	namesake := w.person("tamsin", "lakeside", "Practitioner/tess", "therapist") // an id is one within its practice
+	if _, err := w.server.Approve(f.browser(), id, namesake.approval("openid", "launch", "patient/*.rs")); err == nil {
+		t.Error("whoever has her id in another practice uses the launch")
+	}
 	mixed := w.therapist.approval("openid", "launch", "patient/*.rs")
 	mixed.Patient = "berta"
 	if _, err := w.server.Approve(f.browser(), id, mixed); err == nil {
