@@ -599,3 +599,22 @@ func TestNothingStandsOnADisabledAccount(t *testing.T) {
 		t.Error("the access token is good after a refresh that was refused for good")
 	}
 }
+
+// TestARefreshTokenOfAnotherAppIsRefused while it is good, and stays so: whoever found it must not end its owner's grant either.
+func TestARefreshTokenOfAnotherAppIsRefused(t *testing.T) {
+	w := newWorld(t)
+	for _, pair := range [][2]string{{"chart", "desk"}, {"desk", "chart"}} {
+		f, thief := w.flow(pair[0], "openid", "user/Patient.rs", "offline_access"), w.flow(pair[1], "openid")
+		token := f.tokens(w.therapist, "").str("refresh_token")
+		thief.refresh(token).wants(400, "invalid_grant")
+		thief.refresh(token, "scope", "openid").wants(400, "invalid_grant")
+		f.refresh(token).ok()
+	}
+	// A confidential app's token does not do without the app's proof.
+	token := w.flow("desk", "openid", "user/Patient.rs", "offline_access").tokens(w.therapist, "").str("refresh_token")
+	w.post(t, "/token", "", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}).wants(401, "invalid_client")
+	// A public app's token says whose it is.
+	token = w.flow("chart", "openid", "user/Patient.rs", "offline_access").tokens(w.therapist, "").str("refresh_token")
+	w.post(t, "/token", "", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}).ok()
+	w.post(t, "/token", "", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"nothing"}}).wants(400, "invalid_grant")
+}
