@@ -54,6 +54,9 @@ func TestValidate(t *testing.T) {
 		"a weak RSA key": {backend, func(a *app.App) {
 			a.JWKS = []byte(`{"keys":[{"kty":"RSA","kid":"a","e":"AQAB","n":"` + strings.Repeat("_", 170) + `"}]}`) // 1020 bits
 		}, "jwks"},
+		"an RSA key that costs too much": {backend, func(a *app.App) {
+			a.JWKS = []byte(`{"keys":[{"kty":"RSA","kid":"a","e":"AQAB","n":"` + strings.Repeat("_", 10_000) + `"}]}`) // 60,000 bits
+		}, "jwks"},
 		"a key without a kid":             {backend, func(a *app.App) { a.JWKS = []byte(strings.Replace(keys, `"kid":"a",`, "", 1)) }, "jwks"},
 		"a backend with a secret":         {backend, func(a *app.App) { a.Auth, a.JWKS, a.Secret = app.SecretBasic, nil, secret }, "token_endpoint_auth_method"},
 		"a backend with redirects":        {backend, func(a *app.App) { a.Redirects = []string{"https://x.example/"} }, "grant_types"},

@@ -114,8 +114,8 @@ func Keys(text []byte) (jose.JSONWebKeySet, error) {
 		switch {
 		case !k.Valid() || !k.IsPublic():
 			return jose.JSONWebKeySet{}, errors.New("it holds something else than valid public keys: never send a private key")
-		case weak(k.Key):
-			return jose.JSONWebKeySet{}, errors.New("an RSA key has 2048 bits at least (NIST SP 800-131A)")
+		case unfit(k.Key):
+			return jose.JSONWebKeySet{}, errors.New("an RSA key has 2048 to 8192 bits (NIST SP 800-131A)")
 		case k.KeyID == "" || slices.Contains(seen, k.KeyID):
 			return jose.JSONWebKeySet{}, errors.New("each key needs a kid of its own")
 		}
@@ -124,12 +124,15 @@ func Keys(text []byte) (jose.JSONWebKeySet, error) {
 	return set, nil
 }
 
-// leastRSA is the smallest modulus that is taken, in bits.
-const leastRSA = 2048
+// The sizes of a modulus that are taken, in bits: below, a signature can be forged; beyond, checking one costs a server too much.
+const (
+	leastRSA = 2048
+	mostRSA  = 8192
+)
 
-func weak(key any) bool {
+func unfit(key any) bool {
 	k, ok := key.(*rsa.PublicKey)
-	return ok && k.N.BitLen() < leastRSA
+	return ok && (k.N.BitLen() < leastRSA || k.N.BitLen() > mostRSA)
 }
 
 func (a App) validateGrants() error {

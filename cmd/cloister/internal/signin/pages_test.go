@@ -181,12 +181,12 @@ func TestASignInGivesANewSession(t *testing.T) {
 	}
 	open := func(token string) bool {
 		c := h.browser()
-		c.client.Jar.SetCookies(u, []*http.Cookie{{Name: "cloister-session", Value: token}}) //nolint:gosec // a test
+		c.client.Jar.SetCookies(u, []*http.Cookie{{Name: "cloister-session", Value: token}})
 		return strings.Contains(c.get("/smart/account").body, "Your access")
 	}
 	planted := strings.Repeat("A", 43)
-	b.client.Jar.SetCookies(u, []*http.Cookie{{Name: "cloister-session", Value: planted}}) //nolint:gosec // a test
-	p := b.signIn(b.get("/smart/sign-in"), "both@harbor.example")
+	b.client.Jar.SetCookies(u, []*http.Cookie{{Name: "cloister-session", Value: planted}})
+	b.signIn(b.get("/smart/sign-in"), "both@harbor.example")
 	first := session()
 	if first == planted || len(first) != 43 || !open(first) || open(planted) {
 		t.Fatalf("planted %q, and after the sign-in %q", planted, first)
@@ -195,7 +195,7 @@ func TestASignInGivesANewSession(t *testing.T) {
 	if second := session(); second == first || !open(second) {
 		t.Error("a second sign-in goes on with the first session")
 	}
-	p = b.get("/smart/account")
+	p := b.get("/smart/account")
 	last := session()
 	b.submit(p, "/sign-out")
 	if open(last) || session() != "" {
@@ -476,7 +476,7 @@ func TestAProvidersSessionKnowsOfItsPracticesAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.client.Jar.SetCookies(u, []*http.Cookie{{Name: "cloister-session", Value: token}}) //nolint:gosec // a test
+		c.client.Jar.SetCookies(u, []*http.Cookie{{Name: "cloister-session", Value: token}})
 		return c
 	}
 	harbor, lakeside := open("harbor"), open("lakeside")
