@@ -51,7 +51,7 @@ func TestNoOpenRedirect(t *testing.T) {
 	a := w.register(t, `{"client_name":"Steps","token_endpoint_auth_method":"none","redirect_uris":["https://app.example.org/callback"],"scope":"openid launch/patient patient/Observation.rs"}`)
 	id := a.str("client_id")
 	for why, change := range map[string]func(url.Values){
-		"scope": func(v url.Values) { v.Set("scope", "x") }, "response_type": func(v url.Values) { v.Set("response_type", "token") }, "launch": func(v url.Values) { v.Set("launch", "x") },
+		"scope": func(v url.Values) { v.Set("scope", "x") }, "response_type": func(v url.Values) { v.Set("response_type", "token") }, "launch": func(v url.Values) { v.Set("launch", "x") }, "no page": func(v url.Values) { v.Set("prompt", "none") },
 	} {
 		f := w.flow(id, "openid", "launch/patient", "patient/Observation.rs")
 		change(f.form)

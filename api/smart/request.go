@@ -123,6 +123,9 @@ func (q *request) read(a app.App, form url.Values) error {
 	if slices.Contains(q.Prompt, "none") && len(q.Prompt) > 1 {
 		return badRequest("prompt none stands alone")
 	}
+	if slices.Contains(q.Prompt, "none") && len(a.Approvals) == 0 { // it would be sent people without a page, see VerifyAuthRequest
+		return &oidc.Error{ErrorType: oidc.InteractionRequired, Description: "an app that registered itself has its users look at a page"}
+	}
 	if text := form.Get("max_age"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 31)
 		if err != nil {
