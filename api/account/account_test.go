@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/cloister-health/cloister/authz/app"
 	"github.com/cloister-health/cloister/fhir"
@@ -139,5 +140,25 @@ func TestBrowserNames(t *testing.T) {
 		if got := browser(agent); got != want {
 			t.Errorf("%q: %q", agent, got)
 		}
+	}
+}
+
+func TestUntilSaysHowLongTheServerKeepsIt(t *testing.T) {
+	for _, c := range []struct {
+		scopes []string
+		want   []string
+	}{
+		{[]string{"patient/*.rs"}, []string{"5 minutes"}},
+		{[]string{"patient/*.rs", "online_access"}, []string{"sign out", "one day"}},
+		{[]string{"patient/*.rs", "offline_access"}, []string{"90 days", "one year", "5 minutes"}},
+	} {
+		for _, w := range c.want {
+			if got := until(c.scopes); !strings.Contains(got, w) {
+				t.Errorf("%v: %q does not say %q", c.scopes, got, w)
+			}
+		}
+	}
+	if got := spelled(90 * time.Minute); got != "90 minutes" {
+		t.Error(got)
 	}
 }

@@ -93,7 +93,7 @@ func (s *Server) Approve(ctx context.Context, id string, a Approval) (redirect s
 		return "", err
 	}
 	g.Keep = keepOf(g.Scopes, registered.May(app.Refresh))
-	g.Until = now.Add(map[Keep]time.Duration{Once: accessLife, Online: onlineLife, Offline: offlineLife}[g.Keep])
+	g.Until = now.Add(map[Keep]time.Duration{Once: AccessLife, Online: OnlineLife, Offline: OfflineLife}[g.Keep])
 	text, hash := secret()
 	if err := s.record(ctx, g.event(audit.GrantGiven)); err != nil {
 		return "", err

@@ -16,7 +16,6 @@ import (
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/identity"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
-	"github.com/cloister-health/cloister/cmd/cloister/internal/mail"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
@@ -71,13 +70,6 @@ func (c *accounts) open(ctx context.Context) (*opened, error) {
 	cfg, err := c.Identity.Service()
 	if err != nil {
 		return nil, err
-	}
-	if c.MailServer != "" {
-		server, err := mail.Parse(c.MailServer, c.MailFrom)
-		if err != nil {
-			return nil, fmt.Errorf("CLOISTER_MAIL_SERVER (CLOISTER_MAIL_FROM) %w", err)
-		}
-		cfg.Mail = server
 	}
 	o := &opened{}
 	if o.records, err = postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: 2}); err != nil {

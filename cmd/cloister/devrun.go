@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cloister-health/cloister/api/smart"
+	"github.com/cloister-health/cloister/authz/identity"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
@@ -210,7 +211,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	people := clinic.Personas(sample)
 	sign, known, err := openSignIn(ctx, signin.Config{
 		URL: db.DSN, FHIRBase: at.base, Auditor: store, Practices: store, Issuers: []oidc.Issuer{{URL: at.issuer, Audience: at.base}},
-		Title: "Cloister dev", Policy: smart.RegistrationOpen, Log: log, Now: time.Now,
+		People: identity.Config{Title: "Cloister dev", Mail: printedMail{out}}, Policy: smart.RegistrationOpen, Log: log, Now: time.Now,
 	}, dir, people)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)

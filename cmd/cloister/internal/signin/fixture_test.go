@@ -143,8 +143,8 @@ func newHouse(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	h.SignIn, err = signin.Open(ctx, signin.Config{
-		URL: h.dsn, FHIRBase: h.base + "/fhir", Box: box, Auditor: h.records, Practices: h.records,
-		Mail: h, Title: "Test", Log: log, Now: h.clock,
+		URL: h.dsn, FHIRBase: h.base + "/fhir", People: identity.Config{Box: box, Mail: h, Title: "Test"}, Auditor: h.records, Practices: h.records,
+		Log: log, Now: h.clock,
 	})
 	if err != nil {
 		t.Fatal(err)

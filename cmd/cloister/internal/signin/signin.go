@@ -30,15 +30,14 @@ type Auditor interface {
 
 // Config is what the assembly needs.
 type Config struct {
-	URL       string        // of the database
-	FHIRBase  string        // as clients write it; it ends in /fhir
-	Box       *identity.Box // seals secrets at rest
+	URL      string // of the database
+	FHIRBase string // as clients write it; it ends in /fhir
+	// People is how they sign in; its Box seals everything secret at rest. Store, Audit, Pages, Log and Now are those of the assembly.
+	People    identity.Config
 	Auditor   Auditor
 	Practices oidc.Tenants
 	Issuers   []oidc.Issuer // whose access tokens are accepted beside our own
-	Mail      identity.Mailer
 	Brands    *account.Brands
-	Title     string // how passkeys and authenticator apps name this server
 	Policy    smart.Policy
 	Address   func(*http.Request) netip.Addr // see smart.Address; nil takes that of the connection
 	KeyHosts  []string                       // see smart.Config
@@ -66,11 +65,14 @@ func Open(ctx context.Context, c Config) (*SignIn, error) {
 	if !ok {
 		return nil, errors.New("signin: the base URL does not end in /fhir, which is where the API answers")
 	}
+	if c.People.Box == nil {
+		return nil, errors.New("signin: nothing seals secrets at rest")
+	}
 	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL})
 	if err != nil {
 		return nil, fmt.Errorf("signin: %w", err)
 	}
-	s := &SignIn{cfg: c, base: base, Store: store, forms: [32]byte(c.Box.Mark("forms of the pages"))}
+	s := &SignIn{cfg: c, base: base, Store: store, forms: [32]byte(c.People.Box.Mark("forms of the pages"))}
 	if err := s.wire(ctx); err != nil {
 		store.Close()
 		return nil, fmt.Errorf("signin: %w", err)
@@ -80,11 +82,12 @@ func Open(ctx context.Context, c Config) (*SignIn, error) {
 
 func (s *SignIn) wire(ctx context.Context) (err error) {
 	c, issuer := s.cfg, s.base+"/smart"
-	s.Identity, err = identity.New(identity.Config{Store: s.Store, Box: c.Box, Audit: c.Auditor, Mail: c.Mail, Now: c.Now, Log: c.Log, Pages: issuer, Title: c.Title})
-	if err != nil {
+	people := c.People
+	people.Store, people.Audit, people.Pages, people.Log, people.Now = s.Store, c.Auditor, issuer, c.Log, c.Now
+	if s.Identity, err = identity.New(people); err != nil {
 		return err //nolint:wrapcheck // Open wraps it
 	}
-	if s.ring, err = smart.NewRing(ctx, s.Store, c.Box, c.Now); err != nil {
+	if s.ring, err = smart.NewRing(ctx, s.Store, people.Box, c.Now); err != nil {
 		return err //nolint:wrapcheck // as above
 	}
 	s.ended = oidc.NewEnded(s.Store.Ended, c.Now)
