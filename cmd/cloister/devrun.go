@@ -229,7 +229,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if err != nil {
 		return fmt.Errorf("dev: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	fhir, err := handler(store, policies, cfg, labels, at.base, sign.Authenticator, sign.SMART(), log)
+	fhir, err := handler(store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
@@ -257,7 +257,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	go sign.Run(ctx)
+	sign.Start()
 	g.Go(func() error { return httpd.Serve(ctx, at.front, h, c.Grace, log) })
 	g.Go(func() error {
 		store.Relabel(ctx, relabelInterval, labels, func(err error) { log.Warn("resources could not be classified anew", "error", err) })

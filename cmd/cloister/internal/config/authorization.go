@@ -14,6 +14,7 @@ const Embedded = "embedded"
 // Authorization is the configuration of the embedded authorization server.
 type Authorization struct {
 	Identity     `embed:""`
+	Directories  `embed:""`
 	Server       string   `name:"authorization-server" env:"CLOISTER_AUTHORIZATION_SERVER" default:"none" help:"Who lets apps in: embedded (this server, below /smart) or none (only the providers of CLOISTER_ISSUERS)."`
 	Registration string   `name:"app-registration" env:"CLOISTER_APP_REGISTRATION" default:"off" help:"Whether apps may register themselves (RFC 7591): off, pending (a practice has to approve each) or open (those for patients alone are good at once)."`
 	KeyHosts     []string `name:"app-key-hosts" env:"CLOISTER_APP_KEY_HOSTS" placeholder:"HOST,..." help:"Hosts of the key sets of apps (jwks_uri) that may have an address of a private network. All others must have a public one."`
@@ -36,6 +37,7 @@ func (a Authorization) Check() error {
 	default:
 		errs = append(errs, fault("CLOISTER_AUTHORIZATION_SERVER", "is %q: set it to embedded or none", a.Server))
 	}
+	errs = append(errs, a.Directories.Check())
 	if a.Registration != "" && !smart.Policy(a.Registration).Valid() {
 		errs = append(errs, fault("CLOISTER_APP_REGISTRATION", "is %q: set it to off, pending or open", a.Registration))
 	}

@@ -12,10 +12,12 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/api/account"
+	"github.com/cloister-health/cloister/api/scim"
 	"github.com/cloister-health/cloister/api/smart"
 	"github.com/cloister-health/cloister/api/smart/postgres"
 	"github.com/cloister-health/cloister/authz/audit"
@@ -41,8 +43,11 @@ type Config struct {
 	Policy    smart.Policy
 	Address   func(*http.Request) netip.Addr // see smart.Address; nil takes that of the connection
 	KeyHosts  []string                       // see smart.Config
-	Log       *slog.Logger
-	Now       func() time.Time
+	// GroupRoles gives the roles that the members of a group of a practice's directory have, see scim.Config; nil gives none.
+	GroupRoles func(practice, group string) []string
+	Every      Intervals // the zero value means DefaultIntervals
+	Log        *slog.Logger
+	Now        func() time.Time
 }
 
 // SignIn is the authorization server with all that it stands on.
@@ -57,6 +62,9 @@ type SignIn struct {
 	ring  *smart.Ring
 	ended *oidc.Ended
 	forms [32]byte
+
+	stop       context.CancelFunc // ends what is done in the background
+	background sync.WaitGroup
 }
 
 // Open connects to the database and wires everything. Close gives it back.
@@ -67,6 +75,9 @@ func Open(ctx context.Context, c Config) (*SignIn, error) {
 	}
 	if c.People.Box == nil {
 		return nil, errors.New("signin: nothing seals secrets at rest")
+	}
+	if c.Every == (Intervals{}) {
+		c.Every = DefaultIntervals
 	}
 	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL})
 	if err != nil {
@@ -91,6 +102,9 @@ func (s *SignIn) wire(ctx context.Context) (err error) {
 		return err //nolint:wrapcheck // as above
 	}
 	s.ended = oidc.NewEnded(s.Store.Ended, c.Now)
+	if err = s.ended.Refresh(ctx); err != nil { // before the first request asks
+		return err //nolint:wrapcheck // as above
+	}
 	s.Authenticator, err = oidc.New(c.Issuers, c.Practices, c.Now, oidc.Local{Issuer: oidc.Issuer{URL: issuer, Audience: c.FHIRBase}, Keys: s.ring, Ended: s.ended})
 	if err != nil {
 		return err //nolint:wrapcheck // as above
@@ -123,7 +137,7 @@ func (s *SignIn) SMART() *api.SMART {
 	}
 }
 
-// Handler puts the endpoints and the pages beside the API.
+// Handler puts the endpoints, the pages and the provisioning of accounts beside the API.
 func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 	pages, err := account.New(account.Config{
 		Base: s.base, Identity: s.Identity, Server: s.Server, FHIR: fhir, Brands: s.cfg.Brands, Address: s.cfg.Address, Key: s.forms, Log: s.cfg.Log, Now: s.cfg.Now,
@@ -131,7 +145,10 @@ func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signin: %w", err)
 	}
-	const below = "/smart"
+	const below, directories = "/smart", "/scim/v2"
+	provisioning := scim.Handler(scim.Config{
+		Store: s.Store, Accounts: s.Identity, Base: s.base + directories, Roles: s.cfg.GroupRoles, Now: s.cfg.Now, Log: s.cfg.Log,
+	})
 	endpoints := http.StripPrefix(below, s.Server.Handler())
 	ours := map[string]bool{}
 	for _, path := range smart.Paths() {
@@ -143,38 +160,56 @@ func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 			endpoints.ServeHTTP(w, r)
 		case strings.HasPrefix(r.URL.Path, below+"/"):
 			pages.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, directories+"/"):
+			provisioning.ServeHTTP(w, r)
 		default:
 			fhir.ServeHTTP(w, r)
 		}
 	}), nil
 }
 
-// Refresh learns at once which grants other processes ended; Run does so every second.
+// Refresh learns at once which grants other processes ended; a started SignIn does so every second.
 func (s *SignIn) Refresh(ctx context.Context) error { return s.ended.Refresh(ctx) } //nolint:wrapcheck // says what failed
 
-const (
-	endedInterval = time.Second // how late this process may learn of a grant that another process ended
-	sweepInterval = time.Minute
-	keyInterval   = 5 * time.Minute
-)
+// Intervals say how often what is done in the background.
+type Intervals struct {
+	Ended time.Duration // how late this process may learn of a grant that another process ended
+	Sweep time.Duration // how late what has expired is forgotten
+	Keys  time.Duration // how late the next signing keys are made
+}
 
-// Run keeps what other processes change known, and forgets what has expired, until ctx ends.
-func (s *SignIn) Run(ctx context.Context) {
-	go s.ended.Watch(ctx, endedInterval, s.report("the grants that ended could not be read again"))
-	sweep, keys := time.NewTicker(sweepInterval), time.NewTicker(keyInterval)
-	defer sweep.Stop()
-	defer keys.Stop()
+// DefaultIntervals are those of a server. What is known of ended grants is good for five seconds, see [oidc.Ended].
+var DefaultIntervals = Intervals{Ended: time.Second, Sweep: time.Minute, Keys: 5 * time.Minute}
+
+// Start keeps known what other processes change, forgets what has expired and looks after the signing keys, until Close: as long as
+// requests under way may finish, their tokens have to be checked.
+func (s *SignIn) Start() {
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.background.Go(func() {
+		s.ended.Watch(ctx, s.cfg.Every.Ended, s.report("the grants that ended could not be read again"))
+	})
+	s.background.Go(func() {
+		repeat(ctx, s.cfg.Every.Sweep, func() error {
+			return errors.Join(s.Identity.Sweep(ctx), s.Store.SweepGrants(ctx, s.cfg.Now()))
+		}, s.report("what has expired could not be removed"))
+	})
+	s.background.Go(func() {
+		repeat(ctx, s.cfg.Every.Keys, func() error { return s.ring.Maintain(ctx) }, s.report("the signing keys could not be looked after"))
+	})
+}
+
+// repeat does something at every tick until ctx ends.
+func repeat(ctx context.Context, every time.Duration, do func() error, report func(error)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-sweep.C:
-			if err := errors.Join(s.Identity.Sweep(ctx), s.Store.SweepGrants(ctx, s.cfg.Now())); err != nil && ctx.Err() == nil {
-				s.report("what has expired could not be removed")(err)
-			}
-		case <-keys.C:
-			if err := s.ring.Maintain(ctx); err != nil && ctx.Err() == nil {
-				s.report("the signing keys could not be looked after")(err)
+		case <-tick.C:
+			if err := do(); err != nil && ctx.Err() == nil {
+				report(err)
 			}
 		}
 	}
@@ -184,8 +219,12 @@ func (s *SignIn) report(what string) func(error) {
 	return func(err error) { s.cfg.Log.Warn(what, "error", err) }
 }
 
-// Close waits for mails under way and closes the connections.
+// Close ends what Start began, waits for mails under way and closes the connections, in this order.
 func (s *SignIn) Close() {
+	if s.stop != nil {
+		s.stop()
+	}
+	s.background.Wait()
 	s.Identity.Close()
 	s.Store.Close()
 }
