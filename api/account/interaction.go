@@ -191,7 +191,7 @@ func (p *Pages) place(r *http.Request, s *stage, c choice) error {
 	for _, m := range s.option.members {
 		s.member = m
 		if want != "" {
-			x, found, err := p.patient(r.Context(), s.approval(), want)
+			x, found, err := p.patient(r.Context(), s, want)
 			if err != nil {
 				return err
 			}
@@ -204,7 +204,7 @@ func (p *Pages) place(r *http.Request, s *stage, c choice) error {
 		if m.User.Type != "RelatedPerson" {
 			return nil
 		}
-		all, _, err := p.patients(r.Context(), s.approval(), url.Values{})
+		all, _, err := p.patients(r.Context(), s, url.Values{})
 		if err != nil {
 			return err
 		}
@@ -323,7 +323,7 @@ func (p *Pages) findPatients(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.patient = nil
-	found, more, err := p.patients(r.Context(), s.approval(), url.Values{"name": {escapeComma(name)}})
+	found, more, err := p.patients(r.Context(), s, url.Values{"name": {escapeComma(name)}})
 	if err != nil {
 		p.stopped(w, r, err)
 		return

@@ -33,6 +33,8 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/signin"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
@@ -83,6 +85,7 @@ type house struct {
 	base    string // origin
 	at      string // where this process listens
 	records *postgres.Store
+	core    *server.Core
 	log     *lines
 	time    *clock
 	mu      sync.Mutex
@@ -179,11 +182,10 @@ func (h *house) open(change ...func(*signin.Config)) {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(h.Close)
-	core, err := server.NewCore(h.records, h.clock)
-	if err != nil {
+	if h.core, err = server.NewCore(h.records, h.clock); err != nil {
 		h.t.Fatal(err)
 	}
-	api, err := core.Handler(server.Config{
+	api, err := h.core.Handler(server.Config{
 		Base: h.base + "/fhir", Authenticator: h.Authenticator, SMART: h.SMART(), Apps: h.Server.AllowsOrigin, Origins: []string{"https://house.example"}, Version: "test", Released: noon, Deadline: time.Minute, MaxBody: 1 << 20,
 		Cursors: [32]byte{1}, Log: log, Now: h.clock, Labels: "exchange",
 	})
@@ -408,6 +410,36 @@ func (b *browser) submit(p page, action string, more ...string) page {
 
 const verifier = "a-verifier-of-at-least-forty-three-characters-1234"
 
+// put stores resources of a practice, as an import does.
+func (h *house) put(practice string, resources ...string) {
+	h.t.Helper()
+	ctx := context.Background()
+	tenant, ok := h.records.Tenant(practice)
+	if !ok {
+		h.t.Fatal(practice)
+	}
+	grant, err := h.core.Engine.Authorize(ctx, server.Operator(tenant, "test"), fhir.Transaction, "")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var cleared []record.Cleared
+	for _, text := range resources {
+		r, err := codec.Parse([]byte(text))
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		c, err := h.core.Gate.Admit(ctx, grant, record.Change{Interaction: fhir.Update, Ref: r.Ref(), Content: r, Upsert: true, Import: true})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		cleared = append(cleared, c)
+	}
+	digest := sha256.Sum256([]byte(strings.Join(resources, "")))
+	if _, err := h.core.Store.Import(ctx, cleared, digest[:]); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
 // authorize begins an authorization, and gives the page that the browser ends on.
 func (b *browser) authorize(more ...string) page {
 	b.h.t.Helper()
@@ -443,7 +475,9 @@ func (h *house) token(back page, form url.Values) (int, map[string]any) {
 		}
 		form = url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirect}, "code_verifier": {verifier}}
 	}
-	form.Set("client_id", appID)
+	if !form.Has("client_id") {
+		form.Set("client_id", appID)
+	}
 	res, err := http.PostForm(h.base+"/smart/token", form)
 	if err != nil {
 		h.t.Fatal(err)
@@ -470,4 +504,13 @@ func (h *house) read(path string, token any) int {
 	}
 	_ = res.Body.Close()
 	return res.StatusCode
+}
+
+func decode(t *testing.T, text string) []byte {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
