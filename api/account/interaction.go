@@ -211,6 +211,10 @@ func (p *Pages) place(r *http.Request, s *stage, c choice) error {
 		s.offered = append(s.offered, all...)
 	}
 	s.member = s.option.first()
+	if want != "" && s.in.Patient == "" && s.member.User.Type == "RelatedPerson" {
+		c.Patient = "" // the one whom she chose is not there, or not there any more: those who are, are offered again
+		return p.place(r, s, c)
+	}
 	return nil
 }
 

@@ -77,7 +77,7 @@ type Practices interface {
 	Tenant(slug string) (int32, bool)
 }
 
-// Config wires the server. All of it is required but Address, KeyHosts, Limits and Registration.
+// Config wires the server. All of it is required but Address, Origins, KeyHosts, Limits and Registration.
 type Config struct {
 	Issuer   string // URL, without a slash at its end
 	FHIRBase string // what apps send as aud, and tokens carry
@@ -95,6 +95,8 @@ type Config struct {
 	Registration Policy // "" is off
 	// Address is where a request comes from; nil takes that of the connection.
 	Address func(*http.Request) netip.Addr
+	// Origins are those of pages that may read answers whether or not an app has them, as browsers send them.
+	Origins []string
 	// KeyHosts are hosts of jwks_uri that may have an address of a private network.
 	KeyHosts []string
 	// Client fetches key sets; nil is one that reaches public addresses and KeyHosts over https alone.

@@ -251,10 +251,14 @@ func (o *origins) has(ctx context.Context, origin string) (bool, error) {
 	return slices.Contains(o.known, origin), nil
 }
 
-// AllowsOrigin reports whether pages of that origin are those of an active app, which may read answers. Where that is not known, they are not.
+// AllowsOrigin reports whether pages of that origin may read answers: those of an active app, and those that the configuration names. Where
+// that is not known, they may not.
 func (s *Server) AllowsOrigin(ctx context.Context, origin string) bool {
 	if origin == "" || origin == "null" {
 		return false
+	}
+	if slices.Contains(s.Origins, origin) {
+		return true
 	}
 	known, err := s.origins.has(ctx, origin)
 	if err != nil {

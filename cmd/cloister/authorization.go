@@ -16,7 +16,7 @@ import (
 )
 
 // openAuthorization wires the embedded authorization server of serve. issuers are those whose access tokens are accepted, too.
-func openAuthorization(ctx context.Context, cfg config.Authorization, url, fhirBase string, issuers []oidc.Issuer, records *postgres.Store, log *slog.Logger) (*signin.SignIn, error) {
+func openAuthorization(ctx context.Context, cfg config.Authorization, url, fhirBase string, issuers []oidc.Issuer, origins []string, records *postgres.Store, log *slog.Logger) (*signin.SignIn, error) {
 	people, err := cfg.Service()
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it names the variable
@@ -38,6 +38,6 @@ func openAuthorization(ctx context.Context, cfg config.Authorization, url, fhirB
 	}
 	return signin.Open(ctx, signin.Config{
 		URL: url, FHIRBase: fhirBase, People: people, Auditor: records, Practices: records, Issuers: issuers, Brands: brands,
-		Policy: smart.Policy(cfg.Registration), Address: smart.Address(proxies), KeyHosts: cfg.KeyHosts, GroupRoles: cfg.Directories.Roles, Log: log, Now: time.Now,
+		Policy: smart.Policy(cfg.Registration), Address: smart.Address(proxies), Origins: origins, KeyHosts: cfg.KeyHosts, GroupRoles: cfg.Directories.Roles, Log: log, Now: time.Now,
 	})
 }

@@ -210,7 +210,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	defer at.Close()
 	people := clinic.Personas(sample)
 	sign, known, err := openSignIn(ctx, signin.Config{
-		URL: db.DSN, FHIRBase: at.base, Auditor: store, Practices: store, Issuers: []oidc.Issuer{{URL: at.issuer, Audience: at.base}},
+		URL: db.DSN, FHIRBase: at.base, Auditor: store, Practices: store, Issuers: []oidc.Issuer{{URL: at.issuer, Audience: at.base}}, Origins: c.CORSOrigins,
 		People: identity.Config{Title: "Cloister dev", Mail: printedMail{out}}, Policy: smart.RegistrationOpen, Log: log, Now: time.Now,
 	}, dir, people)
 	if err != nil {

@@ -79,7 +79,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	var tokens *oidc.Authenticator
 	var face authorizationFace
 	if c.On() {
-		if sign, err = openAuthorization(ctx, c.Authorization, c.URL, c.BaseURL, c.OIDC(), store, log); err != nil {
+		if sign, err = openAuthorization(ctx, c.Authorization, c.URL, c.BaseURL, c.OIDC(), c.CORSOrigins, store, log); err != nil {
 			return fmt.Errorf("serve: CLOISTER_AUTHORIZATION_SERVER: %w", err)
 		}
 		defer sign.Close()

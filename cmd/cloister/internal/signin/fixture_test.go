@@ -173,7 +173,7 @@ func (h *house) open(change ...func(*signin.Config)) {
 	}
 	cfg := signin.Config{
 		URL: h.dsn, FHIRBase: h.base + "/fhir", People: identity.Config{Box: box, Mail: h, Title: "Test"}, Auditor: h.records, Practices: h.records,
-		Log: log, Now: h.clock,
+		Origins: []string{"https://house.example"}, Log: log, Now: h.clock,
 	}
 	for _, f := range change {
 		f(&cfg)

@@ -43,6 +43,7 @@ type Config struct {
 	Policy    smart.Policy
 	Address   func(*http.Request) netip.Addr // see smart.Address; nil takes that of the connection
 	KeyHosts  []string                       // see smart.Config
+	Origins   []string                       // see smart.Config
 	// GroupRoles gives the roles that the members of a group of a practice's directory have, see scim.Config; nil gives none.
 	GroupRoles func(practice, group string) []string
 	Every      Intervals // the zero value means DefaultIntervals
@@ -112,7 +113,7 @@ func (s *SignIn) wire(ctx context.Context) (err error) {
 	s.Server, err = smart.New(smart.Config{
 		Issuer: issuer, FHIRBase: c.FHIRBase, SignIn: issuer + "/interaction", SignOut: issuer + "/signed-out",
 		Store: s.Store, Keys: s.ring, People: s.Identity, Practices: c.Practices, Ended: s.ended, Authenticator: s.Authenticator, Audit: c.Auditor,
-		Registration: c.Policy, Address: c.Address, KeyHosts: c.KeyHosts, Log: c.Log, Now: c.Now,
+		Registration: c.Policy, Address: c.Address, Origins: c.Origins, KeyHosts: c.KeyHosts, Log: c.Log, Now: c.Now,
 	})
 	if err != nil {
 		return err //nolint:wrapcheck // as above
