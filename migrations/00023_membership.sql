@@ -19,7 +19,15 @@ CREATE TRIGGER change_of_membership AFTER UPDATE ON identity.membership FOR EACH
   WHEN (OLD.roles IS DISTINCT FROM NEW.roles OR OLD.organizations IS DISTINCT FROM NEW.organizations OR OLD.fhir_user IS DISTINCT FROM NEW.fhir_user)
   EXECUTE FUNCTION identity.end_of_membership();
 
+-- Staff who are no Practitioners, at the front desk or in the office, may be a Person: who she is, for apps that ask, and no party to care.
+ALTER TABLE identity.membership DROP CONSTRAINT membership_fhir_user_check;
+ALTER TABLE identity.membership ADD CONSTRAINT membership_fhir_user_check
+  CHECK (fhir_user = '' OR fhir_user ~ '^(Practitioner|Patient|RelatedPerson|Person)/[A-Za-z0-9.-]{1,64}$');
+
 -- +goose Down
+ALTER TABLE identity.membership DROP CONSTRAINT membership_fhir_user_check;
+ALTER TABLE identity.membership ADD CONSTRAINT membership_fhir_user_check
+  CHECK (fhir_user = '' OR fhir_user ~ '^(Practitioner|Patient|RelatedPerson)/[A-Za-z0-9.-]{1,64}$') NOT VALID;
 DROP TRIGGER change_of_membership ON identity.membership;
 DROP TRIGGER end_of_membership ON identity.membership;
 DROP FUNCTION identity.end_of_membership();

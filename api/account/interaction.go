@@ -317,7 +317,7 @@ func (p *Pages) findPatients(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if s.option == nil || s.in.Patient != "" || s.member.User.Type != "Practitioner" {
+	if s.option == nil || s.in.Patient != "" || !s.member.Staff() {
 		p.see(w, r, "interaction/"+s.in.ID)
 		return
 	}

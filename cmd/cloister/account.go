@@ -107,7 +107,7 @@ type person struct {
 	Email         string   `arg:"" name:"email" help:"E-mail address."`
 	Name          string   `name:"name" placeholder:"NAME" help:"Her name."`
 	Practice      string   `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" required:"" help:"The practice of which she is a member."`
-	User          string   `name:"user" placeholder:"Type/id" help:"Her Practitioner, Patient or RelatedPerson: the claim fhirUser."`
+	User          string   `name:"user" placeholder:"Type/id" help:"Her Practitioner, Patient or RelatedPerson, or the Person of somebody of the staff who is no Practitioner: the claim fhirUser."`
 	Roles         []string `name:"role" placeholder:"ROLE,..." required:"" help:"Her roles in it, such as therapist or patient."`
 	Organizations []string `name:"organization" placeholder:"ID,..." help:"The Organizations in which she works, by id."`
 }

@@ -16,7 +16,9 @@ import (
 
 	"github.com/cloister-health/cloister/api/scim"
 	"github.com/cloister-health/cloister/api/smart"
+	"github.com/cloister-health/cloister/authz/app"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/signin"
+	"github.com/cloister-health/cloister/fhir"
 )
 
 // granted connects the app for somebody who was led to the page of consent, and gives her tokens.
@@ -316,6 +318,51 @@ func TestATokenOfOnePracticeReadsNoOther(t *testing.T) {
 		if status, again := h.refresh(got["refresh_token"]); status != http.StatusOK || claimsOf(t, again["access_token"])["practice"] != practice {
 			t.Errorf("%s: refreshed to %d %v", practice, status, again)
 		}
+	}
+}
+
+// TestAPersonIsAnIdentityAndNoParty: apps learn as whom somebody signed in, and no rule is asked about a Person.
+func TestAPersonIsAnIdentityAndNoParty(t *testing.T) {
+	h := newHouse(t)
+	h.account("dana@harbor.example", "front-desk")
+	a, err := h.Identity.Find(context.Background(), "dana@harbor.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := h.membership("front-desk")
+	if err := h.Identity.Leave(context.Background(), "test", a.ID, m.Tenant); err != nil {
+		t.Fatal(err)
+	}
+	m.User = fhir.Ref{Type: "Person", ID: "dana"}
+	if err := h.Identity.Join(context.Background(), "test", a.ID, m); err != nil {
+		t.Fatal(err)
+	}
+	for _, roles := range [][]string{{"patient"}, {"proxy"}, {"front-desk", "patient"}} {
+		no := m
+		no.Roles = roles
+		if err := h.Identity.Join(context.Background(), "test", a.ID, no); err == nil {
+			t.Errorf("a Person stands for a patient, as %v", roles)
+		}
+	}
+	h.register(app.App{
+		ID: "desk", Name: "Desk", Auth: app.None, Redirects: []string{redirect}, Grants: []string{app.Code, app.Refresh}, Scopes: []string{"openid", "fhirUser", "launch/patient", "patient/Appointment.rs"},
+		Purposes: []string{"HOPERAT"}, Registered: noon,
+	})
+	b := h.browser()
+	p := b.signIn(b.authorize("client_id", "desk", "scope", "openid fhirUser launch/patient patient/Appointment.rs"), "dana@harbor.example")
+	nora := persona(t, "patient").Claims.Patient
+	p = b.submit(b.submit(p, "/patients", "name", "Bergstrom"), "/patient", "patient", nora)
+	back := b.submit(p, p.url.Path, "answer", "yes")
+	status, got := h.token(back, url.Values{"grant_type": {"authorization_code"}, "code": {back.left().Get("code")}, "redirect_uri": {redirect}, "code_verifier": {verifier}, "client_id": {"desk"}})
+	want := h.base + "/fhir/Person/dana"
+	if status != http.StatusOK || got["fhirUser"] != want || claimsOf(t, got["id_token"])["fhirUser"] != want {
+		t.Fatalf("%d: the app is told %v and %v", status, got["fhirUser"], claimsOf(t, got["id_token"]))
+	}
+	if c := claimsOf(t, got["access_token"]); c["fhirUser"] != nil || c["sub"] != a.ID {
+		t.Errorf("the access token says %v", c)
+	}
+	if status := h.read("Appointment?patient="+nora, got["access_token"]); status != http.StatusOK {
+		t.Errorf("what the front desk may read is answered with %d", status)
 	}
 }
 
