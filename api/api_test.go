@@ -121,7 +121,7 @@ func newFixture(t *testing.T) *fixture {
 		Base: "https://clinic.example/fhir", Engine: engine, Gate: record.NewGate(engine, f.events, clock).Signing(signingKeys()),
 		Store: noStore{}, Authenticator: tokens{}, Ready: func(context.Context) error { return f.ready },
 		SMART:   &SMART{Issuer: "https://id.example", TokenEndpoint: "https://id.example/token", GrantTypes: []string{"client_credentials"}},
-		Version: "test", Released: clock(), Deadline: time.Minute, MaxBody: 4096, Origins: []string{"https://app.example"},
+		Version: "test", Released: clock(), Deadline: time.Minute, MaxBody: 4096, Origins: []string{"https://app.example"}, Apps: func(_ context.Context, origin string) bool { return origin == "https://registered.example" },
 		Cursors: [32]byte{1}, Log: slog.New(slog.NewJSONHandler(f.log, nil)), Now: clock,
 	}
 	h, err := New(c)
@@ -460,6 +460,9 @@ func TestCORS(t *testing.T) {
 	}
 	if w.Header().Get("Access-Control-Allow-Credentials") != "" {
 		t.Error("credentials are allowed")
+	}
+	if w := ask("https://registered.example", "", "OPTIONS"); w.Code != 204 || w.Header().Get("Access-Control-Allow-Origin") != "https://registered.example" {
+		t.Errorf("preflight of a registered app: %d %v", w.Code, w.Header())
 	}
 	if w := ask("https://evil.example", "", "OPTIONS"); w.Code != 401 || w.Header().Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("foreign preflight: %d %v", w.Code, w.Header())

@@ -203,7 +203,7 @@ func (s *server) conditionalDelete(served map[fhir.Interaction]bool) string {
 
 // security names the OAuth endpoints where a SMART configuration is served (SMART App Launch 2.0).
 func (s *server) security() *element.Node {
-	n := object("cors", boolean(len(s.Origins) > 0))
+	n := object("cors", boolean(len(s.Origins) > 0 || s.Apps != nil))
 	if s.SMART != nil {
 		n.Set("service", list(object("coding", list(object(
 			"system", "http://terminology.hl7.org/CodeSystem/restful-security-service", "code", "SMART-on-FHIR")))))

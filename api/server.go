@@ -24,7 +24,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
-// Config wires the server. All of it is required but Terminology, Validator, SMART, Origins, Upsert, Several, Dangling, KeyLife and Emergency.
+// Config wires the server. All of it is required but Terminology, Validator, SMART, Origins, Apps, Upsert, Several, Dangling, KeyLife and Emergency.
 type Config struct {
 	// Base is the service base URL as clients write it, without a slash at its
 	// end; its path is /fhir, perhaps behind the prefix of a proxy.
@@ -44,6 +44,8 @@ type Config struct {
 	Deadline time.Duration // for one request
 	MaxBody  int64         // bytes of one request body
 	Origins  []string      // origins that CORS allows; none by default
+	// Apps reports an origin of a registered app, which CORS allows, too; nil knows none.
+	Apps     func(ctx context.Context, origin string) bool
 	Upsert   bool          // whether an update may create
 	Several  bool          // whether a conditional delete may take several resources
 	Dangling bool          // whether a delete may leave references to what it deletes
@@ -90,7 +92,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	transport.Use(e, transport.Config{
 		Authenticator: c.Authenticator, Log: c.Log, Now: c.Now, Open: open,
-		Deadline: c.Deadline, MaxBody: c.MaxBody, Origins: c.Origins,
+		Deadline: c.Deadline, MaxBody: c.MaxBody, Origins: c.Origins, Apps: c.Apps,
 		Secure: strings.HasPrefix(c.Base, "https://"),
 	})
 	s.mount(e, table)

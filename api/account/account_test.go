@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/cloister-health/cloister/authz/app"
 	"github.com/cloister-health/cloister/fhir"
@@ -161,5 +162,25 @@ func TestCookiesAreBoundToTheirHost(t *testing.T) {
 		if SessionCookie(map[bool]string{true: "https://x.example", false: "http://x.example"}[secure]) != cookieName(secure, sessionCookie) {
 			t.Error("the name of the cookie of a session depends on who asks")
 		}
+	}
+}
+
+func TestUntilSaysHowLongTheServerKeepsIt(t *testing.T) {
+	for _, c := range []struct {
+		scopes []string
+		want   []string
+	}{
+		{[]string{"patient/*.rs"}, []string{"5 minutes"}},
+		{[]string{"patient/*.rs", "online_access"}, []string{"sign out", "one day"}},
+		{[]string{"patient/*.rs", "offline_access"}, []string{"90 days", "one year", "5 minutes"}},
+	} {
+		for _, w := range c.want {
+			if got := until(c.scopes); !strings.Contains(got, w) {
+				t.Errorf("%v: %q does not say %q", c.scopes, got, w)
+			}
+		}
+	}
+	if got := spelled(90 * time.Minute); got != "90 minutes" {
+		t.Error(got)
 	}
 }

@@ -188,7 +188,7 @@ func (p *Pages) place(r *http.Request, s *stage, c choice) error {
 	for _, m := range s.option.members {
 		s.member = m
 		if want != "" {
-			x, found, err := p.patient(r.Context(), s.approval(), want)
+			x, found, err := p.patient(r.Context(), s, want)
 			if err != nil {
 				return err
 			}
@@ -201,13 +201,17 @@ func (p *Pages) place(r *http.Request, s *stage, c choice) error {
 		if m.User.Type != "RelatedPerson" {
 			return nil
 		}
-		all, _, err := p.patients(r.Context(), s.approval(), url.Values{})
+		all, _, err := p.patients(r.Context(), s, url.Values{})
 		if err != nil {
 			return err
 		}
 		s.offered = append(s.offered, all...)
 	}
 	s.member = s.option.first()
+	if want != "" && s.in.Patient == "" && s.member.User.Type == "RelatedPerson" {
+		c.Patient = "" // the one whom she chose is not there, or not there any more: those who are, are offered again
+		return p.place(r, s, c)
+	}
 	return nil
 }
 
@@ -310,7 +314,7 @@ func (p *Pages) findPatients(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if s.option == nil || s.in.Patient != "" || s.member.User.Type != "Practitioner" {
+	if s.option == nil || s.in.Patient != "" || !s.member.Staff() {
 		p.see(w, r, "interaction/"+s.in.ID)
 		return
 	}
@@ -320,7 +324,7 @@ func (p *Pages) findPatients(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.patient = nil
-	found, more, err := p.patients(r.Context(), s.approval(), url.Values{"name": {escapeComma(name)}})
+	found, more, err := p.patients(r.Context(), s, url.Values{"name": {escapeComma(name)}})
 	if err != nil {
 		p.stopped(w, r, err)
 		return

@@ -15,11 +15,27 @@ type memberBody struct {
 	Value string `json:"value"`
 }
 
+// memberList is a list of members, or one without the brackets, as some directories write it.
+type memberList []memberBody
+
+func (l *memberList) UnmarshalJSON(text []byte) error {
+	var list []memberBody
+	if json.Unmarshal(text, &list) != nil {
+		var one memberBody
+		if json.Unmarshal(text, &one) != nil {
+			return errValue
+		}
+		list = []memberBody{one}
+	}
+	*l = list
+	return nil
+}
+
 // groupBody is a Group (RFC 7643, 4.2).
 type groupBody struct {
-	DisplayName *string       `json:"displayName"`
-	ExternalID  *string       `json:"externalId"`
-	Members     *[]memberBody `json:"members"`
+	DisplayName *string     `json:"displayName"`
+	ExternalID  *string     `json:"externalId"`
+	Members     *memberList `json:"members"`
 }
 
 func (g *Group) apply(b groupBody) {
@@ -34,10 +50,10 @@ func (g *Group) apply(b groupBody) {
 	}
 }
 
-func values(list []memberBody) []string {
+func values(list memberList) []string {
 	out := make([]string, len(list))
 	for i, m := range list {
-		out[i] = m.Value
+		out[i] = strings.ToLower(m.Value)
 	}
 	return out
 }
@@ -54,7 +70,7 @@ func (s *server) group(g Group) map[string]any {
 	return out
 }
 
-var groupAttributes = map[string]string{"displayname": "displayName", "externalid": "externalId"}
+var groupAttributes = map[string]string{"id": "id", "displayname": "displayName", "externalid": "externalId"}
 
 func (s *server) listGroups(r *http.Request, d Directory) (int, any, error) {
 	f, err := find(r, groupAttributes)
@@ -171,6 +187,9 @@ func (s *server) patchGroup(r *http.Request, d Directory) (int, any, error) {
 	if err := read(r, &p); err != nil {
 		return 0, nil, err
 	}
+	if len(p.Operations) == 0 {
+		return 0, nil, errSyntax
+	}
 	g := old
 	g.Members = slices.Clone(old.Members)
 	for _, o := range p.Operations {
@@ -186,10 +205,12 @@ func (g *Group) patch(op, path string, value json.RawMessage) error {
 	one := oneMember.FindStringSubmatch(path)
 	switch {
 	case op == "remove" && one != nil:
-		g.Members = slices.DeleteFunc(g.Members, func(m string) bool { return m == one[1] })
+		g.Members = slices.DeleteFunc(g.Members, func(m string) bool { return strings.EqualFold(m, one[1]) })
 		return nil
+	case op == "remove" && path == "":
+		return errTarget
 	case strings.EqualFold(path, "members"):
-		var list []memberBody
+		var list memberList
 		if value != nil && json.Unmarshal(value, &list) != nil {
 			return errValue
 		}
@@ -207,7 +228,7 @@ func (g *Group) patch(op, path string, value json.RawMessage) error {
 		return nil
 	case path != "" && (op == "replace" || op == "add"):
 		name, ok := groupAttributes[strings.ToLower(path)]
-		if !ok {
+		if !ok || name == "id" {
 			return errPath
 		}
 		var err error

@@ -71,11 +71,12 @@ type Accounts interface {
 type Config struct {
 	Store    Store
 	Accounts Accounts
-	Base     string              // address of /scim/v2, without a trailing slash
-	Roles    map[string][]string // display name of a group, in lower case, to the roles that its members have
-	Now      func() time.Time
-	Log      *slog.Logger
-	NewID    func() string // nil: random UUIDs
+	Base     string // address of /scim/v2, without a trailing slash
+	// Roles gives the roles that the members of a group of a practice have, by the group's display name.
+	Roles func(practice, group string) []string
+	Now   func() time.Time
+	Log   *slog.Logger
+	NewID func() string // nil: random UUIDs
 }
 
 const (
@@ -87,10 +88,12 @@ const (
 	schemaError  = "urn:ietf:params:scim:api:messages:2.0:Error"
 	schemaConfig = "urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"
 	schemaType   = "urn:ietf:params:scim:schemas:core:2.0:ResourceType"
+	schemaSchema = "urn:ietf:params:scim:schemas:core:2.0:Schema"
 
 	mediaType = "application/scim+json"
 	maxBody   = 1 << 20
 	maxPage   = 200
+	deadline  = 30 * time.Second
 )
 
 // TokenHash is what is stored of a directory's token.
@@ -115,8 +118,9 @@ func (f *fault) Error() string { return f.about }
 var (
 	errUnknown = &fault{http.StatusNotFound, "", "there is no such resource"}
 	errSyntax  = &fault{http.StatusBadRequest, "invalidSyntax", "the body is not a SCIM resource"}
-	errFilter  = &fault{http.StatusBadRequest, "invalidFilter", `the filter is none of userName eq "...", externalId eq "..." and displayName eq "..."`}
+	errFilter  = &fault{http.StatusBadRequest, "invalidFilter", `the filter is none of id eq "...", externalId eq "...", and userName eq "..." of users or displayName eq "..." of groups`}
 	errPath    = &fault{http.StatusBadRequest, "invalidPath", "the path of an operation is none that can be changed"}
+	errTarget  = &fault{http.StatusBadRequest, "noTarget", "an operation remove names what it removes"}
 	errValue   = &fault{http.StatusBadRequest, "invalidValue", "a value is missing or malformed"}
 	errTaken   = &fault{http.StatusConflict, "uniqueness", "another resource has this name"}
 )
@@ -129,11 +133,16 @@ func Handler(c Config) http.Handler {
 	if c.NewID == nil {
 		c.NewID = newID
 	}
+	if c.Roles == nil {
+		c.Roles = func(string, string) []string { return nil }
+	}
 	s := &server{c}
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]func(*http.Request, Directory) (int, any, error){
 		"GET /scim/v2/ServiceProviderConfig": s.config,
 		"GET /scim/v2/ResourceTypes":         s.types,
+		"GET /scim/v2/Schemas":               s.schemas,
+		"GET /scim/v2/Schemas/{id}":          s.schema,
 		"GET /scim/v2/Users":                 s.listUsers,
 		"POST /scim/v2/Users":                s.createUser,
 		"GET /scim/v2/Users/{id}":            s.readUser,
@@ -156,6 +165,9 @@ func Handler(c Config) http.Handler {
 // guarded lets a directory in by its token: every route asks for one.
 func (s *server) guarded(h func(*http.Request, Directory) (int, any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), deadline)
+		defer cancel()
+		r = r.WithContext(ctx)
 		token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		var d Directory
 		ok := false
@@ -177,12 +189,40 @@ func (s *server) guarded(h func(*http.Request, Directory) (int, any, error)) htt
 			s.fail(w, err)
 			return
 		}
-		s.answer(w, status, body)
+		s.answer(w, status, without(r, body))
 	})
+}
+
+// without leaves out what a directory does not want to read again (RFC 7644, 3.9), which for a large group is its members.
+func without(r *http.Request, body any) any {
+	asked := r.URL.Query().Get("excludedAttributes")
+	m, ok := body.(map[string]any)
+	if asked == "" || !ok {
+		return body
+	}
+	from := []any{m}
+	if list, ok := m["Resources"].([]any); ok {
+		from = list
+	}
+	for _, x := range from {
+		one, ok := x.(map[string]any)
+		if !ok {
+			continue
+		}
+		for _, name := range strings.Split(asked, ",") {
+			for key := range one {
+				if strings.EqualFold(key, strings.TrimSpace(name)) && key != "id" && key != "schemas" {
+					delete(one, key)
+				}
+			}
+		}
+	}
+	return body
 }
 
 func (s *server) answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if body == nil {
 		w.WriteHeader(status)
 		return
@@ -233,24 +273,6 @@ func (s *server) fail(w http.ResponseWriter, err error) {
 	s.answer(w, f.status, body)
 }
 
-func (s *server) config(*http.Request, Directory) (int, any, error) {
-	no := map[string]any{"supported": false}
-	return http.StatusOK, map[string]any{
-		"schemas": []string{schemaConfig}, "patch": map[string]any{"supported": true},
-		"bulk":           map[string]any{"supported": false, "maxOperations": 0, "maxPayloadSize": 0},
-		"filter":         map[string]any{"supported": true, "maxResults": maxPage},
-		"changePassword": no, "sort": no, "etag": no,
-		"authenticationSchemes": []any{map[string]any{"type": "oauthbearertoken", "name": "Bearer token", "description": "The token that cloister account scim-token makes"}},
-	}, nil
-}
-
-func (s *server) types(*http.Request, Directory) (int, any, error) {
-	return http.StatusOK, list([]any{
-		map[string]any{"schemas": []string{schemaType}, "id": "User", "name": "User", "endpoint": "/Users", "schema": schemaUser, "schemaExtensions": []any{map[string]any{"schema": schemaMember, "required": false}}},
-		map[string]any{"schemas": []string{schemaType}, "id": "Group", "name": "Group", "endpoint": "/Groups", "schema": schemaGroup},
-	}, 2, 0), nil
-}
-
 func list(resources []any, total, start int) map[string]any {
 	if resources == nil {
 		resources = []any{}
@@ -282,16 +304,16 @@ func find(r *http.Request, attributes map[string]string) (Find, error) {
 }
 
 // roles are what the groups of a user give her.
-func (s *server) roles(u User) (out []string) {
+func (s *server) roles(d Directory, u User) (out []string) {
 	for _, g := range u.Groups {
-		out = append(out, s.Roles[strings.ToLower(g.Name)]...)
+		out = append(out, s.Roles(d.Practice, g.Name)...)
 	}
 	return out
 }
 
 // provision brings the account of a user in line, and says which it is.
 func (s *server) provision(ctx context.Context, d Directory, u User) (string, error) {
-	m := identity.Membership{Tenant: d.Tenant, Practice: d.Practice, Roles: s.roles(u)}
+	m := identity.Membership{Tenant: d.Tenant, Practice: d.Practice, Roles: s.roles(d, u)}
 	if u.User != "" {
 		var ok bool
 		if m.User, ok = fhir.ParseRef(u.User); !ok || m.User.Type != "Practitioner" || !m.User.ID.Valid() {

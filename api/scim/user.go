@@ -2,13 +2,11 @@ package scim
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/rand"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
-
-	"crypto/rand"
-	"fmt"
 )
 
 func newID() string {
@@ -113,7 +111,7 @@ func (s *server) meta(kind, path string, created, modified time.Time) map[string
 	return map[string]any{"resourceType": kind, "location": s.Base + path, "created": created.UTC().Format(time.RFC3339), "lastModified": modified.UTC().Format(time.RFC3339)}
 }
 
-var userAttributes = map[string]string{"username": "userName", "externalid": "externalId"}
+var userAttributes = map[string]string{"id": "id", "username": "userName", "externalid": "externalId"}
 
 func (s *server) listUsers(r *http.Request, d Directory) (int, any, error) {
 	f, err := find(r, userAttributes)
@@ -209,53 +207,6 @@ func (s *server) changed(ctx context.Context, d Directory, old, u User) (int, an
 	return http.StatusOK, s.user(u), nil
 }
 
-type patchBody struct {
-	Schemas    []string
-	Operations []struct {
-		Op    string
-		Path  string
-		Value json.RawMessage
-	}
-}
-
-func (s *server) patchUser(r *http.Request, d Directory) (int, any, error) {
-	old, err := s.oneUser(r.Context(), d, r.PathValue("id"))
-	if err != nil {
-		return 0, nil, err
-	}
-	var p patchBody
-	if err := read(r, &p); err != nil {
-		return 0, nil, err
-	}
-	u := old
-	for _, o := range p.Operations {
-		var b userBody
-		text := o.Value
-		switch op := strings.ToLower(o.Op); {
-		case op != "replace" && op != "add":
-			return 0, nil, errPath
-		case o.Path != "":
-			name, ok := map[string]string{"active": "active", "displayname": "displayName", "externalid": "externalId", "username": "userName", "name": "name", "name.formatted": "displayName",
-				strings.ToLower(schemaMember): schemaMember, strings.ToLower(schemaMember) + ":fhiruser": "fhirUser", strings.ToLower(schemaMember) + ":organizations": "organizations"}[strings.ToLower(o.Path)]
-			if !ok {
-				return 0, nil, errPath
-			}
-			wrapped := map[string]any{name: o.Value}
-			if name == "fhirUser" || name == "organizations" {
-				wrapped = map[string]any{schemaMember: wrapped}
-			}
-			if text, err = json.Marshal(wrapped); err != nil {
-				return 0, nil, errSyntax
-			}
-		}
-		if json.Unmarshal(text, &b) != nil {
-			return 0, nil, errValue
-		}
-		u.apply(b)
-	}
-	return s.changed(r.Context(), d, old, u)
-}
-
 // deleteUser ends the membership, and forgets the user; an account that belongs to others too stays theirs.
 func (s *server) deleteUser(r *http.Request, d Directory) (int, any, error) {
 	u, err := s.oneUser(r.Context(), d, r.PathValue("id"))
@@ -270,11 +221,4 @@ func (s *server) deleteUser(r *http.Request, d Directory) (int, any, error) {
 		return 0, nil, err //nolint:wrapcheck // the handler says what is public of it
 	}
 	return http.StatusNoContent, nil, nil
-}
-
-func read(r *http.Request, into any) error {
-	if err := json.NewDecoder(r.Body).Decode(into); err != nil {
-		return errSyntax
-	}
-	return nil
 }

@@ -17,6 +17,8 @@ import (
 // errGone is the one answer for an interaction that is not there, has expired, or is another browser's.
 var errGone = outcome.New(outcome.NotFound, "this sign-in has expired: go back to the app and start again")
 
+var errPurpose = outcome.New(outcome.Forbidden, "this app is not for what you are in this practice")
+
 // waiting finds the request behind an interaction.
 func (s *Server) waiting(ctx context.Context, id string) (*request, app.App, error) {
 	body, err := s.Store.LookTicket(ctx, KindInteraction, hashOf(id), s.Now())
@@ -87,13 +89,13 @@ func (s *Server) Approve(ctx context.Context, id string, a Approval) (redirect s
 	}
 	var ok bool
 	if g.Purpose, ok = purposeFor(registered, m); !ok {
-		return "", outcome.New(outcome.Forbidden, "this app is not for what you are in this practice")
+		return "", errPurpose
 	}
 	if err := g.place(q, a, m, s.Issuer); err != nil {
 		return "", err
 	}
 	g.Keep = keepOf(g.Scopes, registered.May(app.Refresh))
-	g.Until = now.Add(map[Keep]time.Duration{Once: accessLife, Online: onlineLife, Offline: offlineLife}[g.Keep])
+	g.Until = now.Add(map[Keep]time.Duration{Once: AccessLife, Online: OnlineLife, Offline: OfflineLife}[g.Keep])
 	text, hash := secret()
 	if err := s.record(ctx, g.event(audit.GrantGiven)); err != nil {
 		return "", err
@@ -229,18 +231,20 @@ func (s *Server) Refuse(ctx context.Context, id, oauthError, description string)
 // userTokenLife is how long a token of the pages lasts.
 const userTokenLife = time.Minute
 
-// UserToken makes a token with which the pages read, as the user would, the patients among whom she may choose.
-func (s *Server) UserToken(ctx context.Context, a Approval) (string, error) {
+// UserToken makes a token with which the pages read, as the user would with the app of an interaction, the patients among whom she may
+// choose: for the purpose that her tokens of the app will have, so that the choice holds nobody whom they do not reach.
+func (s *Server) UserToken(ctx context.Context, in Interaction, a Approval) (string, error) {
 	account, session, m, err := s.person(ctx, a)
 	if err != nil {
 		return "", err
 	}
 	g := Grant{
 		ID: newID(), App: app.Self, Account: account.ID, Session: session.ID, Tenant: m.Tenant, Practice: m.Practice, User: m.User,
-		Scopes: []string{"user/Patient.rs"}, Purpose: "TREAT", SignedIn: session.SignedIn,
+		Scopes: []string{"user/Patient.rs"}, SignedIn: session.SignedIn,
 	}
-	if !m.Staff() {
-		g.Purpose = patientRequest
+	var ok bool
+	if g.Purpose, ok = purposeFor(in.App, m); !ok {
+		return "", errPurpose
 	}
 	token, err := s.access(ctx, g, m.Roles, m.Organizations, g.Scopes, userTokenLife)
 	if err != nil {

@@ -50,6 +50,9 @@ func (s *Server) access(ctx context.Context, g Grant, roles []string, organizati
 	if c.Subject == "" {
 		c.Subject = g.App
 	}
+	if g.User.Type == "Person" { // it identifies a human, and is no party to care: no rule decides by it
+		c.User = ""
+	}
 	if !g.SignedIn.IsZero() {
 		c.SignedIn = g.SignedIn.Unix()
 	}

@@ -69,6 +69,9 @@ func (s *Server) introspect(ctx context.Context, a app.App, text string) (intros
 		return introspection{}, err
 	}
 	out.Encounter = g.Encounter
+	if err == nil {
+		out.User = s.userURL(g.User)
+	}
 	return out, nil
 }
 

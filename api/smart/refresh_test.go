@@ -50,6 +50,43 @@ func TestScopeEscalationOnRefreshIsRefused(t *testing.T) {
 	thief.refresh(token).wants(400, "invalid_grant")
 }
 
+// TestRefreshWithoutAClient: SMART's own library names no client when it refreshes. The token says whose it is, and that is enough
+// for an app that can prove no more; one that has a secret or a key uses it.
+func TestRefreshWithoutAClient(t *testing.T) {
+	w := newWorld(t)
+	chart := w.flow("chart", "openid", "user/Patient.rs", "offline_access").tokens(w.therapist, "")
+	unnamed := func(token string, more ...string) answer {
+		v := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}
+		for i := 0; i+1 < len(more); i += 2 {
+			v.Set(more[i], more[i+1])
+		}
+		return w.post(t, "/token", "", v)
+	}
+	next := unnamed(chart.str("refresh_token")).ok()
+	if claims(t, next.str("access_token"))["client_id"] != "chart" {
+		t.Error(next.text)
+	}
+	unnamed(next.str("refresh_token"), "client_secret", "any").wants(401, "invalid_client")
+	unnamed("no token").wants(400, "invalid_grant")
+	unnamed("").wants(400, "invalid_grant")
+	for _, client := range []string{"desk", "post"} {
+		f := w.flow(client, "openid", "user/Patient.rs", "offline_access")
+		token := f.tokens(w.therapist, "").str("refresh_token")
+		before := w.audit.count(audit.TokenRefused, audit.ReasonClient)
+		unnamed(token).wants(401, "invalid_client")
+		unnamed(token, "client_id", client).wants(401, "invalid_client")
+		unnamed(token, "client_secret", client+"-secret").wants(401, "invalid_client")
+		if got := w.audit.count(audit.TokenRefused, audit.ReasonClient); got != before+3 {
+			t.Errorf("%s: %d of three refusals are in the audit trail", client, got-before)
+		}
+		f.refresh(token).ok() // the refusals used nothing up
+	}
+	// Somebody else's public app by its name is no way around.
+	token := w.flow("desk", "openid", "user/Patient.rs", "offline_access").tokens(w.therapist, "").str("refresh_token")
+	unnamed(token, "client_id", "chart").wants(400, "invalid_grant")
+	unnamed(next.str("refresh_token")).ok()
+}
+
 func TestRefreshTokensExpire(t *testing.T) {
 	w := newWorld(t)
 	f := w.flow("chart", "openid", "user/Patient.rs", "offline_access")

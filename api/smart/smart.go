@@ -37,18 +37,23 @@ func (p Policy) Valid() bool {
 	return p == RegistrationOff || p == RegistrationPending || p == RegistrationOpen
 }
 
-// Life is how long things last.
+// How long what an app is given lasts.
 const (
-	accessLife      = 5 * time.Minute
+	// AccessLife is that of an access token.
+	AccessLife = 5 * time.Minute
+	// OfflineIdle is how long a refresh token of offline_access may lie unused, OfflineLife how long its grant can be refreshed.
+	OfflineIdle = 90 * 24 * time.Hour
+	OfflineLife = 365 * 24 * time.Hour
+	// OnlineLife is how long a grant of online_access can be refreshed, if the session of its user lasts as long.
+	OnlineLife = 24 * time.Hour
+)
+
+const (
 	idLife          = 5 * time.Minute
 	codeLife        = time.Minute
 	launchLife      = time.Minute
 	pushedLife      = time.Minute
 	interactionLife = 30 * time.Minute
-	// offlineIdle is how long a refresh token of offline_access may lie unused, offlineLife how long its grant can be refreshed.
-	offlineIdle = 90 * 24 * time.Hour
-	offlineLife = 365 * 24 * time.Hour
-	onlineLife  = 24 * time.Hour
 	// assertionLife is how far in the future an assertion may expire (SMART App Launch 2.2, Client Authentication: Asymmetric).
 	assertionLife = 5 * time.Minute
 	// skew is by how much clocks may differ.
@@ -72,7 +77,7 @@ type Practices interface {
 	Tenant(slug string) (int32, bool)
 }
 
-// Config wires the server. All of it is required but Address, KeyHosts, Limits and Registration.
+// Config wires the server. All of it is required but Address, Origins, KeyHosts, Limits and Registration.
 type Config struct {
 	Issuer   string // URL, without a slash at its end
 	FHIRBase string // what apps send as aud, and tokens carry
@@ -90,6 +95,8 @@ type Config struct {
 	Registration Policy // "" is off
 	// Address is where a request comes from; nil takes that of the connection.
 	Address func(*http.Request) netip.Addr
+	// Origins are those of pages that may read answers whether or not an app has them, as browsers send them.
+	Origins []string
 	// KeyHosts are hosts of jwks_uri that may have an address of a private network.
 	KeyHosts []string
 	// Client fetches key sets; nil is one that reaches public addresses and KeyHosts over https alone.

@@ -176,7 +176,7 @@ func (p *provider) RefreshToken(ctx context.Context, r *op.ClientRequest[oidc.Re
 }
 
 func refreshUntil(g Grant, now time.Time) time.Time {
-	until := now.Add(offlineIdle)
+	until := now.Add(OfflineIdle)
 	if g.Until.Before(until) {
 		until = g.Until
 	}
@@ -190,7 +190,7 @@ func (s *Server) issue(ctx context.Context, a app.App, g Grant, scopes []string)
 		return nil, err
 	}
 	out := &tokens{
-		Type: "Bearer", Expires: int64(accessLife.Seconds()), Scope: strings.Join(scopes, " "),
+		Type: "Bearer", Expires: int64(AccessLife.Seconds()), Scope: strings.Join(scopes, " "),
 		Patient: g.Patient, Encounter: g.Encounter, Context: g.Context, Intent: g.Intent, Banner: g.Banner, StyleURL: g.StyleURL,
 	}
 	if out.Banner == nil && g.Patient != "" { // nobody around the app shows whom it is about
@@ -200,7 +200,7 @@ func (s *Server) issue(ctx context.Context, a app.App, g Grant, scopes []string)
 	if out.StyleURL == "" {
 		out.StyleURL = s.Issuer + pathStyle
 	}
-	if out.Access, err = s.access(ctx, g, m.Roles, m.Organizations, scopes, accessLife); err != nil {
+	if out.Access, err = s.access(ctx, g, m.Roles, m.Organizations, scopes, AccessLife); err != nil {
 		return nil, unavailable(err)
 	}
 	if slices.Contains(scopes, scopeOpenID) {
@@ -287,11 +287,11 @@ func (s *Server) backend(ctx context.Context, a app.App, scope, practice string)
 		return Grant{}, nil, badScope("the app registered none of these scopes")
 	}
 	g := Grant{ID: newID(), App: a.ID, Tenant: by.Tenant, Practice: by.Practice, Scopes: granted, Purpose: a.Purposes[0]}
-	access, err := s.access(ctx, g, a.Roles, a.Organizations, granted, accessLife)
+	access, err := s.access(ctx, g, a.Roles, a.Organizations, granted, AccessLife)
 	if err != nil {
 		return Grant{}, nil, err
 	}
-	out := &tokens{Access: access, Type: "Bearer", Expires: int64(accessLife.Seconds()), Scope: strings.Join(granted, " ")}
+	out := &tokens{Access: access, Type: "Bearer", Expires: int64(AccessLife.Seconds()), Scope: strings.Join(granted, " ")}
 	return g, out, nil
 }
 

@@ -2,7 +2,6 @@ package smart
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -231,23 +230,48 @@ type origins struct {
 
 	mu    sync.Mutex
 	known []string
-	at    time.Time
+	until time.Time // until when that is good
 }
 
-// originsFresh is how late an app that was approved may read answers in a browser.
-const originsFresh = 5 * time.Second
+const (
+	// originsFresh is how late an app that was approved may read answers in a browser, and one that was withdrawn no more.
+	originsFresh = 5 * time.Second
+	// originsAway is for how long nobody is asked after nobody answered, originsWait how long an answer may take.
+	originsAway = time.Second
+	originsWait = 5 * time.Second
+)
 
 func (o *origins) has(ctx context.Context, origin string) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if now := o.now(); o.at.IsZero() || now.Sub(o.at) > originsFresh {
+	if now := o.now(); !now.Before(o.until) {
+		// For all requests, and so no one of them cuts it short.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), originsWait)
+		defer cancel()
 		known, err := o.store.Origins(ctx)
 		if err != nil {
+			o.known, o.until = nil, now.Add(originsAway)
 			return false, err //nolint:wrapcheck // logged as it is
 		}
-		o.known, o.at = known, now
+		o.known, o.until = known, now.Add(originsFresh)
 	}
 	return slices.Contains(o.known, origin), nil
+}
+
+// AllowsOrigin reports whether pages of that origin may read answers: those of an active app, and those that the configuration names. Where
+// that is not known, they may not.
+func (s *Server) AllowsOrigin(ctx context.Context, origin string) bool {
+	if origin == "" || origin == "null" {
+		return false
+	}
+	if slices.Contains(s.Origins, origin) {
+		return true
+	}
+	known, err := s.origins.has(ctx, origin)
+	if err != nil {
+		s.Log.ErrorContext(ctx, "the origins of apps cannot be read", "error", err.Error())
+	}
+	return known
 }
 
 // allowOrigin lets pages of registered apps read an answer (Fetch, CORS protocol), never with cookies. It reports whether that was
@@ -257,13 +281,7 @@ func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request, at route) b
 	h.Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
 	preflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
-	known := false
-	if origin != "" {
-		var err error
-		if known, err = s.origins.has(r.Context(), origin); err != nil && !errors.Is(err, context.Canceled) {
-			s.Log.ErrorContext(r.Context(), "the origins of apps cannot be read", "error", err.Error())
-		}
-	}
+	known := s.AllowsOrigin(r.Context(), origin)
 	if known {
 		h.Set("Access-Control-Allow-Origin", origin)
 	}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 
 	"github.com/zitadel/oidc/v3/pkg/oidc"
+
+	"github.com/cloister-health/cloister/authz/audit"
 )
 
 // unnamed completes a refresh that names no client. SMART App Launch 2.2 lists no client_id among the parameters of a refresh, and
@@ -17,7 +19,7 @@ func (s *Server) unnamed(r *http.Request) error {
 	}
 	g, err := s.Store.Refreshing(r.Context(), hashOf(f.Get("refresh_token")))
 	if errors.Is(err, ErrNotFound) {
-		return badGrant()
+		return s.refused(r.Context(), audit.Security{Reason: audit.ReasonGrant})
 	}
 	if err != nil {
 		return unavailable(err)
@@ -27,7 +29,7 @@ func (s *Server) unnamed(r *http.Request) error {
 		return unavailable(err)
 	}
 	if err != nil || !a.Public() {
-		return badClient()
+		return s.noClient(r.Context(), g.App)
 	}
 	f.Set("client_id", a.ID)
 	r.PostForm.Set("client_id", a.ID)

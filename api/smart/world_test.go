@@ -72,6 +72,17 @@ func (a *trail) has(k audit.Kind, r audit.Reason) bool {
 	return slices.ContainsFunc(a.list, func(e audit.Security) bool { return e.Kind == k && e.Reason == r })
 }
 
+func (a *trail) count(k audit.Kind, r audit.Reason) (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range a.list {
+		if e.Kind == k && e.Reason == r {
+			n++
+		}
+	}
+	return n
+}
+
 type slugs map[string]int32
 
 func (s slugs) Tenant(slug string) (int32, bool) { id, ok := s[slug]; return id, ok }

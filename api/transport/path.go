@@ -69,7 +69,7 @@ func (t *transport) origin(r *http.Request) string {
 		return ""
 	case t.origins["*"]:
 		return "*"
-	case t.origins[o]:
+	case t.origins[o], t.Apps != nil && t.Apps(r.Context(), o):
 		return o
 	}
 	return ""

@@ -27,7 +27,7 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (authz.Principal, error)
 }
 
-// Config is what the transport needs to know. All of it is required but Origins.
+// Config is what the transport needs to know. All of it is required but Origins and Apps.
 type Config struct {
 	Authenticator Authenticator
 	Log           *slog.Logger
@@ -37,7 +37,9 @@ type Config struct {
 	Deadline time.Duration // for one exchange
 	MaxBody  int64         // bytes of a request body
 	Origins  []string      // origins allowed by CORS, exactly as browsers send them; "*" allows all
-	Secure   bool          // the service is reached over https only
+	// Apps reports an origin of a registered app, which CORS allows, too; nil knows none.
+	Apps   func(ctx context.Context, origin string) bool
+	Secure bool // the service is reached over https only
 }
 
 // Exchange is one HTTP exchange. It stands in for the echo.Context that it

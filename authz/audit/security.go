@@ -190,7 +190,7 @@ func securityAgents(s Security) []*element.Node {
 		who := element.NewObject(field("identifier", element.NewObject(str("value", actor))))
 		if actor == "" {
 			who = element.NewObject(str("display", "unknown"))
-		} else if u := s.User.String(); u != "" && s.By == "" {
+		} else if u := s.User.String(); u != "" && s.By == "" && s.User.Type != "Person" { // R4 has no Person as agent.who
 			who.Set("reference", element.NewString(u))
 		}
 		out = append(out, element.NewObject(

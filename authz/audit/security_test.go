@@ -25,6 +25,10 @@ func TestRenderSecurity(t *testing.T) {
 		t.Errorf("\n%s\nwant\n%s", got, want)
 	}
 	// Somebody else did it: the agent is who did, the entity to whom.
+	person := string(audit.RenderSecurity(audit.Security{ID: "e3", At: at, Kind: audit.SignIn, Outcome: audit.Success, Account: "a1", User: fhir.Ref{Type: "Person", ID: "tess"}}).AppendJSON(nil))
+	if strings.Contains(person, "Person") || !strings.Contains(person, `"value":"a1"`) {
+		t.Errorf("a Person is no agent of an R4 AuditEvent: %s", person)
+	}
 	off := string(audit.RenderSecurity(audit.Security{ID: "e2", At: at, Kind: audit.AccountDisabled, Outcome: audit.Success, Account: "a1", By: "scim", User: fhir.Ref{Type: "Practitioner", ID: "tess"}}).AppendJSON(nil))
 	if !strings.Contains(off, `"agent":[{"who":{"identifier":{"value":"scim"}},"requestor":true}]`) || !strings.Contains(off, `"entity":[{"what":{"identifier":{"value":"a1"}}`) {
 		t.Error(off)

@@ -124,6 +124,11 @@ func (s *Service) changed(ctx context.Context, by, account string, m Membership)
 	if err := s.note(ctx, Account{ID: account, Memberships: []Membership{m}}, From{}, audit.Security{Kind: audit.RolesChanged, By: by}); err != nil {
 		return err
 	}
+	return s.over(ctx, account)
+}
+
+// over ends the sessions of an account, and what was granted in them.
+func (s *Service) over(ctx context.Context, account string) error {
 	if _, err := s.store.EndSessions(ctx, account, ""); err != nil {
 		return unavailable(err)
 	}

@@ -24,8 +24,10 @@ type Account struct {
 
 // Membership is what an account is in one practice; the claims of tokens are taken from it.
 type Membership struct {
-	Tenant        int32
-	Practice      string // slug
+	Tenant   int32
+	Practice string // slug
+	// User is a Practitioner, Patient or RelatedPerson. For staff without a Practitioner it may be a Person, which tells apps who she is
+	// and no rule anything: no care rests on a Person.
 	User          fhir.Ref
 	Roles         []string
 	Organizations []fhir.ID

@@ -101,6 +101,8 @@ func checkName(name string) error {
 // mostRoles bounds what a token has to carry.
 const mostRoles = 64
 
+const badUser = "the user is not a reference to a Practitioner, a Patient, a RelatedPerson or a Person"
+
 func checkMembership(m Membership) error {
 	bad := func(text string) error { return outcome.New(outcome.Value, text) }
 	if m.Tenant <= 0 || m.Practice == "" {
@@ -115,13 +117,13 @@ func checkMembership(m Membership) error {
 		}
 	}
 	switch m.User.Type {
-	case "Practitioner", "Patient", "RelatedPerson":
+	case "Practitioner", "Patient", "RelatedPerson", "Person":
 		if !m.User.ID.Valid() {
-			return bad("the user is not a reference to a Practitioner, a Patient or a RelatedPerson")
+			return bad(badUser)
 		}
 	case "":
 	default:
-		return bad("the user is not a reference to a Practitioner, a Patient or a RelatedPerson")
+		return bad(badUser)
 	}
 	own := slices.ContainsFunc(m.Roles, func(r string) bool { return r == rolePatient || r == roleProxy })
 	if patient := m.User.Type == "Patient" || m.User.Type == "RelatedPerson"; patient && m.Staff() || own && !patient {

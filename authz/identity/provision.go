@@ -45,21 +45,30 @@ func (s *Service) Provision(ctx context.Context, by string, p Provisioned) (stri
 	if err != nil {
 		return "", err
 	}
-	changed := false
+	var gone []fhir.Ref
 	for _, old := range r.Memberships {
-		if old.Tenant != m.Tenant || !old.Staff() || wanted && old.User == m.User {
-			continue
+		if old.Tenant == m.Tenant && old.Staff() && (!wanted || old.User != m.User) {
+			gone = append(gone, old.User)
 		}
-		if err := s.store.RemoveMembership(ctx, r.ID, m.Tenant, old.User); err != nil {
+	}
+	put := wanted && !slices.ContainsFunc(r.Memberships, func(old Membership) bool { return same(old, m) })
+	changed := put || len(gone) > 0
+	// What ends is ended before the change, so that a directory that is told of a failure finds the change undone and tries it again
+	// whole; and after it, for what began in between.
+	if changed {
+		if err := s.changed(ctx, by, r.ID, m); err != nil {
+			return "", err
+		}
+	}
+	for _, user := range gone {
+		if err := s.store.RemoveMembership(ctx, r.ID, m.Tenant, user); err != nil {
 			return "", unavailable(err)
 		}
-		changed = true
 	}
-	if wanted && !slices.ContainsFunc(r.Memberships, func(old Membership) bool { return same(old, m) }) {
+	if put {
 		if err := s.store.PutMembership(ctx, r.ID, m); err != nil {
 			return "", unavailable(err)
 		}
-		changed = true
 	}
 	// Only a practice that nobody shares the account with may call its owner by another name.
 	if r.Name != p.Name && !slices.ContainsFunc(r.Memberships, func(old Membership) bool { return old.Tenant != m.Tenant }) {
@@ -68,7 +77,7 @@ func (s *Service) Provision(ctx context.Context, by string, p Provisioned) (stri
 		}
 	}
 	if changed {
-		return r.ID, s.changed(ctx, by, r.ID, m)
+		return r.ID, s.over(ctx, r.ID)
 	}
 	return r.ID, nil
 }

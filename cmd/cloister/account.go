@@ -16,7 +16,6 @@ import (
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/identity"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
-	"github.com/cloister-health/cloister/cmd/cloister/internal/mail"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
@@ -72,13 +71,6 @@ func (c *accounts) open(ctx context.Context) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.MailServer != "" {
-		server, err := mail.Parse(c.MailServer, c.MailFrom)
-		if err != nil {
-			return nil, fmt.Errorf("CLOISTER_MAIL_SERVER (CLOISTER_MAIL_FROM) %w", err)
-		}
-		cfg.Mail = server
-	}
 	o := &opened{}
 	if o.records, err = postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: 2}); err != nil {
 		return nil, err //nolint:wrapcheck // says it all
@@ -115,7 +107,7 @@ type person struct {
 	Email         string   `arg:"" name:"email" help:"E-mail address."`
 	Name          string   `name:"name" placeholder:"NAME" help:"Her name."`
 	Practice      string   `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" required:"" help:"The practice of which she is a member."`
-	User          string   `name:"user" placeholder:"Type/id" help:"Her Practitioner, Patient or RelatedPerson: the claim fhirUser."`
+	User          string   `name:"user" placeholder:"Type/id" help:"Her Practitioner, Patient or RelatedPerson, or the Person of somebody of the staff who is no Practitioner: the claim fhirUser."`
 	Roles         []string `name:"role" placeholder:"ROLE,..." required:"" help:"Her roles in it, such as therapist or patient."`
 	Organizations []string `name:"organization" placeholder:"ID,..." help:"The Organizations in which she works, by id."`
 }

@@ -16,8 +16,8 @@ import (
 )
 
 // openAuthorization wires the embedded authorization server of serve. issuers are those whose access tokens are accepted, too.
-func openAuthorization(ctx context.Context, cfg config.Authorization, url, fhirBase string, issuers []oidc.Issuer, records *postgres.Store, log *slog.Logger) (*signin.SignIn, error) {
-	box, err := cfg.Box()
+func openAuthorization(ctx context.Context, cfg config.Authorization, url, fhirBase string, issuers []oidc.Issuer, origins []string, records *postgres.Store, log *slog.Logger) (*signin.SignIn, error) {
+	people, err := cfg.Service()
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it names the variable
 	}
@@ -31,8 +31,13 @@ func openAuthorization(ctx context.Context, cfg config.Authorization, url, fhirB
 			return nil, fmt.Errorf("CLOISTER_BRANDING (--branding): %w", err)
 		}
 	}
+	for _, g := range cfg.Groups {
+		if _, ok := records.Tenant(g.Practice); !ok {
+			return nil, fmt.Errorf("CLOISTER_SCIM_ROLES (--scim-roles): there is no practice %s", g.Practice)
+		}
+	}
 	return signin.Open(ctx, signin.Config{
-		URL: url, FHIRBase: fhirBase, Box: box, Auditor: records, Practices: records, Issuers: issuers, Brands: brands,
-		Policy: smart.Policy(cfg.Registration), Address: smart.Address(proxies), KeyHosts: cfg.KeyHosts, Log: log, Now: time.Now,
+		URL: url, FHIRBase: fhirBase, People: people, Auditor: records, Practices: records, Issuers: issuers, Brands: brands,
+		Policy: smart.Policy(cfg.Registration), Address: smart.Address(proxies), Origins: origins, KeyHosts: cfg.KeyHosts, GroupRoles: cfg.Directories.Roles, Log: log, Now: time.Now,
 	})
 }

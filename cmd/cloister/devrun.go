@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cloister-health/cloister/api/smart"
+	"github.com/cloister-health/cloister/authz/identity"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
@@ -209,8 +210,8 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	defer at.Close()
 	people := clinic.Personas(sample)
 	sign, known, err := openSignIn(ctx, signin.Config{
-		URL: db.DSN, FHIRBase: at.base, Auditor: store, Practices: store, Issuers: []oidc.Issuer{{URL: at.issuer, Audience: at.base}},
-		Title: "Cloister dev", Policy: smart.RegistrationOpen, Log: log, Now: time.Now,
+		URL: db.DSN, FHIRBase: at.base, Auditor: store, Practices: store, Issuers: []oidc.Issuer{{URL: at.issuer, Audience: at.base}}, Origins: c.CORSOrigins,
+		People: identity.Config{Title: "Cloister dev", Mail: printedMail{out}}, Policy: smart.RegistrationOpen, Log: log, Now: time.Now,
 	}, dir, people)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
@@ -228,7 +229,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if err != nil {
 		return fmt.Errorf("dev: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	fhir, err := handler(store, policies, cfg, labels, at.base, sign.Authenticator, sign.SMART(), log)
+	fhir, err := handler(store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
@@ -256,7 +257,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	go sign.Run(ctx)
+	sign.Start()
 	g.Go(func() error { return httpd.Serve(ctx, at.front, h, c.Grace, log) })
 	g.Go(func() error {
 		store.Relabel(ctx, relabelInterval, labels, func(err error) { log.Warn("resources could not be classified anew", "error", err) })

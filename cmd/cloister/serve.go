@@ -77,14 +77,14 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
 	var sign *signin.SignIn // nil where others give the tokens
 	var tokens *oidc.Authenticator
-	var configuration *api.SMART
+	var face authorizationFace
 	if c.On() {
-		if sign, err = openAuthorization(ctx, c.Authorization, c.URL, c.BaseURL, c.OIDC(), store, log); err != nil {
+		if sign, err = openAuthorization(ctx, c.Authorization, c.URL, c.BaseURL, c.OIDC(), c.CORSOrigins, store, log); err != nil {
 			return fmt.Errorf("serve: CLOISTER_AUTHORIZATION_SERVER: %w", err)
 		}
 		defer sign.Close()
-		go sign.Run(ctx)
-		tokens, configuration = sign.Authenticator, sign.SMART()
+		sign.Start()
+		tokens, face = sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}
 	} else if tokens, err = oidc.New(c.OIDC(), store, time.Now); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -92,7 +92,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	h, err := handler(store, policies, c.API, labels, c.BaseURL, tokens, configuration, log)
+	h, err := handler(store, policies, c.API, labels, c.BaseURL, tokens, face, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -117,8 +117,14 @@ func careOptions(c config.Care, o postgres.Options) postgres.Options {
 	return o
 }
 
+// authorizationFace is what the API shows of an embedded authorization server; the zero value is that of none.
+type authorizationFace struct {
+	smart *api.SMART
+	apps  func(ctx context.Context, origin string) bool // whether an app of that origin is registered
+}
+
 // handler is the HTTP face of the server over an open store.
-func handler(store *postgres.Store, policies authz.Policies, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, smart *api.SMART, log *slog.Logger) (http.Handler, error) {
+func handler(store *postgres.Store, policies authz.Policies, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, face authorizationFace, log *slog.Logger) (http.Handler, error) {
 	core, err := server.NewCoreUnder(policies, store, time.Now)
 	if err != nil {
 		return nil, err
@@ -133,7 +139,7 @@ func handler(store *postgres.Store, policies authz.Policies, cfg config.API, lab
 	}
 	number, built := release()
 	return core.Labelling(labels).Handler(server.Config{
-		Base: base, Authenticator: tokens, SMART: smart, Version: number, Released: built, Deadline: cfg.Timeout,
+		Base: base, Authenticator: tokens, SMART: face.smart, Apps: face.apps, Version: number, Released: built, Deadline: cfg.Timeout,
 		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: operation.Limits{Session: cfg.Session, SignIn: cfg.SignIn},
 		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Shown), Log: log, Now: time.Now,
 	})

@@ -84,6 +84,9 @@ const (
 	endedKept = time.Hour
 	// usedKept is how long a refresh token that was used is remembered: within that time its reuse ends the grant.
 	usedKept = 30 * 24 * time.Hour
+	// codeKept is how long a code is remembered: within that time one that comes a second time ends the grant. It could be redeemed
+	// for a minute, and who reads it in a log later is refused all the same.
+	codeKept = 24 * time.Hour
 	// grantKept is how long a grant is kept beyond its end, for what refers to it.
 	grantKept = 24 * time.Hour
 )
@@ -97,6 +100,7 @@ func (s *Store) SweepGrants(ctx context.Context, now time.Time) error {
 		{`DELETE FROM identity.ticket WHERE until <= $1`, now},
 		{`DELETE FROM identity.assertion WHERE until <= $1`, now},
 		{`DELETE FROM identity.ended WHERE at <= $1`, now.Add(-endedKept)},
+		{`DELETE FROM identity.code WHERE until <= $1`, now.Add(-codeKept)},
 		{`DELETE FROM identity.refresh_token WHERE used <= $1`, now.Add(-usedKept)},
 		{`DELETE FROM identity.app_grant WHERE until <= $1 OR ended <= $1 OR NOT redeemed AND created <= $1`, now.Add(-grantKept)},
 		{`DELETE FROM identity.signing_key WHERE until <= $1`, now.Add(-grantKept)},

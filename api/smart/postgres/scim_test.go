@@ -48,7 +48,9 @@ func (h *house) directories() (harbor, lakeside directory) {
 	h.t.Helper()
 	handler := scim.Handler(scim.Config{
 		Store: h.store, Accounts: h.Service, Base: "https://fhir.example.org/scim/v2", Now: h.now,
-		Roles: map[string][]string{"clinicians": {"therapist"}, "supervisors": {"supervisor"}},
+		Roles: func(_, group string) []string {
+			return map[string][]string{"Clinicians": {"therapist"}, "Supervisors": {"supervisor"}}[group]
+		},
 	})
 	for slug, d := range map[string]*directory{"harbor": &harbor, "lakeside": &lakeside} {
 		*d = directory{h.t, handler, "token of " + slug}

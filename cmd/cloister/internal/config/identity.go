@@ -7,11 +7,33 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz/identity"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/mail"
 )
+
+// AuthKey names the keys that seal signing keys and secrets of sign-in in the database.
+type AuthKey struct {
+	AuthKeys []string `name:"auth-key" env:"CLOISTER_AUTH_KEY" placeholder:"BASE64,..." help:"32 random bytes in base64 that seal signing keys and secrets of sign-in in the database; all servers of a database share them. After a change the old key follows the new one, separated by a comma. Make one with: openssl rand -base64 32. Prefer the variable to the flag: other users of the machine can read command lines."`
+}
+
+// Box is what seals.
+func (a AuthKey) Box() (*identity.Box, error) {
+	if len(a.AuthKeys) == 0 {
+		return nil, fault("CLOISTER_AUTH_KEY", "is not set: make one with openssl rand -base64 %d, and keep it where the database and its backups are not", identity.KeySize)
+	}
+	keys := make([][]byte, 0, len(a.AuthKeys))
+	for _, text := range a.AuthKeys {
+		key, err := identity.ParseKey(text)
+		if err != nil {
+			return nil, fault("CLOISTER_AUTH_KEY", "is not %d bytes in base64: make one with openssl rand -base64 %d", identity.KeySize, identity.KeySize)
+		}
+		keys = append(keys, key)
+	}
+	return identity.NewBox(keys...) //nolint:wrapcheck // it cannot fail with keys of that size
+}
 
 // Identity is how people sign in.
 type Identity struct {
-	AuthKeys    []string      `name:"auth-key" env:"CLOISTER_AUTH_KEY" placeholder:"KEY,..." help:"Key under which secrets of sign-in are stored: 32 bytes in base64 (openssl rand -base64 32). To change it, put the new one before the old one, with a comma between them. Prefer the variable to the flag: other users of the machine can read command lines."`
+	AuthKey     `embed:""`
 	MailServer  string        `name:"mail-server" env:"CLOISTER_MAIL_SERVER" placeholder:"URL" help:"SMTP server for invitations and recovery: smtp://user:password@mail.example.org:587 or smtps://mail.example.org. TLS is required, but to this machine itself. Without one nobody is invited by mail."`
 	MailFrom    string        `name:"mail-from" env:"CLOISTER_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of the mails, such as no-reply@example.org."`
 	Breached    string        `name:"breached-passwords" env:"CLOISTER_BREACHED_PASSWORDS" placeholder:"FILE" help:"Passwords known from breaches, which nobody may take: SHA-1 in hexadecimal, sorted, one per line, as Have I Been Pwned publishes them, or prefixes of one length. Nothing is asked over a network."`
@@ -25,14 +47,13 @@ type Identity struct {
 // Check reports what is wrong.
 func (i Identity) Check() error {
 	var errs []error
-	if len(i.AuthKeys) == 0 {
-		errs = append(errs, fault("CLOISTER_AUTH_KEY", "is not set: it seals the secrets of sign-in; make one with openssl rand -base64 32"))
-	}
-	if _, err := i.keys(); err != nil {
+	if _, err := i.Box(); err != nil {
 		errs = append(errs, err)
 	}
 	if (i.MailServer == "") != (i.MailFrom == "") {
 		errs = append(errs, fault("CLOISTER_MAIL_FROM", "and CLOISTER_MAIL_SERVER go together: set both, or neither"))
+	} else if _, err := i.Mailer(); err != nil {
+		errs = append(errs, err)
 	}
 	for _, d := range []struct {
 		name       string
@@ -58,25 +79,26 @@ func (i Identity) Check() error {
 	return errors.Join(errs...)
 }
 
-func (i Identity) keys() ([][]byte, error) {
-	out := make([][]byte, len(i.AuthKeys))
-	for n, text := range i.AuthKeys {
-		var err error
-		if out[n], err = identity.ParseKey(text); err != nil {
-			return nil, fault("CLOISTER_AUTH_KEY", "is %v: make one with openssl rand -base64 32", err)
-		}
+// Mailer is what sends invitations and links of recovery; nil where no mail server is named.
+func (i Identity) Mailer() (identity.Mailer, error) {
+	if i.MailServer == "" {
+		return nil, nil //nolint:nilnil // nobody is written to then
 	}
-	return out, nil
+	server, err := mail.Parse(i.MailServer, i.MailFrom)
+	if err != nil {
+		return nil, fault("CLOISTER_MAIL_SERVER", "(with CLOISTER_MAIL_FROM) %v", err)
+	}
+	return server, nil
 }
 
-// Service is the configuration of the service, but for what a program wires: store, audit, mail, pages and clock.
+// Service is the configuration of the service, but for what a program wires: store, audit, pages and clock.
 func (i Identity) Service() (identity.Config, error) {
-	keys, err := i.keys()
-	if err != nil {
+	c := identity.Config{Idle: i.Idle, Absolute: i.Absolute, Invitations: i.Invitations, Recoveries: i.Recoveries, PatientFactor: i.Patients == "required"}
+	var err error
+	if c.Box, err = i.Box(); err != nil {
 		return identity.Config{}, err
 	}
-	c := identity.Config{Idle: i.Idle, Absolute: i.Absolute, Invitations: i.Invitations, Recoveries: i.Recoveries, PatientFactor: i.Patients == "required"}
-	if c.Box, err = identity.NewBox(keys...); err != nil {
+	if c.Mail, err = i.Mailer(); err != nil {
 		return identity.Config{}, err
 	}
 	if i.Breached != "" {

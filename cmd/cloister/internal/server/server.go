@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -35,6 +36,7 @@ type Config struct {
 	Deadline      time.Duration // for one request
 	MaxBody       int64         // bytes of one request body
 	Origins       []string
+	Apps          func(ctx context.Context, origin string) bool // see api.Config
 	Upsert        bool
 	Several       bool          // a conditional delete may take several resources
 	Dangling      bool          // a delete may leave references to what it deletes
@@ -92,7 +94,7 @@ func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	return api.New(api.Config{
 		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Signing(cfg.Keys).Showing(cfg.Labels), Store: c.Store, Terminology: c.Terminology, Validator: validator, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
-		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: cfg.Emergency, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
+		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Apps: cfg.Apps, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: cfg.Emergency, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
 }
 

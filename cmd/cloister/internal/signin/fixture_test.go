@@ -33,6 +33,8 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/signin"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
@@ -81,10 +83,12 @@ type house struct {
 	t       *testing.T
 	dsn     string
 	base    string // origin
+	at      string // where this process listens
 	records *postgres.Store
+	core    *server.Core
 	log     *lines
+	time    *clock
 	mu      sync.Mutex
-	now     time.Time
 	letters []string
 	secrets map[string]string // of one-time codes, by e-mail address
 }
@@ -108,68 +112,97 @@ func (h *house) Send(_ context.Context, _, _, text string) error {
 	return nil
 }
 
+// clock is the one of all servers of a test.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
 func (h *house) clock() time.Time {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.now
+	h.time.mu.Lock()
+	defer h.time.mu.Unlock()
+	return h.time.now
+}
+
+// pass moves the clock, and tells nobody.
+func (h *house) pass(d time.Duration) {
+	h.time.mu.Lock()
+	defer h.time.mu.Unlock()
+	h.time.now = h.time.now.Add(d)
 }
 
 func (h *house) advance(d time.Duration) {
-	h.mu.Lock()
-	h.now = h.now.Add(d)
-	h.mu.Unlock()
+	h.pass(d)
 	if err := h.Refresh(context.Background()); err != nil { // what is known of ended grants is a leap of the clock old
 		h.t.Error(err)
 	}
 }
 
-func newHouse(t *testing.T) *house {
+func newHouse(t *testing.T, change ...func(*signin.Config)) *house {
 	t.Helper()
-	h := &house{t: t, dsn: cluster.NewDatabase(t, seeded), now: noon, log: &lines{}, secrets: map[string]string{}}
-	var whole http.Handler
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { whole.ServeHTTP(w, r) }))
-	t.Cleanup(s.Close)
-	h.base = strings.Replace(s.URL, "127.0.0.1", "localhost", 1) // passkeys need a domain
-	ctx, end := context.WithCancel(context.Background())
-	t.Cleanup(end)
-	log := slog.New(slog.NewTextHandler(h.log, nil))
-	var err error
-	if h.records, err = postgres.Open(ctx, postgres.Options{URL: h.dsn, Now: h.clock, MaxConns: 2, Keys: envelopetest.Keys()}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(h.records.Close)
-	box, err := identity.NewBox(make([]byte, identity.KeySize))
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.SignIn, err = signin.Open(ctx, signin.Config{
-		URL: h.dsn, FHIRBase: h.base + "/fhir", Box: box, Auditor: h.records, Practices: h.records,
-		Mail: h, Title: "Test", Log: log, Now: h.clock,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(h.Close)
-	core, err := server.NewCore(h.records, h.clock)
-	if err != nil {
-		t.Fatal(err)
-	}
-	api, err := core.Handler(server.Config{
-		Base: h.base + "/fhir", Authenticator: h.Authenticator, SMART: h.SMART(), Version: "test", Released: noon, Deadline: time.Minute, MaxBody: 1 << 20,
-		Cursors: [32]byte{1}, Log: log, Now: h.clock, Labels: "exchange",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if whole, err = h.Handler(api); err != nil {
-		t.Fatal(err)
-	}
-	go h.Run(ctx)
+	h := &house{t: t, dsn: cluster.NewDatabase(t, seeded), log: &lines{}, secrets: map[string]string{}, time: &clock{now: noon}}
+	h.open(change...)
+	h.Start()
 	h.register(app.App{
 		ID: appID, Name: "Trend", Auth: app.None, Redirects: []string{redirect}, Grants: []string{app.Code, app.Refresh},
 		Scopes: append(slices.Clone(scopes), "launch"), Purposes: []string{"TREAT", "PATRQT"}, Registered: noon,
 	})
 	return h
+}
+
+// open wires the whole server.
+func (h *house) open(change ...func(*signin.Config)) {
+	h.t.Helper()
+	var whole http.Handler
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { whole.ServeHTTP(w, r) }))
+	h.t.Cleanup(s.Close)
+	if h.base == "" {
+		h.base = strings.Replace(s.URL, "127.0.0.1", "localhost", 1) // passkeys need a domain
+	}
+	h.at = s.URL
+	ctx := context.Background()
+	log := slog.New(slog.NewTextHandler(h.log, nil))
+	var err error
+	if h.records, err = postgres.Open(ctx, postgres.Options{URL: h.dsn, Now: h.clock, MaxConns: 2, Keys: envelopetest.Keys()}); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(h.records.Close)
+	box, err := identity.NewBox(make([]byte, identity.KeySize))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	cfg := signin.Config{
+		URL: h.dsn, FHIRBase: h.base + "/fhir", People: identity.Config{Box: box, Mail: h, Title: "Test"}, Auditor: h.records, Practices: h.records,
+		Origins: []string{"https://house.example"}, Log: log, Now: h.clock,
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	if h.SignIn, err = signin.Open(ctx, cfg); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(h.Close)
+	if h.core, err = server.NewCore(h.records, h.clock); err != nil {
+		h.t.Fatal(err)
+	}
+	api, err := h.core.Handler(server.Config{
+		Base: h.base + "/fhir", Authenticator: h.Authenticator, SMART: h.SMART(), Apps: h.Server.AllowsOrigin, Origins: []string{"https://house.example"}, Version: "test", Released: noon, Deadline: time.Minute, MaxBody: 1 << 20,
+		Cursors: [32]byte{1}, Log: log, Now: h.clock, Labels: "exchange",
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if whole, err = h.Handler(api); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// another is a second process behind the same address and on the same database. Nothing is done in its background before Start.
+func (h *house) another(change ...func(*signin.Config)) *house {
+	h.t.Helper()
+	o := &house{t: h.t, dsn: h.dsn, base: h.base, log: h.log, secrets: h.secrets, time: h.time}
+	o.open(change...)
+	return o
 }
 
 func (h *house) register(a app.App) {
@@ -377,6 +410,36 @@ func (b *browser) submit(p page, action string, more ...string) page {
 
 const verifier = "a-verifier-of-at-least-forty-three-characters-1234"
 
+// put stores resources of a practice, as an import does.
+func (h *house) put(practice string, resources ...string) {
+	h.t.Helper()
+	ctx := context.Background()
+	tenant, ok := h.records.Tenant(practice)
+	if !ok {
+		h.t.Fatal(practice)
+	}
+	grant, err := h.core.Engine.Authorize(ctx, server.Operator(tenant, "test"), fhir.Transaction, "")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var cleared []record.Cleared
+	for _, text := range resources {
+		r, err := codec.Parse([]byte(text))
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		c, err := h.core.Gate.Admit(ctx, grant, record.Change{Interaction: fhir.Update, Ref: r.Ref(), Content: r, Upsert: true, Import: true})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		cleared = append(cleared, c)
+	}
+	digest := sha256.Sum256([]byte(strings.Join(resources, "")))
+	if _, err := h.core.Store.Import(ctx, cleared, digest[:]); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
 // authorize begins an authorization, and gives the page that the browser ends on.
 func (b *browser) authorize(more ...string) page {
 	b.h.t.Helper()
@@ -412,7 +475,9 @@ func (h *house) token(back page, form url.Values) (int, map[string]any) {
 		}
 		form = url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirect}, "code_verifier": {verifier}}
 	}
-	form.Set("client_id", appID)
+	if !form.Has("client_id") {
+		form.Set("client_id", appID)
+	}
 	res, err := http.PostForm(h.base+"/smart/token", form)
 	if err != nil {
 		h.t.Fatal(err)
@@ -428,7 +493,7 @@ func (h *house) token(back page, form url.Values) (int, map[string]any) {
 // read asks the FHIR API.
 func (h *house) read(path string, token any) int {
 	h.t.Helper()
-	rq, err := http.NewRequestWithContext(context.Background(), http.MethodGet, h.base+"/fhir/"+path, http.NoBody)
+	rq, err := http.NewRequestWithContext(context.Background(), http.MethodGet, h.at+"/fhir/"+path, http.NoBody)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -439,4 +504,13 @@ func (h *house) read(path string, token any) int {
 	}
 	_ = res.Body.Close()
 	return res.StatusCode
+}
+
+func decode(t *testing.T, text string) []byte {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -12,10 +12,12 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cloister-health/cloister/api"
 	"github.com/cloister-health/cloister/api/account"
+	"github.com/cloister-health/cloister/api/scim"
 	"github.com/cloister-health/cloister/api/smart"
 	"github.com/cloister-health/cloister/api/smart/postgres"
 	"github.com/cloister-health/cloister/authz/audit"
@@ -30,20 +32,23 @@ type Auditor interface {
 
 // Config is what the assembly needs.
 type Config struct {
-	URL       string        // of the database
-	FHIRBase  string        // as clients write it; it ends in /fhir
-	Box       *identity.Box // seals secrets at rest
+	URL      string // of the database
+	FHIRBase string // as clients write it; it ends in /fhir
+	// People is how they sign in; its Box seals everything secret at rest. Store, Audit, Pages, Log and Now are those of the assembly.
+	People    identity.Config
 	Auditor   Auditor
 	Practices oidc.Tenants
 	Issuers   []oidc.Issuer // whose access tokens are accepted beside our own
-	Mail      identity.Mailer
 	Brands    *account.Brands
-	Title     string // how passkeys and authenticator apps name this server
 	Policy    smart.Policy
 	Address   func(*http.Request) netip.Addr // see smart.Address; nil takes that of the connection
 	KeyHosts  []string                       // see smart.Config
-	Log       *slog.Logger
-	Now       func() time.Time
+	Origins   []string                       // see smart.Config
+	// GroupRoles gives the roles that the members of a group of a practice's directory have, see scim.Config; nil gives none.
+	GroupRoles func(practice, group string) []string
+	Every      Intervals // the zero value means DefaultIntervals
+	Log        *slog.Logger
+	Now        func() time.Time
 }
 
 // SignIn is the authorization server with all that it stands on.
@@ -58,6 +63,9 @@ type SignIn struct {
 	ring  *smart.Ring
 	ended *oidc.Ended
 	forms [32]byte
+
+	stop       context.CancelFunc // ends what is done in the background
+	background sync.WaitGroup
 }
 
 // Open connects to the database and wires everything. Close gives it back.
@@ -66,11 +74,17 @@ func Open(ctx context.Context, c Config) (*SignIn, error) {
 	if !ok {
 		return nil, errors.New("signin: the base URL does not end in /fhir, which is where the API answers")
 	}
+	if c.People.Box == nil {
+		return nil, errors.New("signin: nothing seals secrets at rest")
+	}
+	if c.Every == (Intervals{}) {
+		c.Every = DefaultIntervals
+	}
 	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL})
 	if err != nil {
 		return nil, fmt.Errorf("signin: %w", err)
 	}
-	s := &SignIn{cfg: c, base: base, Store: store, forms: [32]byte(c.Box.Mark("forms of the pages"))}
+	s := &SignIn{cfg: c, base: base, Store: store, forms: [32]byte(c.People.Box.Mark("forms of the pages"))}
 	if err := s.wire(ctx); err != nil {
 		store.Close()
 		return nil, fmt.Errorf("signin: %w", err)
@@ -80,14 +94,18 @@ func Open(ctx context.Context, c Config) (*SignIn, error) {
 
 func (s *SignIn) wire(ctx context.Context) (err error) {
 	c, issuer := s.cfg, s.base+"/smart"
-	s.Identity, err = identity.New(identity.Config{Store: s.Store, Box: c.Box, Audit: c.Auditor, Mail: c.Mail, Now: c.Now, Log: c.Log, Pages: issuer, Title: c.Title})
-	if err != nil {
+	people := c.People
+	people.Store, people.Audit, people.Pages, people.Log, people.Now = s.Store, c.Auditor, issuer, c.Log, c.Now
+	if s.Identity, err = identity.New(people); err != nil {
 		return err //nolint:wrapcheck // Open wraps it
 	}
-	if s.ring, err = smart.NewRing(ctx, s.Store, c.Box, c.Now); err != nil {
+	if s.ring, err = smart.NewRing(ctx, s.Store, people.Box, c.Now); err != nil {
 		return err //nolint:wrapcheck // as above
 	}
 	s.ended = oidc.NewEnded(s.Store.Ended, c.Now)
+	if err = s.ended.Refresh(ctx); err != nil { // before the first request asks
+		return err //nolint:wrapcheck // as above
+	}
 	s.Authenticator, err = oidc.New(c.Issuers, c.Practices, c.Now, oidc.Local{Issuer: oidc.Issuer{URL: issuer, Audience: c.FHIRBase}, Keys: s.ring, Ended: s.ended})
 	if err != nil {
 		return err //nolint:wrapcheck // as above
@@ -95,7 +113,7 @@ func (s *SignIn) wire(ctx context.Context) (err error) {
 	s.Server, err = smart.New(smart.Config{
 		Issuer: issuer, FHIRBase: c.FHIRBase, SignIn: issuer + "/interaction", SignOut: issuer + "/signed-out",
 		Store: s.Store, Keys: s.ring, People: s.Identity, Practices: c.Practices, Ended: s.ended, Authenticator: s.Authenticator, Audit: c.Auditor,
-		Registration: c.Policy, Address: c.Address, KeyHosts: c.KeyHosts, Log: c.Log, Now: c.Now,
+		Registration: c.Policy, Address: c.Address, Origins: c.Origins, KeyHosts: c.KeyHosts, Log: c.Log, Now: c.Now,
 	})
 	if err != nil {
 		return err //nolint:wrapcheck // as above
@@ -120,7 +138,7 @@ func (s *SignIn) SMART() *api.SMART {
 	}
 }
 
-// Handler puts the endpoints and the pages beside the API.
+// Handler puts the endpoints, the pages and the provisioning of accounts beside the API.
 func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 	pages, err := account.New(account.Config{
 		Base: s.base, Identity: s.Identity, Server: s.Server, FHIR: fhir, Brands: s.cfg.Brands, Address: s.cfg.Address, Key: s.forms, Log: s.cfg.Log, Now: s.cfg.Now,
@@ -128,7 +146,10 @@ func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signin: %w", err)
 	}
-	const below = "/smart"
+	const below, directories = "/smart", "/scim/v2"
+	provisioning := scim.Handler(scim.Config{
+		Store: s.Store, Accounts: s.Identity, Base: s.base + directories, Roles: s.cfg.GroupRoles, Now: s.cfg.Now, Log: s.cfg.Log,
+	})
 	endpoints := http.StripPrefix(below, s.Server.Handler())
 	ours := map[string]bool{}
 	for _, path := range smart.Paths() {
@@ -140,38 +161,56 @@ func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 			endpoints.ServeHTTP(w, r)
 		case strings.HasPrefix(r.URL.Path, below+"/"):
 			pages.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, directories+"/"):
+			provisioning.ServeHTTP(w, r)
 		default:
 			fhir.ServeHTTP(w, r)
 		}
 	}), nil
 }
 
-// Refresh learns at once which grants other processes ended; Run does so every second.
+// Refresh learns at once which grants other processes ended; a started SignIn does so every second.
 func (s *SignIn) Refresh(ctx context.Context) error { return s.ended.Refresh(ctx) } //nolint:wrapcheck // says what failed
 
-const (
-	endedInterval = time.Second // how late this process may learn of a grant that another process ended
-	sweepInterval = time.Minute
-	keyInterval   = 5 * time.Minute
-)
+// Intervals say how often what is done in the background.
+type Intervals struct {
+	Ended time.Duration // how late this process may learn of a grant that another process ended
+	Sweep time.Duration // how late what has expired is forgotten
+	Keys  time.Duration // how late the next signing keys are made
+}
 
-// Run keeps what other processes change known, and forgets what has expired, until ctx ends.
-func (s *SignIn) Run(ctx context.Context) {
-	go s.ended.Watch(ctx, endedInterval, s.report("the grants that ended could not be read again"))
-	sweep, keys := time.NewTicker(sweepInterval), time.NewTicker(keyInterval)
-	defer sweep.Stop()
-	defer keys.Stop()
+// DefaultIntervals are those of a server. What is known of ended grants is good for five seconds, see [oidc.Ended].
+var DefaultIntervals = Intervals{Ended: time.Second, Sweep: time.Minute, Keys: 5 * time.Minute}
+
+// Start keeps known what other processes change, forgets what has expired and looks after the signing keys, until Close: as long as
+// requests under way may finish, their tokens have to be checked.
+func (s *SignIn) Start() {
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.background.Go(func() {
+		s.ended.Watch(ctx, s.cfg.Every.Ended, s.report("the grants that ended could not be read again"))
+	})
+	s.background.Go(func() {
+		repeat(ctx, s.cfg.Every.Sweep, func() error {
+			return errors.Join(s.Identity.Sweep(ctx), s.Store.SweepGrants(ctx, s.cfg.Now()))
+		}, s.report("what has expired could not be removed"))
+	})
+	s.background.Go(func() {
+		repeat(ctx, s.cfg.Every.Keys, func() error { return s.ring.Maintain(ctx) }, s.report("the signing keys could not be looked after"))
+	})
+}
+
+// repeat does something at every tick until ctx ends.
+func repeat(ctx context.Context, every time.Duration, do func() error, report func(error)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-sweep.C:
-			if err := errors.Join(s.Identity.Sweep(ctx), s.Store.SweepGrants(ctx, s.cfg.Now())); err != nil && ctx.Err() == nil {
-				s.report("what has expired could not be removed")(err)
-			}
-		case <-keys.C:
-			if err := s.ring.Maintain(ctx); err != nil && ctx.Err() == nil {
-				s.report("the signing keys could not be looked after")(err)
+		case <-tick.C:
+			if err := do(); err != nil && ctx.Err() == nil {
+				report(err)
 			}
 		}
 	}
@@ -181,8 +220,12 @@ func (s *SignIn) report(what string) func(error) {
 	return func(err error) { s.cfg.Log.Warn(what, "error", err) }
 }
 
-// Close waits for mails under way and closes the connections.
+// Close ends what Start began, waits for mails under way and closes the connections, in this order.
 func (s *SignIn) Close() {
+	if s.stop != nil {
+		s.stop()
+	}
+	s.background.Wait()
 	s.Identity.Close()
 	s.Store.Close()
 }
