@@ -31,8 +31,12 @@ func openAuthorization(ctx context.Context, cfg config.Authorization, url, fhirB
 			return nil, fmt.Errorf("CLOISTER_BRANDING (--branding): %w", err)
 		}
 	}
+	providers, err := cfg.Providers.Read(false)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the variable, the file and the field
+	}
 	return signin.Open(ctx, signin.Config{
-		URL: url, FHIRBase: fhirBase, Box: box, Auditor: records, Practices: records, Issuers: issuers, Brands: brands,
+		URL: url, FHIRBase: fhirBase, Box: box, Auditor: records, Practices: records, Issuers: issuers, Providers: providers, Brands: brands,
 		Policy: smart.Policy(cfg.Registration), Address: smart.Address(proxies), KeyHosts: cfg.KeyHosts, Log: log, Now: time.Now,
 	})
 }

@@ -36,6 +36,7 @@ type Config struct {
 	Auditor   Auditor
 	Practices oidc.Tenants
 	Issuers   []oidc.Issuer // whose access tokens are accepted beside our own
+	Providers []oidc.Client // by which people can sign in
 	Mail      identity.Mailer
 	Brands    *account.Brands
 	Title     string // how passkeys and authenticator apps name this server
@@ -54,7 +55,8 @@ type SignIn struct {
 	Authenticator *oidc.Authenticator
 
 	cfg   Config
-	base  string // origin and prefix
+	party *oidc.Party // nil: no identity providers
+	base  string      // origin and prefix
 	ring  *smart.Ring
 	ended *oidc.Ended
 	forms [32]byte
@@ -80,7 +82,10 @@ func Open(ctx context.Context, c Config) (*SignIn, error) {
 
 func (s *SignIn) wire(ctx context.Context) (err error) {
 	c, issuer := s.cfg, s.base+"/smart"
-	s.Identity, err = identity.New(identity.Config{Store: s.Store, Box: c.Box, Audit: c.Auditor, Mail: c.Mail, Now: c.Now, Log: c.Log, Pages: issuer, Title: c.Title})
+	if s.party, err = c.party(s.base); err != nil {
+		return err
+	}
+	s.Identity, err = identity.New(identity.Config{Store: s.Store, Box: c.Box, Audit: c.Auditor, Mail: c.Mail, Now: c.Now, Log: c.Log, Pages: issuer, Title: c.Title, Assured: s.party.Assured})
 	if err != nil {
 		return err //nolint:wrapcheck // Open wraps it
 	}
@@ -123,7 +128,7 @@ func (s *SignIn) SMART() *api.SMART {
 // Handler puts the endpoints and the pages beside the API.
 func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 	pages, err := account.New(account.Config{
-		Base: s.base, Identity: s.Identity, Server: s.Server, FHIR: fhir, Brands: s.cfg.Brands, Address: s.cfg.Address, Key: s.forms, Log: s.cfg.Log, Now: s.cfg.Now,
+		Base: s.base, Identity: s.Identity, Server: s.Server, FHIR: fhir, Providers: s.providers(), Brands: s.cfg.Brands, Address: s.cfg.Address, Key: s.forms, Log: s.cfg.Log, Now: s.cfg.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("signin: %w", err)
@@ -134,7 +139,7 @@ func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 	for _, path := range smart.Paths() {
 		ours[below+path] = true
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.backChannel(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case ours[r.URL.Path]:
 			endpoints.ServeHTTP(w, r)
@@ -143,7 +148,7 @@ func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 		default:
 			fhir.ServeHTTP(w, r)
 		}
-	}), nil
+	})), nil
 }
 
 // Refresh learns at once which grants other processes ended; Run does so every second.
