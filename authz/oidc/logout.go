@@ -58,7 +58,10 @@ func (p *Party) LoggedOut(ctx context.Context, text string) (Logout, error) {
 	if out.Subject == "" && out.SID == "" {
 		claims.fail("sid")
 	}
-	return out, claims.fit()
+	if err := claims.err(); err != nil {
+		return Logout{}, unfit(err)
+	}
+	return out, nil
 }
 
 // typeOf is the typ of a token that was checked.

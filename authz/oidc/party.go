@@ -195,7 +195,7 @@ func refusedCode(err error) error {
 	}
 	// Not the error itself: it holds the body of the answer.
 	reason := fmt.Errorf("oidc: the token endpoint answers %d %q", said.Response.StatusCode, said.ErrorCode)
-	if said.ErrorCode == "invalid_grant" {
+	if said.ErrorCode == "invalid_grant" && said.Response.StatusCode/100 == 4 {
 		return unfit(reason)
 	}
 	return down(reason)
@@ -218,7 +218,7 @@ func (c *client) idToken(ctx context.Context, found *discovered, text string, v 
 			return nil, nil, unfit(errors.New("oidc: the ID token belongs to another access token"))
 		}
 	}
-	return token, claims, claims.fit()
+	return token, claims, nil
 }
 
 // skew is by how much the clock of a provider may differ.
@@ -272,14 +272,6 @@ const maxIdentity = 255
 var ofToken = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "nonce", "azp", "at_hash", "acr", "amr", "auth_time", "sid", "jti", "events"}
 
 func has(claims reader, name string) bool { _, ok := claims[name]; return ok }
-
-// fit is err as the refusal that clients see.
-func (r reader) fit() error {
-	if err := r.err(); err != nil {
-		return unfit(err)
-	}
-	return nil
-}
 
 // complete adds what the userinfo endpoint says to what the ID token leaves out (OpenID Connect Core 1.0, 5.3.2): some
 // providers give addresses and groups there alone. What the sign-in itself was is never taken from there.

@@ -249,7 +249,7 @@ func (t *throttle) ask(r *http.Request) (*answer, *http.Response) {
 		a.err = err
 		return a, nil
 	}
-	if res.StatusCode/100 == 3 {
+	if res.StatusCode/100 == 3 && res.Header.Get("Location") != "" {
 		return nil, res
 	}
 	defer func() { _ = res.Body.Close() }()
