@@ -123,7 +123,8 @@ func (h *house) advance(d time.Duration) {
 	}
 }
 
-func newHouse(t *testing.T) *house {
+// newHouse opens a server, with what the test changes of its configuration.
+func newHouse(t *testing.T, change ...func(*house, *signin.Config)) *house {
 	t.Helper()
 	h := &house{t: t, dsn: cluster.NewDatabase(t, seeded), now: noon, log: &lines{}, secrets: map[string]string{}}
 	var whole http.Handler
@@ -142,10 +143,14 @@ func newHouse(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.SignIn, err = signin.Open(ctx, signin.Config{
+	cfg := signin.Config{
 		URL: h.dsn, FHIRBase: h.base + "/fhir", Box: box, Auditor: h.records, Practices: h.records,
 		Mail: h, Title: "Test", Log: log, Now: h.clock,
-	})
+	}
+	for _, c := range change {
+		c(h, &cfg)
+	}
+	h.SignIn, err = signin.Open(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
