@@ -135,7 +135,7 @@ func (s *Service) LoggedOut(ctx context.Context, issuer, subject, sid, jti strin
 	if !ok {
 		return s.refused(ctx, Account{}, From{}, audit.SessionsEnded, audit.ReasonReplay, ErrWord)
 	}
-	if err := s.EndProvided(ctx, issuer, subject, sid); err != nil {
+	if err := s.endWord(ctx, issuer, subject, sid); err != nil {
 		// The provider may say it again.
 		if e := s.store.Forget(context.WithoutCancel(ctx), key); e != nil {
 			s.cfg.Log.WarnContext(ctx, "a logout token that failed stays used", "error", e)
@@ -143,4 +143,20 @@ func (s *Service) LoggedOut(ctx context.Context, issuer, subject, sid, jti strin
 		return err
 	}
 	return nil
+}
+
+func (s *Service) endWord(ctx context.Context, issuer, subject, sid string) error {
+	// Sign-ins that wait for a factor of ours first: none of them becomes a session after this.
+	if subject != "" {
+		r, ok, err := s.store.AccountByExternal(ctx, issuer, subject)
+		if err != nil {
+			return unavailable(err)
+		}
+		if ok {
+			if err := s.store.DropPending(ctx, r.ID, pendingChallenge); err != nil {
+				return unavailable(err)
+			}
+		}
+	}
+	return s.EndProvided(ctx, issuer, subject, sid)
 }

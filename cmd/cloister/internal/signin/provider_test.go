@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,14 +28,14 @@ func (h *house) invite(email, name string) {
 	}
 }
 
-// linked makes an account that a provider knows already.
+// linked makes an account that a provider knows already, and that has no password.
 func (h *house) linked(email string, p *provider, subject string, personas ...string) {
 	h.t.Helper()
 	a := identity.Account{Name: "Somebody", Email: email}
 	for _, name := range personas {
 		a.Memberships = append(a.Memberships, h.membership(name))
 	}
-	made, err := h.Identity.Create(context.Background(), "test", a, password)
+	made, err := h.Identity.Create(context.Background(), "test", a, "")
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -197,6 +198,34 @@ func TestAFactorOfOursInPlaceOfTheProviders(t *testing.T) {
 	}
 	if in := b.get("/smart/account"); in.url.Path == "/smart/account" {
 		t.Error("she is in without it")
+	}
+	enrol := func(b *browser, at page) page {
+		at = b.submit(at, "/enrol/app")
+		secret := regexp.MustCompile(`<code>([A-Z2-7 ]+)</code>`).FindStringSubmatch(at.body)
+		if secret == nil {
+			t.Fatalf("%d %s", at.status, at.body)
+		}
+		h.secrets["tess@harbor.example"] = strings.ReplaceAll(secret[1], " ", "")
+		return b.submit(at, "/enrol/app/confirm", "code", h.code("tess@harbor.example"))
+	}
+	if got := enrol(b, at); !strings.Contains(got.body, "Choose a patient") {
+		t.Fatalf("%d %s\n%s", got.status, got.url, got.body)
+	}
+	// A logout there also ends a sign-in that waits for the factor.
+	h.advance(time.Minute)
+	late := h.visitor(p)
+	at = late.with(late.get("/smart/sign-in"), "staff")
+	if !strings.HasPrefix(at.url.Path, "/smart/second-factor") {
+		t.Fatal(at.url)
+	}
+	if status, _ := h.backChannel(p.logoutToken(nil)); status != http.StatusOK {
+		t.Fatal(status)
+	}
+	late.submit(at, "/second-factor", "code", h.code("tess@harbor.example"))
+	for _, x := range []*browser{b, late} {
+		if in := x.get("/smart/account"); in.url.Path != "/smart/sign-in" {
+			t.Errorf("in after the logout: %s", in.url)
+		}
 	}
 }
 
