@@ -25,14 +25,14 @@ type Visit struct {
 	Secret   string         `json:"secret"`
 }
 
-// State, Nonce and Verifier are what the visit says at the provider (RFC 6749, 4.1.1; OpenID Connect Core 1.0, 3.1.2.1;
-// RFC 7636, 4.1). Nobody who sees one of them knows another, or the secret that they come from.
+// State goes to the provider and comes back with the browser (RFC 6749, 4.1.1). Nobody who sees it, the nonce or the verifier knows
+// another of them, or the secret that they come from.
 func (v Visit) State() string { return v.derive("state") }
 
-// Nonce is bound into the ID token.
+// Nonce is bound into the ID token (OpenID Connect Core 1.0, 3.1.2.1).
 func (v Visit) Nonce() string { return v.derive("nonce") }
 
-// Verifier is the code verifier of PKCE.
+// Verifier is the code verifier of PKCE (RFC 7636, 4.1).
 func (v Visit) Verifier() string { return v.derive("verifier") }
 
 func (v Visit) derive(what string) string {
@@ -47,7 +47,7 @@ const aboutVisit = "visit to a provider"
 // Depart begins a visit, and gives the value of the cookie that it comes back with.
 func (s *Service) Depart(v Visit) (Visit, string, error) {
 	v.Begun, v.Secret = s.cfg.Now().UTC(), secret()
-	plain, err := json.Marshal(v)
+	plain, err := json.Marshal(v) //nolint:gosec // it leaves this function sealed
 	if err != nil {
 		return Visit{}, "", unavailable(err)
 	}

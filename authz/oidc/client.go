@@ -63,11 +63,11 @@ type Claims struct {
 	Map map[string][]string
 }
 
-// A Fault says what is wrong with one field of a [Client].
-type Fault struct{ Field, Text string }
+// A FieldError says what is wrong with one field of a [Client].
+type FieldError struct{ Field, Text string }
 
 // Error implements error.
-func (f Fault) Error() string { return f.Field + " " + f.Text }
+func (f FieldError) Error() string { return f.Field + " " + f.Text }
 
 // The names that some fields have in faults, which are those of the configuration.
 const (
@@ -75,11 +75,11 @@ const (
 	fieldName  = "name"
 )
 
-// Validate says all that is wrong with the client, as [Fault]s that are joined.
+// Validate says all that is wrong with the client, as [FieldError]s that are joined.
 func (c Client) Validate() error {
 	var errs []error
 	fault := func(field, format string, args ...any) {
-		errs = append(errs, Fault{field, fmt.Sprintf(format, args...)})
+		errs = append(errs, FieldError{field, fmt.Sprintf(format, args...)})
 	}
 	if c.Name == "" || len(c.Name) > 32 || strings.Trim(c.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 		fault(fieldName, "is %q: it is part of addresses, so write lower case letters, digits and hyphens", c.Name)
@@ -116,22 +116,22 @@ func (c Client) Validate() error {
 
 func (c Claims) validate() error {
 	if slices.Contains(c.Roles, "") {
-		return Fault{fieldRoles, "has a claim without a name"}
+		return FieldError{fieldRoles, "has a claim without a name"}
 	}
 	if (len(c.Roles) == 0) != (len(c.Map) == 0) {
-		return Fault{fieldRoles, "needs both a claim and what its values stand for"}
+		return FieldError{fieldRoles, "needs both a claim and what its values stand for"}
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(c.Map)) {
 		if name == "" || len(c.Map[name]) == 0 {
-			errs = append(errs, Fault{fieldRoles, fmt.Sprintf("gives %q no role", name)})
+			errs = append(errs, FieldError{fieldRoles, fmt.Sprintf("gives %q no role", name)})
 		}
 		for _, r := range c.Map[name] {
 			switch {
 			case !word(r, 'a', 'z') || r == authz.Operator:
-				errs = append(errs, Fault{fieldRoles, fmt.Sprintf("gives %q the role %q, which is none", name, r)})
+				errs = append(errs, FieldError{fieldRoles, fmt.Sprintf("gives %q the role %q, which is none", name, r)})
 			case r == "patient" || r == "proxy":
-				errs = append(errs, Fault{fieldRoles, fmt.Sprintf("gives %q the role %q: whose record somebody may see is no matter of a provider", name, r)})
+				errs = append(errs, FieldError{fieldRoles, fmt.Sprintf("gives %q the role %q: whose record somebody may see is no matter of a provider", name, r)})
 			}
 		}
 	}
@@ -163,10 +163,10 @@ func NewParty(clients []Client, redirect string, now func() time.Time) (*Party, 
 			return nil, fmt.Errorf("oidc: provider %s: %w", c.Name, err)
 		}
 		if p.named(c.Name) != nil {
-			return nil, fmt.Errorf("oidc: provider %s: %w", c.Name, Fault{fieldName, "is that of another provider"})
+			return nil, fmt.Errorf("oidc: provider %s: %w", c.Name, FieldError{fieldName, "is that of another provider"})
 		}
 		if p.issued(c.Issuer) != nil {
-			return nil, fmt.Errorf("oidc: provider %s: %w", c.Name, Fault{"issuer", "is that of another provider"})
+			return nil, fmt.Errorf("oidc: provider %s: %w", c.Name, FieldError{"issuer", "is that of another provider"})
 		}
 		p.clients = append(p.clients, newClient(c, redirect, now))
 	}

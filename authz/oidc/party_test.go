@@ -95,7 +95,9 @@ func (p *practice) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(doc)
+	if err := json.NewEncoder(w).Encode(doc); err != nil {
+		panic(err)
+	}
 }
 
 func (p *practice) clock() time.Time { p.mu.Lock(); defer p.mu.Unlock(); return p.now }
@@ -295,8 +297,7 @@ func TestAnswersThatAreNotGood(t *testing.T) {
 	now := p.now.Unix()
 	hash := sha256.Sum256([]byte("another access token"))
 	none := func(c claims) string {
-		payload, _ := json.Marshal(c)
-		return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload) + "."
+		return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString(encoded(t, c)) + "."
 	}
 	other := v
 	other.Secret = "of another browser"
@@ -482,6 +483,15 @@ func (p *practice) logoutClaims() claims {
 	return claims{"iss": p.URL, "sub": "u1", "sid": "s1", "aud": clientID, "iat": now, "exp": now + 120, "jti": "j1", "events": map[string]any{eventLogout: map[string]any{}}}
 }
 
+func encoded(t *testing.T, v any) []byte {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
 func typed(t *testing.T, k jose.JSONWebKey, kind string, c claims) string {
 	t.Helper()
 	o := (&jose.SignerOptions{}).WithType(jose.ContentType(kind))
@@ -492,8 +502,7 @@ func typed(t *testing.T, k jose.JSONWebKey, kind string, c claims) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload, _ := json.Marshal(c)
-	signed, err := s.Sign(payload)
+	signed, err := s.Sign(encoded(t, c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -586,7 +595,7 @@ func TestClientsAreChecked(t *testing.T) {
 	} {
 		c := p.client()
 		change(&c)
-		var f Fault
+		var f FieldError
 		if err := c.Validate(); !errors.As(err, &f) || f.Field != want {
 			t.Errorf("%s: %v", want, err)
 		}
@@ -613,8 +622,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	c := p.client()
 	var b strings.Builder
 	slog.New(slog.NewJSONHandler(&b, nil)).Info("x", "client", c, "secret", c.Secret)
-	text, _ := json.Marshal(c)
-	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%+v %#v %v %q", c, c, c, c.Secret), string(text), b.String()} {
+	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%+v %#v %v %q", c, c, c, c.Secret), string(encoded(t, c)), b.String()} {
 		if strings.Contains(s, "not to be") {
 			t.Errorf("%s", s)
 		}

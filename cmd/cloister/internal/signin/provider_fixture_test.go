@@ -157,7 +157,9 @@ func (p *provider) forge(w http.ResponseWriter, rec *httptest.ResponseRecorder, 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(rec.Code)
-	_ = json.NewEncoder(w).Encode(answer)
+	if err := json.NewEncoder(w).Encode(answer); err != nil {
+		p.t.Error(err)
+	}
 }
 
 func (p *provider) sign(kind string, claims map[string]any) string {
@@ -349,7 +351,7 @@ func (s store) GetClientByClientID(_ context.Context, id string) (op.Client, err
 	if id != providerClient {
 		return nil, errNone
 	}
-	return registered{s.p}, nil
+	return registered(s), nil
 }
 
 func (s store) AuthorizeClientIDSecret(_ context.Context, id, secret string) error {
@@ -415,7 +417,7 @@ func (c registered) AccessTokenType() op.AccessTokenType { return op.AccessToken
 // IDTokenLifetime makes the end of an ID token five minutes after the test's now: the provider adds the skew to its own.
 func (c registered) IDTokenLifetime() time.Duration { return 5*time.Minute - 2*c.p.skew() }
 func (c registered) DevMode() bool                  { return true }
-func (c registered) RestrictAdditionalIdTokenScopes() func([]string) []string {
+func (c registered) RestrictAdditionalIdTokenScopes() func([]string) []string { //nolint:revive // of op.Client
 	return func(s []string) []string { return s }
 }
 func (c registered) RestrictAdditionalAccessTokenScopes() func([]string) []string {
@@ -445,7 +447,7 @@ func (h *house) visitor(providers ...*provider) *browser {
 // backChannel posts a logout token, as a provider does.
 func (h *house) backChannel(token string) (int, string) {
 	h.t.Helper()
-	res, err := http.Post(h.base+"/smart/backchannel-logout", "application/x-www-form-urlencoded", strings.NewReader(url.Values{"logout_token": {token}}.Encode())) //nolint:noctx // a test
+	res, err := http.Post(h.base+"/smart/backchannel-logout", "application/x-www-form-urlencoded", strings.NewReader(url.Values{"logout_token": {token}}.Encode()))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -484,7 +486,7 @@ func (h *house) app(id string, practices []string, scopes ...string) string {
 func (h *house) tokenOf(id string, form url.Values) (int, map[string]any) {
 	h.t.Helper()
 	form.Set("client_id", id)
-	res, err := http.PostForm(h.base+"/smart/token", form) //nolint:noctx // a test
+	res, err := http.PostForm(h.base+"/smart/token", form)
 	if err != nil {
 		h.t.Fatal(err)
 	}
