@@ -95,6 +95,7 @@ var libraries = []struct {
 	{"github.com/google/fhir", []string{"fhir/codec"}, true, "it is slow to build and slow to run; everybody else gets plain structs from fhir/codec"},
 	{"github.com/casbin", []string{"authz/pdp"}, true, "its traps are fenced in there: a strict loader, and any error is a deny"},
 	{"github.com/coreos/go-oidc", []string{"authz/oidc"}, true, "its switches for leaving checks out must stay unreachable"},
+	{"golang.org/x/oauth2", []string{"authz/oidc"}, true, "it goes with go-oidc: what an identity provider says is checked in one place"},
 	{"github.com/gofhir/fhirpath", []string{"fhir/fhirpath"}, true, "it prints resources to stderr unless its trace logger is replaced; fhir/fhirpath does that"},
 	{"github.com/jackc/pgx", []string{"fhir/record/postgres", "api/smart/postgres", "migrations", "cmd"}, false, "whoever holds a connection reads around the gate; the store of accounts and apps connects as a role that reaches no record"},
 	{"github.com/pressly/goose", []string{"fhir/record/postgres", "migrations", "cmd"}, false, "the schema belongs to the store"},

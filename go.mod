@@ -30,6 +30,7 @@ require (
 	github.com/zitadel/oidc/v3 v3.45.0 // requests and answers of OAuth 2.0 and OpenID Connect; api/smart only
 	go.yaml.in/yaml/v3 v3.0.6 // authorization cases
 	golang.org/x/crypto v0.57.0 // argon2id; authz/identity only
+	golang.org/x/oauth2 v0.36.0 // codes of identity providers, beside go-oidc, which brings it; authz/oidc only
 	golang.org/x/sync v0.23.0 // errgroup
 	golang.org/x/term v0.46.0 // whether there is a terminal to show progress on
 	golang.org/x/text v0.42.0 // strings without accents in the index
@@ -101,7 +102,6 @@ require (
 	go.uber.org/multierr v1.11.0 // indirect
 	golang.org/x/exp v0.0.0-20260824195058-e88cd73687aa // indirect
 	golang.org/x/net v0.58.0 // indirect
-	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
 	golang.org/x/tools v0.49.0 // indirect

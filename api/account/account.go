@@ -44,6 +44,13 @@ type Identity interface {
 	Factors(ctx context.Context, account string) ([]identity.Enrolled, error)
 	RemoveFactor(ctx context.Context, token string, f identity.Factor, id string, from identity.From) error
 	ChangePassword(ctx context.Context, token, old, password string, from identity.From) error
+
+	Depart(v identity.Visit) (identity.Visit, string, error)
+	Arrive(ctx context.Context, cookie, state string, from identity.From) (identity.Visit, error)
+	External(ctx context.Context, x identity.External, from identity.From) (identity.Step, error)
+	Rejected(ctx context.Context, from identity.From) error
+	SealHint(issuer, token string) string
+	OpenHint(issuer, cookie string) string
 }
 
 // Authorization is the authorization server, whose interactions the pages lead through.
@@ -58,13 +65,15 @@ type Authorization interface {
 	RevokeGrant(ctx context.Context, account, id string) error
 }
 
-// Config wires the pages. All of it is required but Brands and Address.
+// Config wires the pages. All of it is required but Providers, Brands and Address.
 type Config struct {
 	Base     string // origin and prefix of the server as browsers see it, without a slash at its end
 	Identity Identity
 	Server   Authorization
 	FHIR     http.Handler // the API, which answers below /fhir
-	Brands   *Brands
+	// Providers are the identity providers of practices; nil: there are none.
+	Providers Providers
+	Brands    *Brands
 	// Address is where a request comes from; nil takes that of the connection.
 	Address func(*http.Request) netip.Addr
 	Key     [32]byte // secret key of the tokens in forms; the same in all processes of one server
@@ -115,6 +124,9 @@ func (p *Pages) routes() map[string]http.HandlerFunc {
 		"POST /smart/sign-in/passkey": p.passkeyAlone,
 		"POST /smart/sign-out":        p.signOut,
 		"GET /smart/signed-out":       p.signedOut,
+
+		"GET /smart/sign-in/provider/{name}": p.provider,
+		"GET /smart/sign-in/callback":        p.callback,
 
 		"GET /smart/second-factor":          p.secondFactor,
 		"POST /smart/second-factor":         p.code,

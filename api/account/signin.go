@@ -89,11 +89,12 @@ type signInData struct {
 	App      string // the app that asks for the sign-in, or ""
 	Passkeys bool   // there can be some
 	Again    bool   // she is signed in, and what she wants to change asks for it anew
+	Offers   []offer
 }
 
 func (p *Pages) signIn(w http.ResponseWriter, r *http.Request) {
 	d, brand := p.askedBy(r)
-	d.Again = r.URL.Query().Get("again") != ""
+	d.Again = again(r)
 	p.show(w, r, http.StatusOK, "sign-in", page{Title: "Sign in", Brand: brand, Data: d})
 }
 
@@ -101,13 +102,15 @@ func (p *Pages) signIn(w http.ResponseWriter, r *http.Request) {
 func (p *Pages) askedBy(r *http.Request) (signInData, Brand) {
 	d, back := signInData{Passkeys: p.Identity.Passkeys()}, returnTo(r)
 	if back == "" {
+		d.Offers = p.offers(r, nil)
 		return d, Brand{}
 	}
 	in, err := p.held(r, back)
 	if err != nil {
+		d.Offers = p.offers(r, nil)
 		return d, Brand{}
 	}
-	d.Email, d.App = in.LoginHint, in.App.Name
+	d.Email, d.App, d.Offers = in.LoginHint, in.App.Name, p.offers(r, &in)
 	return d, p.Brands.of(in.Practice)
 }
 
@@ -137,7 +140,11 @@ func (p *Pages) password(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Pages) signOut(w http.ResponseWriter, r *http.Request) {
+	var issuer string
 	if token := p.cookie(r, sessionCookie); token != "" {
+		if s, _, err := p.Identity.Current(r.Context(), token); err == nil {
+			issuer = s.Provider
+		}
 		if err := p.Identity.SignOut(r.Context(), token); err != nil {
 			p.stopped(w, r, err)
 			return
@@ -145,7 +152,9 @@ func (p *Pages) signOut(w http.ResponseWriter, r *http.Request) {
 	}
 	p.set(w, sessionCookie, "", -1)
 	p.set(w, challengeCookie, "", -1)
-	p.see(w, r, "signed-out")
+	if !p.signOutThere(w, r, issuer) {
+		p.see(w, r, "signed-out")
+	}
 }
 
 // signedOut is where browsers end up after a sign-out. One that an app asked for without proof ended nothing, so that

@@ -350,7 +350,11 @@ func TestAGrantOfAProvidersSessionStaysInItsPractices(t *testing.T) {
 	if _, err := w.server.Approve(f.browser(), id, a); err == nil {
 		t.Error("a session of lakeside's provider approved an app in harbor")
 	}
-	if _, err := w.server.UserToken(t.Context(), a); err == nil {
+	in, err := w.server.Interaction(f.browser(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.server.UserToken(t.Context(), in, a); err == nil {
 		t.Error("a session of lakeside's provider reads in harbor")
 	}
 	a.Membership = m
@@ -577,6 +581,10 @@ func TestNothingStandsOnADisabledAccount(t *testing.T) {
 	f := w.flow("chart", "openid", "user/Patient.rs", "offline_access")
 	a := f.tokens(w.therapist, "")
 	id := f.interaction()
+	in, err := w.server.Interaction(f.browser(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
 	c, err := pgx.Connect(t.Context(), w.dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -591,7 +599,7 @@ func TestNothingStandsOnADisabledAccount(t *testing.T) {
 	if _, err := w.server.Approve(f.browser(), id, w.therapist.approval("openid")); err == nil {
 		t.Error("a disabled account approves")
 	}
-	if _, err := w.server.UserToken(t.Context(), w.therapist.approval("openid")); err == nil {
+	if _, err := w.server.UserToken(t.Context(), in, w.therapist.approval("openid")); err == nil {
 		t.Error("a disabled account reads")
 	}
 	f.refresh(a.str("refresh_token")).wants(400, "invalid_grant")

@@ -74,6 +74,7 @@ const (
 	ReasonThrottled    Reason = "throttled"     // too many attempts
 	ReasonFactor       Reason = "factor"        // the second factor is missing
 	ReasonUnlinked     Reason = "unlinked"      // an external identity of nobody
+	ReasonProvider     Reason = "provider"      // the answer of an identity provider is not good
 	ReasonExpired      Reason = "expired"       //
 	ReasonClient       Reason = "client"        // client authentication failed
 	ReasonRedirect     Reason = "redirect"      // not a registered redirect URI

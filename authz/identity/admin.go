@@ -100,6 +100,29 @@ func (s *Service) Disable(ctx context.Context, by, account string, disabled bool
 	return s.note(ctx, r.Account, From{}, audit.Security{Kind: kind, By: by})
 }
 
+// Link gives an account an external identity: whom that provider calls so comes into the account. [ErrLinked] if another has it.
+func (s *Service) Link(ctx context.Context, by, account, issuer, subject string) error {
+	if issuer == "" || subject == "" || len(issuer) > longestIdentity || len(subject) > longestIdentity {
+		return outcome.New(outcome.Value, "an external identity is the issuer of a provider, and what it calls her (the claim sub)")
+	}
+	r, ok, err := s.store.Account(ctx, account)
+	if err != nil {
+		return unavailable(err)
+	}
+	if !ok {
+		return errNoAccount
+	}
+	if err := s.store.Link(ctx, issuer, subject, account, s.cfg.Now()); errors.Is(err, ErrTaken) {
+		return ErrLinked
+	} else if err != nil {
+		return unavailable(err)
+	}
+	return s.note(ctx, r.Account, From{}, audit.Security{Kind: audit.AccountLinked, By: by})
+}
+
+// longestIdentity bounds an issuer and a subject, in bytes (OpenID Connect Core 1.0, section 2, has 255 for sub).
+const longestIdentity = 255
+
 // Join makes an account a member of a practice, or changes what it is there. Where that takes something
 // away, its sessions end, so that no token goes on with what was.
 func (s *Service) Join(ctx context.Context, by, account string, m Membership) error {

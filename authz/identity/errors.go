@@ -20,6 +20,12 @@ var (
 	ErrFactor = outcome.New(outcome.Forbidden, "your identity provider did not ask for a second factor, which this server requires: sign in there with one")
 	// ErrUnlinked says that an external identity belongs to no account.
 	ErrUnlinked = outcome.New(outcome.Forbidden, "nobody here is known by this identity: ask the practice for an invitation")
+	// ErrVisit says that a browser comes from a provider without having begun that, or too late, or twice.
+	ErrVisit = outcome.New(outcome.Login, "this sign-in has expired, or began in another browser: start again")
+	// ErrWord says that a provider's logout token was used before.
+	ErrWord = outcome.New(outcome.Value, "this logout token was used before")
+	// ErrLinked says that an external identity belongs to another account.
+	ErrLinked = outcome.New(outcome.Conflict, "this identity is linked to another account")
 	// ErrLast refuses to remove the only factor of somebody who needs one.
 	ErrLast = outcome.New(outcome.BusinessRule, "this is the only second factor, and one is required: add another first")
 	// ErrPasskey says that a passkey did not prove what it had to.

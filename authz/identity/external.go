@@ -12,6 +12,14 @@ import (
 // an account; an open invitation of a practice that the provider speaks for links it, if the provider says that
 // the address which was invited is verified. An address alone links nothing: another practice's provider could claim it.
 func (s *Service) External(ctx context.Context, x External, from From) (Step, error) {
+	step, err := s.external(ctx, x, from)
+	if err != nil {
+		return Step{}, err
+	}
+	return step, unavailable(s.store.Forgive(ctx, s.visits(from)))
+}
+
+func (s *Service) external(ctx context.Context, x External, from From) (Step, error) {
 	if x.Issuer == "" || x.Subject == "" {
 		return Step{}, ErrUnlinked
 	}
@@ -32,7 +40,10 @@ func (s *Service) External(ctx context.Context, x External, from From) (Step, er
 	}
 	now := s.cfg.Now().UTC()
 	p := progress{Methods: methods(x.AMR), Provider: x.Issuer, Subject: x.Subject, SID: x.SessionID, Practices: slices.Clone(x.Practices), SignedIn: x.SignedIn.UTC()}
-	if x.SignedIn.IsZero() || x.SignedIn.After(now) {
+	switch {
+	case x.SignedIn.IsZero(): // it may be from this morning: nothing that asks for a fresh sign-in is open
+		p.SignedIn = now.Add(-s.cfg.Absolute)
+	case x.SignedIn.After(now):
 		p.SignedIn = now
 	}
 	// What counts is what this session opens: the memberships of practices that the provider speaks for.

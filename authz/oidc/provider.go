@@ -39,23 +39,50 @@ type provider struct {
 	fetch  *throttle
 	flight singleflight.Group
 
-	mu       sync.Mutex
+	mu     sync.Mutex
+	found  *discovered
+	failed time.Time // of the last attempt
+	cause  error
+}
+
+// discovered is what an issuer says of itself.
+type discovered struct {
+	document
 	verifier *oidc.IDTokenVerifier
-	failed   time.Time // of the last attempt
-	cause    error
+	provider *oidc.Provider
+}
+
+// document is what is read of a discovery document (OpenID Connect Discovery 1.0, section 3; RFC 9207, section 3;
+// OpenID Connect RP-Initiated Logout 1.0, section 2.1).
+type document struct {
+	Keys          string   `json:"jwks_uri"`
+	Authorization string   `json:"authorization_endpoint"`
+	Token         string   `json:"token_endpoint"`
+	Userinfo      string   `json:"userinfo_endpoint"`
+	EndSession    string   `json:"end_session_endpoint"`
+	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
+	Names         bool     `json:"authorization_response_iss_parameter_supported"`
 }
 
 func newProvider(i Issuer, now func() time.Time) *provider {
 	p := &provider{issuer: i, now: now}
-	p.fetch = &throttle{next: http.DefaultTransport, now: now, answers: map[string]*answer{}}
-	p.client = &http.Client{Transport: p.fetch, Timeout: askLimit, CheckRedirect: func(r *http.Request, via []*http.Request) error {
-		if len(via) > 5 || r.URL.Scheme != "https" && !loopback(r.URL) {
+	p.fetch = newThrottle(now, keysFor)
+	p.client = asking(p.fetch)
+	return p
+}
+
+// asking is a client that asks an issuer through t.
+func asking(t *throttle) *http.Client {
+	return &http.Client{Transport: t, Timeout: askLimit, CheckRedirect: func(r *http.Request, via []*http.Request) error {
+		if len(via) > 5 || !trusted(r.URL) {
 			return errors.New("oidc: the issuer redirects to a place that is not trusted")
 		}
 		return nil
 	}}
-	return p
 }
+
+// trusted reports whether nobody on the way can change what u answers.
+func trusted(u *url.URL) bool { return u.Scheme == "https" || loopback(u) }
 
 // loopback reports whether u is plain http that never leaves this machine.
 func loopback(u *url.URL) bool {
@@ -68,12 +95,17 @@ func loopback(u *url.URL) bool {
 
 // verify checks the token; the error is errUnreachable where the keys could not be had.
 func (p *provider) verify(ctx context.Context, bearer string) (*oidc.IDToken, error) {
-	v, err := p.discover(ctx)
+	found, err := p.discover(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return verified(ctx, found.verifier, bearer)
+}
+
+// verified tells a token that is not good from keys that could not be had.
+func verified(ctx context.Context, v *oidc.IDTokenVerifier, text string) (*oidc.IDToken, error) {
 	var unreachable error
-	token, err := v.Verify(context.WithValue(ctx, unreachableKey{}, &unreachable), bearer)
+	token, err := v.Verify(context.WithValue(ctx, unreachableKey{}, &unreachable), text)
 	switch {
 	case err != nil && unreachable != nil:
 		return nil, unreachable
@@ -95,17 +127,17 @@ func (k keys) VerifySignature(ctx context.Context, bearer string) ([]byte, error
 	if at, ok := ctx.Value(unreachableKey{}).(*error); ok && errors.Is(err, errUnreachable) {
 		*at = err
 	}
-	return payload, err //nolint:wrapcheck // see verify
+	return payload, err //nolint:wrapcheck // see verified
 }
 
 // discover reads the issuer's configuration once (OpenID Connect Discovery 1.0).
-func (p *provider) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) {
+func (p *provider) discover(ctx context.Context) (*discovered, error) {
 	p.mu.Lock()
-	v, cause := p.verifier, p.cause
+	found, cause := p.found, p.cause
 	wait := cause != nil && p.now().Before(p.failed.Add(retryAfter))
 	p.mu.Unlock()
-	if v != nil {
-		return v, nil
+	if found != nil {
+		return found, nil
 	}
 	if wait {
 		return nil, fmt.Errorf("%w: %w", errUnreachable, cause)
@@ -114,45 +146,49 @@ func (p *provider) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) 
 	done := p.flight.DoChan("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askLimit)
 		defer cancel()
-		v, err := p.ask(ctx)
+		found, err := p.ask(ctx)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.verifier, p.cause, p.failed = v, err, p.now()
-		return v, err
+		p.found, p.cause, p.failed = found, err, p.now()
+		return found, err
 	})
 	select {
 	case r := <-done:
 		if r.Err != nil {
 			return nil, fmt.Errorf("%w: %w", errUnreachable, r.Err)
 		}
-		v, _ := r.Val.(*oidc.IDTokenVerifier)
-		return v, nil
+		found, _ := r.Val.(*discovered)
+		return found, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", errUnreachable, ctx.Err())
 	}
 }
 
-func (p *provider) ask(ctx context.Context) (*oidc.IDTokenVerifier, error) {
+func (p *provider) ask(ctx context.Context) (*discovered, error) {
 	ctx = oidc.ClientContext(ctx, p.client)
 	found, err := oidc.NewProvider(ctx, p.issuer.URL)
 	if err != nil {
 		return nil, fmt.Errorf("oidc: discovery: %w", err)
 	}
-	var doc struct {
-		Keys string `json:"jwks_uri"`
-	}
-	if err := found.Claims(&doc); err != nil {
+	d := &discovered{provider: found}
+	if err := found.Claims(&d.document); err != nil {
 		return nil, fmt.Errorf("oidc: discovery: %w", err)
 	}
-	if u, err := url.Parse(doc.Keys); err != nil || u.Scheme != "https" && !loopback(u) {
+	if u, err := url.Parse(d.Keys); err != nil || !trusted(u) {
 		return nil, errors.New("oidc: the issuer's key set is not at an https URL")
 	}
+	d.verifier = p.verifier(d.document, p.client)
+	return d, nil
+}
+
+// verifier checks tokens by keys that are fetched with client.
+func (p *provider) verifier(d document, client *http.Client) *oidc.IDTokenVerifier {
 	algorithms := p.issuer.Algorithms
 	if len(algorithms) == 0 {
 		algorithms = Algorithms()
 	}
-	set := keys{oidc.NewRemoteKeySet(context.WithoutCancel(ctx), doc.Keys)}
-	return oidc.NewVerifier(p.issuer.URL, set, &oidc.Config{ClientID: p.issuer.Audience, SupportedSigningAlgs: algorithms, Now: p.now}), nil
+	set := keys{oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), client), d.Keys)}
+	return oidc.NewVerifier(p.issuer.URL, set, &oidc.Config{ClientID: p.issuer.Audience, SupportedSigningAlgs: algorithms, Now: p.now})
 }
 
 // throttle is the transport to one issuer. It repeats an answer that is fresh
@@ -160,6 +196,7 @@ func (p *provider) ask(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 type throttle struct {
 	next http.RoundTripper
 	now  func() time.Time
+	good time.Duration // how long an answer is repeated
 
 	mu      sync.Mutex
 	answers map[string]*answer
@@ -172,13 +209,17 @@ type answer struct {
 	err  error
 }
 
+func newThrottle(now func() time.Time, good time.Duration) *throttle {
+	return &throttle{next: http.DefaultTransport, now: now, good: good, answers: map[string]*answer{}}
+}
+
 // RoundTrip implements http.RoundTripper.
 func (t *throttle) RoundTrip(r *http.Request) (*http.Response, error) {
 	key := r.URL.String()
 	t.mu.Lock()
 	a := t.answers[key]
 	t.mu.Unlock()
-	age := keysFor
+	age := t.good
 	if a != nil && a.err != nil {
 		age = retryAfter
 	}
@@ -208,7 +249,7 @@ func (t *throttle) ask(r *http.Request) (*answer, *http.Response) {
 		a.err = err
 		return a, nil
 	}
-	if res.StatusCode/100 == 3 {
+	if res.StatusCode/100 == 3 && res.Header.Get("Location") != "" {
 		return nil, res
 	}
 	defer func() { _ = res.Body.Close() }()

@@ -30,6 +30,8 @@ type accountCmd struct {
 	Enable      accountEnableCmd  `cmd:"" help:"Let its owner in again."`
 	EndSessions accountEndCmd     `cmd:"" name:"end-sessions" help:"End all sessions of an account, and what apps were granted in them."`
 
+	Link accountLinkCmd `cmd:"" help:"Let somebody whom an identity provider knows into an account."`
+
 	Events    accountEventsCmd    `cmd:"" help:"Print the security events of a practice as AuditEvents, the newest first."`
 	ScimToken accountScimTokenCmd `cmd:"" name:"scim-token" help:"Make the token with which a practice's directory provisions accounts (SCIM 2.0)."`
 }

@@ -36,8 +36,12 @@ func openAuthorization(ctx context.Context, cfg config.Authorization, url, fhirB
 			return nil, fmt.Errorf("CLOISTER_SCIM_ROLES (--scim-roles): there is no practice %s", g.Practice)
 		}
 	}
+	providers, err := cfg.Providers.Read(false)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the variable, the file and the field
+	}
 	return signin.Open(ctx, signin.Config{
-		URL: url, FHIRBase: fhirBase, People: people, Auditor: records, Practices: records, Issuers: issuers, Brands: brands,
+		URL: url, FHIRBase: fhirBase, People: people, Auditor: records, Practices: records, Issuers: issuers, Providers: providers, Brands: brands,
 		Policy: smart.Policy(cfg.Registration), Address: smart.Address(proxies), Origins: origins, KeyHosts: cfg.KeyHosts, GroupRoles: cfg.Directories.Roles, Log: log, Now: time.Now,
 	})
 }

@@ -209,8 +209,12 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	}
 	defer at.Close()
 	people := clinic.Personas(sample)
+	providers, err := c.Providers.Read(true)
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
 	sign, known, err := openSignIn(ctx, signin.Config{
-		URL: db.DSN, FHIRBase: at.base, Auditor: store, Practices: store, Issuers: []oidc.Issuer{{URL: at.issuer, Audience: at.base}}, Origins: c.CORSOrigins,
+		URL: db.DSN, FHIRBase: at.base, Auditor: store, Practices: store, Issuers: []oidc.Issuer{{URL: at.issuer, Audience: at.base}}, Providers: providers, Origins: c.CORSOrigins,
 		People: identity.Config{Title: "Cloister dev", Mail: printedMail{out}}, Policy: smart.RegistrationOpen, Log: log, Now: time.Now,
 	}, dir, people)
 	if err != nil {

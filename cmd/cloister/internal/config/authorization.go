@@ -15,6 +15,7 @@ const Embedded = "embedded"
 type Authorization struct {
 	Identity     `embed:""`
 	Directories  `embed:""`
+	Providers    `embed:""`
 	Server       string   `name:"authorization-server" env:"CLOISTER_AUTHORIZATION_SERVER" default:"none" help:"Who lets apps in: embedded (this server, below /smart) or none (only the providers of CLOISTER_ISSUERS)."`
 	Registration string   `name:"app-registration" env:"CLOISTER_APP_REGISTRATION" default:"off" help:"Whether apps may register themselves (RFC 7591): off, pending (a practice has to approve each) or open (those for patients alone are good at once)."`
 	KeyHosts     []string `name:"app-key-hosts" env:"CLOISTER_APP_KEY_HOSTS" placeholder:"HOST,..." help:"Hosts of the key sets of apps (jwks_uri) that may have an address of a private network. All others must have a public one."`
@@ -45,6 +46,9 @@ func (a Authorization) Check() error {
 		if h == "" || strings.ContainsAny(h, "/:@ ") {
 			errs = append(errs, fault("CLOISTER_APP_KEY_HOSTS", "holds %q: write names of hosts alone, separated by commas", h))
 		}
+	}
+	if err := a.checkProviders(); err != nil {
+		errs = append(errs, err)
 	}
 	if _, err := a.TrustedProxies(); err != nil {
 		errs = append(errs, err)

@@ -8,9 +8,11 @@ import (
 	"time"
 )
 
+const key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+var people = Identity{AuthKey: AuthKey{AuthKeys: []string{key}}, Idle: 30 * time.Minute, Absolute: 12 * time.Hour, Invitations: time.Hour, Recoveries: time.Hour, Patients: "optional"}
+
 func TestAuthorizationIsChecked(t *testing.T) {
-	key := "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-	people := Identity{AuthKey: AuthKey{AuthKeys: []string{key}}, Idle: 30 * time.Minute, Absolute: 12 * time.Hour, Invitations: time.Hour, Recoveries: time.Hour, Patients: "optional"}
 	on := Authorization{Server: Embedded, Identity: people, Registration: "pending", KeyHosts: []string{"apps.example.org"}, Proxies: []string{"10.0.0.0/8"}}
 	for _, a := range []Authorization{{}, {Server: "none"}, on} {
 		if err := a.Check(); err != nil {

@@ -39,6 +39,7 @@ type Config struct {
 	Auditor   Auditor
 	Practices oidc.Tenants
 	Issuers   []oidc.Issuer // whose access tokens are accepted beside our own
+	Providers []oidc.Client // by which people can sign in
 	Brands    *account.Brands
 	Policy    smart.Policy
 	Address   func(*http.Request) netip.Addr // see smart.Address; nil takes that of the connection
@@ -59,7 +60,8 @@ type SignIn struct {
 	Authenticator *oidc.Authenticator
 
 	cfg   Config
-	base  string // origin and prefix
+	party *oidc.Party // nil: no identity providers
+	base  string      // origin and prefix
 	ring  *smart.Ring
 	ended *oidc.Ended
 	forms [32]byte
@@ -94,8 +96,11 @@ func Open(ctx context.Context, c Config) (*SignIn, error) {
 
 func (s *SignIn) wire(ctx context.Context) (err error) {
 	c, issuer := s.cfg, s.base+"/smart"
+	if s.party, err = c.party(s.base); err != nil {
+		return err
+	}
 	people := c.People
-	people.Store, people.Audit, people.Pages, people.Log, people.Now = s.Store, c.Auditor, issuer, c.Log, c.Now
+	people.Store, people.Audit, people.Pages, people.Log, people.Now, people.Assured = s.Store, c.Auditor, issuer, c.Log, c.Now, s.party.Assured
 	if s.Identity, err = identity.New(people); err != nil {
 		return err //nolint:wrapcheck // Open wraps it
 	}
@@ -141,7 +146,7 @@ func (s *SignIn) SMART() *api.SMART {
 // Handler puts the endpoints, the pages and the provisioning of accounts beside the API.
 func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 	pages, err := account.New(account.Config{
-		Base: s.base, Identity: s.Identity, Server: s.Server, FHIR: fhir, Brands: s.cfg.Brands, Address: s.cfg.Address, Key: s.forms, Log: s.cfg.Log, Now: s.cfg.Now,
+		Base: s.base, Identity: s.Identity, Server: s.Server, FHIR: fhir, Providers: s.providers(), Brands: s.cfg.Brands, Address: s.cfg.Address, Key: s.forms, Log: s.cfg.Log, Now: s.cfg.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("signin: %w", err)
@@ -155,7 +160,7 @@ func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 	for _, path := range smart.Paths() {
 		ours[below+path] = true
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.backChannel(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case ours[r.URL.Path]:
 			endpoints.ServeHTTP(w, r)
@@ -166,7 +171,7 @@ func (s *SignIn) Handler(fhir http.Handler) (http.Handler, error) {
 		default:
 			fhir.ServeHTTP(w, r)
 		}
-	}), nil
+	})), nil
 }
 
 // Refresh learns at once which grants other processes ended; a started SignIn does so every second.
