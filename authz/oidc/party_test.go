@@ -280,6 +280,11 @@ func TestUserinfoFillsGapsOnly(t *testing.T) {
 	if got, err := redeem(party(t, p, nil), v); err != nil || got.External.Email != "Tess@example.org" || got.External.EmailVerified {
 		t.Errorf("an address of the token is verified by what is said of another: %+v %v", got.External, err)
 	}
+	p.says(t, p.idClaims(v).with("email", nil))
+	p.userinfo = map[string]any{"sub": "u1", "email": "info@example.org"}
+	if got, err := redeem(party(t, p, nil), v); err != nil || got.External.Email != "info@example.org" || got.External.EmailVerified {
+		t.Errorf("an address is verified by what the token says of none: %+v %v", got.External, err)
+	}
 	p.userinfo["sub"] = "u2"
 	if _, err := redeem(party(t, p, nil), v); status(err) != http.StatusForbidden {
 		t.Errorf("the userinfo of somebody else: %v", err)

@@ -417,7 +417,7 @@ func (c registered) AccessTokenType() op.AccessTokenType { return op.AccessToken
 // IDTokenLifetime makes the end of an ID token five minutes after the test's now: the provider adds the skew to its own.
 func (c registered) IDTokenLifetime() time.Duration { return 5*time.Minute - 2*c.p.skew() }
 func (c registered) DevMode() bool                  { return true }
-func (c registered) RestrictAdditionalIdTokenScopes() func([]string) []string { //nolint:revive // of op.Client
+func (c registered) RestrictAdditionalIdTokenScopes() func([]string) []string { //nolint:revive,staticcheck // of op.Client
 	return func(s []string) []string { return s }
 }
 func (c registered) RestrictAdditionalAccessTokenScopes() func([]string) []string {

@@ -598,6 +598,19 @@ func TestAFreshSignInIsAskedOfTheProvider(t *testing.T) {
 			t.Errorf("%v: %d %s\n%s", ask, got.status, got.url, got.body)
 		}
 	}
+	// A provider that does not say when she signed in opens a session that is old from the start.
+	p.set(func() { p.tamper = func(c map[string]any) { delete(c, "auth_time") } })
+	b := h.visitor(p)
+	if got := b.with(b.get("/smart/sign-in"), "staff"); got.url.Path != "/smart/account" {
+		t.Fatalf("%d %s", got.status, got.url)
+	}
+	at := b.authorize("max_age", "600")
+	if at.url.Path != "/smart/sign-in" {
+		t.Errorf("a sign-in of nobody knows when is a fresh one: %s", at.url)
+	}
+	if got := b.with(at, "staff"); got.status != http.StatusForbidden {
+		t.Errorf("and goes on to be one: %d %s", got.status, got.url)
+	}
 }
 
 func TestWhichProvidersAreOffered(t *testing.T) {
