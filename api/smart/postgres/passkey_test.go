@@ -173,6 +173,12 @@ func TestPasskeys(t *testing.T) {
 	if _, err := h.FinishPasskey(ctx, "", response, home); err == nil {
 		t.Fatal("a ceremony of one challenge was good without it")
 	}
+	// Nor with another one, of another browser that knows the password.
+	raw = must(h.BeginPasskey(ctx, step.Challenge.ID))(t)
+	another := must(h.Password(ctx, "tess@example.org", goodPassword, away))(t)
+	if _, err := h.FinishPasskey(ctx, another.Challenge.ID, key.get(raw), away); err == nil {
+		t.Fatal("a ceremony of one challenge was good for another")
+	}
 	raw = must(h.BeginPasskey(ctx, step.Challenge.ID))(t)
 	response = key.get(raw)
 	must(h.FinishPasskey(ctx, step.Challenge.ID, response, home))(t)
