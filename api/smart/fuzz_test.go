@@ -1,6 +1,8 @@
 package smart
 
 import (
+	"encoding/json"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -101,5 +103,59 @@ func FuzzToken(f *testing.F) {
 		_ = scopesOf(text)
 		_, _ = practiceOf(text)
 		_, _ = split(text)
+	})
+}
+
+// FuzzMetadata: whatever registers itself is no backend service, has nothing but its own patient without a practice's word, and sends people to
+// addresses that a browser takes for what they say.
+func FuzzMetadata(f *testing.F) {
+	for _, s := range []string{
+		`{"client_name":"x","token_endpoint_auth_method":"none","redirect_uris":["https://x.example/"],"scope":"openid patient/*.rs"}`,
+		`{"client_name":"x","token_endpoint_auth_method":"none","application_type":"native","redirect_uris":["http://127.0.0.1/cb","org.example.x:/cb"],"scope":"patient/Observation.rs?category=a|b"}`,
+		`{"client_name":"x","redirect_uris":["javascript:alert(1)"],"scope":"user/*.rs system/*.rs"}`, `{"grant_types":["client_credentials"]}`, `{"client_name":"x","redirect_uris":["https://x.example/#y"],"scope":"launch"}`, `null`,
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var m metadata
+		if json.Unmarshal([]byte(text), &m) != nil {
+			return
+		}
+		a, err := m.app(newID(), fixed())
+		if err != nil {
+			return
+		}
+		if a.Auth == app.SecretBasic || a.Auth == app.SecretPost {
+			a.Secret = app.HashSecret("x")
+		}
+		if a.Validate() != nil {
+			return
+		}
+		if a.Backend() || a.Introspects || a.Everywhere || len(a.Approvals) > 0 || len(a.Roles) > 0 || len(a.Purposes) != 1 || a.ID == app.Self {
+			t.Errorf("%q: %+v", text, a)
+		}
+		for _, s := range a.Scopes {
+			if forPatients(a) && (strings.HasPrefix(s, "user/") || strings.HasPrefix(s, "system/") || s == scopeLaunch) {
+				t.Errorf("%q is one for patients, with %s", text, s)
+			}
+		}
+		for _, r := range append(slices.Clone(a.Redirects), a.LogoutRedirects...) {
+			u, err := url.Parse(r)
+			if err != nil || u.Fragment != "" || u.User != nil || u.Scheme == "" || u.Scheme == "https" && u.Hostname() == "" || strings.ContainsAny(r, "#\\ \t\r\n*") {
+				t.Errorf("%q: %s", text, r)
+				continue
+			}
+			switch u.Scheme {
+			case "https":
+			case "http":
+				if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
+					t.Errorf("%q: %s", text, r)
+				}
+			default:
+				if !strings.Contains(u.Scheme, ".") || !a.Public() {
+					t.Errorf("%q: %s", text, r)
+				}
+			}
+		}
 	})
 }

@@ -10,6 +10,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cloister-health/cloister/authz/audit"
@@ -173,6 +175,12 @@ func TestPasskeys(t *testing.T) {
 	if _, err := h.FinishPasskey(ctx, "", response, home); err == nil {
 		t.Fatal("a ceremony of one challenge was good without it")
 	}
+	// Nor with another one, of another browser that knows the password.
+	raw = must(h.BeginPasskey(ctx, step.Challenge.ID))(t)
+	another := must(h.Password(ctx, "tess@example.org", goodPassword, away))(t)
+	if _, err := h.FinishPasskey(ctx, another.Challenge.ID, key.get(raw), away); err == nil {
+		t.Fatal("a ceremony of one challenge was good for another")
+	}
 	raw = must(h.BeginPasskey(ctx, step.Challenge.ID))(t)
 	response = key.get(raw)
 	must(h.FinishPasskey(ctx, step.Challenge.ID, response, home))(t)
@@ -219,5 +227,32 @@ func TestPasskeys(t *testing.T) {
 	}
 	key.count++
 	_, err = alone(key)
+	wantErr(t, err, identity.ErrPasskey)
+}
+
+// TestAResponseIsGoodOnce also of a passkey that is synchronised, whose counter stays zero, and for all who show it at the same moment.
+func TestAResponseIsGoodOnce(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	h.account("tess@example.org", h.staff("harbor", "Practitioner/tess"))
+	key := newAuthenticator(t)
+	key.count = 0
+	step := must(h.Password(ctx, "tess@example.org", goodPassword, home))(t)
+	must(h.ConfirmPasskey(ctx, step.Challenge.ID, key.create(must(h.EnrolPasskey(ctx, step.Challenge.ID))(t)), "", home))(t)
+	response := key.get(must(h.BeginPasskey(ctx, ""))(t))
+	var in atomic.Int64
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			if _, err := h.FinishPasskey(ctx, "", response, away); err == nil {
+				in.Add(1)
+			}
+		})
+	}
+	wait.Wait()
+	if in.Load() != 1 {
+		t.Errorf("one response let %d in", in.Load())
+	}
+	_, err := h.FinishPasskey(ctx, "", response, home)
 	wantErr(t, err, identity.ErrPasskey)
 }
