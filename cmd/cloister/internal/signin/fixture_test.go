@@ -138,7 +138,7 @@ func (h *house) advance(d time.Duration) {
 	}
 }
 
-func newHouse(t *testing.T, change ...func(*signin.Config)) *house {
+func newHouse(t *testing.T, change ...func(*house, *signin.Config)) *house {
 	t.Helper()
 	h := &house{t: t, dsn: cluster.NewDatabase(t, seeded), log: &lines{}, secrets: map[string]string{}, time: &clock{now: noon}}
 	h.open(change...)
@@ -151,7 +151,7 @@ func newHouse(t *testing.T, change ...func(*signin.Config)) *house {
 }
 
 // open wires the whole server.
-func (h *house) open(change ...func(*signin.Config)) {
+func (h *house) open(change ...func(*house, *signin.Config)) {
 	h.t.Helper()
 	var whole http.Handler
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { whole.ServeHTTP(w, r) }))
@@ -176,7 +176,7 @@ func (h *house) open(change ...func(*signin.Config)) {
 		Origins: []string{"https://house.example"}, Log: log, Now: h.clock,
 	}
 	for _, f := range change {
-		f(&cfg)
+		f(h, &cfg)
 	}
 	if h.SignIn, err = signin.Open(ctx, cfg); err != nil {
 		h.t.Fatal(err)
@@ -198,7 +198,7 @@ func (h *house) open(change ...func(*signin.Config)) {
 }
 
 // another is a second process behind the same address and on the same database. Nothing is done in its background before Start.
-func (h *house) another(change ...func(*signin.Config)) *house {
+func (h *house) another(change ...func(*house, *signin.Config)) *house {
 	h.t.Helper()
 	o := &house{t: h.t, dsn: h.dsn, base: h.base, log: h.log, secrets: h.secrets, time: h.time}
 	o.open(change...)

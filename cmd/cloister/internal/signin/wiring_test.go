@@ -65,7 +65,7 @@ func (h *house) directory(token, method, path, body string, status int) map[stri
 // TestADirectoryEndsEverythingAtOnce: whoever is taken out of a practice by its directory is out of her sessions, and so are the apps that
 // she let in, with the access tokens that they have: in this process at once, in others when they next ask, which is within a second.
 func TestADirectoryEndsEverythingAtOnce(t *testing.T) {
-	roles := func(c *signin.Config) {
+	roles := func(_ *house, c *signin.Config) {
 		c.GroupRoles = func(practice, group string) []string {
 			if practice == "harbor" && strings.EqualFold(group, "Clinicians") {
 				return []string{"therapist"}
@@ -238,7 +238,7 @@ func TestStartDoesWhatAServerHasToDo(t *testing.T) {
 		}
 	}
 	h.pass(90 * 24 * time.Hour)
-	other := h.another(func(c *signin.Config) {
+	other := h.another(func(_ *house, c *signin.Config) {
 		c.Every = signin.Intervals{Ended: 20 * time.Millisecond, Sweep: 20 * time.Millisecond, Keys: 20 * time.Millisecond}
 	})
 	other.Start()
