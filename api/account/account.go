@@ -60,7 +60,7 @@ type Authorization interface {
 	Interaction(ctx context.Context, id string) (smart.Interaction, error)
 	Approve(ctx context.Context, id string, a smart.Approval) (redirect string, err error)
 	Refuse(ctx context.Context, id, oauthError, description string) (redirect string, err error)
-	UserToken(ctx context.Context, in smart.Interaction, a smart.Approval) (string, error)
+	UserToken(ctx context.Context, a smart.Approval) (string, error)
 	Grants(ctx context.Context, account string) ([]smart.GrantSummary, error)
 	RevokeGrant(ctx context.Context, account, id string) error
 }

@@ -109,7 +109,7 @@ type stage struct {
 }
 
 func (s *stage) approval() smart.Approval {
-	a := smart.Approval{Account: s.account, Session: s.session, Membership: s.member}
+	a := smart.Approval{Account: s.account, Session: s.session, Membership: s.member, App: s.in.App}
 	if s.patient != nil {
 		a.Patient = s.patient.ID
 	}
@@ -188,7 +188,7 @@ func (p *Pages) place(r *http.Request, s *stage, c choice) error {
 	for _, m := range s.option.members {
 		s.member = m
 		if want != "" {
-			x, found, err := p.patient(r.Context(), s, want)
+			x, found, err := p.patient(r.Context(), s.approval(), want)
 			if err != nil {
 				return err
 			}
@@ -201,7 +201,7 @@ func (p *Pages) place(r *http.Request, s *stage, c choice) error {
 		if m.User.Type != "RelatedPerson" {
 			return nil
 		}
-		all, _, err := p.patients(r.Context(), s, url.Values{})
+		all, _, err := p.patients(r.Context(), s.approval(), url.Values{})
 		if err != nil {
 			return err
 		}
@@ -324,7 +324,7 @@ func (p *Pages) findPatients(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.patient = nil
-	found, more, err := p.patients(r.Context(), s, url.Values{"name": {escapeComma(name)}})
+	found, more, err := p.patients(r.Context(), s.approval(), url.Values{"name": {escapeComma(name)}})
 	if err != nil {
 		p.stopped(w, r, err)
 		return

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloister-health/cloister/api/smart"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 )
@@ -27,10 +28,10 @@ const shown = 20
 
 // patients asks the FHIR API in this process, as a client of the user's own: what the answer holds, and that it
 // was given, is decided and recorded as for any other client.
-func (p *Pages) patients(ctx context.Context, s *stage, query url.Values) ([]patient, bool, error) {
+func (p *Pages) patients(ctx context.Context, a smart.Approval, query url.Values) ([]patient, bool, error) {
 	query.Set("_elements", "name,birthDate")
 	query.Set("_count", fmt.Sprint(shown))
-	body, status, err := p.ask(ctx, s, "/fhir/Patient?"+query.Encode())
+	body, status, err := p.ask(ctx, a, "/fhir/Patient?"+query.Encode())
 	if err != nil {
 		return nil, false, err
 	}
@@ -62,11 +63,11 @@ func (p *Pages) patients(ctx context.Context, s *stage, query url.Values) ([]pat
 }
 
 // patient reads one. It is there for the user, or it is not: why not, nobody is told.
-func (p *Pages) patient(ctx context.Context, s *stage, id fhir.ID) (patient, bool, error) {
+func (p *Pages) patient(ctx context.Context, a smart.Approval, id fhir.ID) (patient, bool, error) {
 	if !id.Valid() {
 		return patient{}, false, nil
 	}
-	body, status, err := p.ask(ctx, s, "/fhir/Patient/"+string(id)+"?_elements=name,birthDate")
+	body, status, err := p.ask(ctx, a, "/fhir/Patient/"+string(id)+"?_elements=name,birthDate")
 	switch {
 	case err != nil:
 		return patient{}, false, err
@@ -87,8 +88,8 @@ func odd(what string, status int) error {
 	return outcome.New(outcome.Unavailable, "this does not work at the moment: try again later").Because(fmt.Errorf("account: %s was answered with %d", what, status))
 }
 
-func (p *Pages) ask(ctx context.Context, s *stage, target string) ([]byte, int, error) {
-	token, err := p.Server.UserToken(ctx, s.in, s.approval())
+func (p *Pages) ask(ctx context.Context, a smart.Approval, target string) ([]byte, int, error) {
+	token, err := p.Server.UserToken(ctx, a)
 	if err != nil {
 		return nil, 0, err
 	}

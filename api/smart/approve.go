@@ -231,9 +231,9 @@ func (s *Server) Refuse(ctx context.Context, id, oauthError, description string)
 // userTokenLife is how long a token of the pages lasts.
 const userTokenLife = time.Minute
 
-// UserToken makes a token with which the pages read, as the user would with the app of an interaction, the patients among whom she may
+// UserToken makes a token with which the pages read, as the user would with the app that asks, the patients among whom she may
 // choose: for the purpose that her tokens of the app will have, so that the choice holds nobody whom they do not reach.
-func (s *Server) UserToken(ctx context.Context, in Interaction, a Approval) (string, error) {
+func (s *Server) UserToken(ctx context.Context, a Approval) (string, error) {
 	account, session, m, err := s.person(ctx, a)
 	if err != nil {
 		return "", err
@@ -243,7 +243,7 @@ func (s *Server) UserToken(ctx context.Context, in Interaction, a Approval) (str
 		Scopes: []string{"user/Patient.rs"}, SignedIn: session.SignedIn,
 	}
 	var ok bool
-	if g.Purpose, ok = purposeFor(in.App, m); !ok {
+	if g.Purpose, ok = purposeFor(a.App, m); !ok {
 		return "", errPurpose
 	}
 	token, err := s.access(ctx, g, m.Roles, m.Organizations, g.Scopes, userTokenLife)

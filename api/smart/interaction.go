@@ -33,4 +33,6 @@ type Approval struct {
 	Membership identity.Membership // one of the account's
 	Patient    fhir.ID             // "" where none is needed
 	Scopes     []string            // of the interaction's
+	// App is that of the interaction, for [Server.UserToken]; an approval is of the app that asked, whatever it says here.
+	App app.App
 }

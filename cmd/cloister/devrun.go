@@ -335,7 +335,7 @@ func welcome(out io.Writer, iss *issuer.Issuer, at doors, dsn, notes string, peo
 		}
 		w.printf("\n")
 	}
-	w.printf("FHIR endpoint       %s\nWhat it can do      %s/metadata\nPersonas and tokens %s/personas\nSign in             %s/smart/sign-in (passwords and codes are on the page of personas)\nDemo SMART app      %s/\nImport your files   CLOISTER_DATABASE_URL='%s' CLOISTER_NOTES_KEY='%s' cloister import --practice harbor PATH\n\nCtrl-C stops everything; the data stays (cloister dev --reset starts clean).\n\n", base, base, at.issuer, strings.TrimSuffix(base, "/fhir"), at.demo, dsn, notes)
+	w.printf("FHIR endpoint       %s\nWhat it can do      %s/metadata\nPersonas and tokens %s/personas\nSign in             %s/smart/sign-in (passwords and codes are on the page of personas)\nDemo SMART app      %s/\nYour own app        export CLOISTER_DATABASE_URL='%s'   # then as docs/smart.md says: cloister app register, cloister app approve\nImport your files   CLOISTER_DATABASE_URL='%s' CLOISTER_NOTES_KEY='%s' cloister import --practice harbor PATH\n\nCtrl-C stops everything; the data stays (cloister dev --reset starts clean).\n\n", base, base, at.issuer, strings.TrimSuffix(base, "/fhir"), at.demo, dsn, dsn, notes)
 	return w.err
 }
 

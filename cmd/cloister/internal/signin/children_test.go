@@ -94,7 +94,9 @@ func TestThePickerOfAMotherHoldsWhomSheStandsFor(t *testing.T) {
 				continue
 			}
 			kept["p"] = patient
-			text, _ = json.Marshal(kept)
+			if text, err = json.Marshal(kept); err != nil {
+				t.Fatal(err)
+			}
 			b.client.Jar.SetCookies(here, []*http.Cookie{{Name: c.Name, Value: base64.RawURLEncoding.EncodeToString(text), Path: "/smart/"}})
 			return
 		}

@@ -108,7 +108,7 @@ func (s *SignIn) wire(ctx context.Context) (err error) {
 		return err //nolint:wrapcheck // as above
 	}
 	s.ended = oidc.NewEnded(s.Store.Ended, c.Now)
-	if err = s.ended.Refresh(ctx); err != nil { // before the first request asks
+	if err := s.ended.Refresh(ctx); err != nil { // before the first request asks
 		return err //nolint:wrapcheck // as above
 	}
 	s.Authenticator, err = oidc.New(c.Issuers, c.Practices, c.Now, oidc.Local{Issuer: oidc.Issuer{URL: issuer, Audience: c.FHIRBase}, Keys: s.ring, Ended: s.ended})
