@@ -352,21 +352,14 @@ func TestEHRLaunch(t *testing.T) {
 		}
 	}
 	plain := w.flow("chart", "openid", "user/Patient.rs").tokens(w.therapist, "").str("access_token")
-	w.launch(t, plain, `{}`).wants(401, "invalid_token") // without the scope launch
+	w.launch(t, plain, `{}`).wants(401, "invalid_token") // not of a host
 	w.launch(t, "hello", `{}`).wants(401, "invalid_token")
 }
 
-// host is a token of the host EHR with the scope launch.
+// host is a token of the host EHR.
 func (w *world) host(p person) string {
 	w.t.Helper()
-	text, err := w.ring.Sign(w.t.Context(), map[string]any{
-		"iss": issuer, "sub": p.account.ID, "aud": fhirAt, "exp": w.now().Add(time.Minute).Unix(), "client_id": "ehr", "sid": "00000000-0000-4000-8000-000000000001", "scope": "launch user/*.rs",
-		"practice": p.account.Memberships[0].Practice, "roles": p.account.Memberships[0].Roles, "purpose_of_use": "TREAT", "fhirUser": p.account.Memberships[0].User.String(),
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return text
+	return w.flow("ehr", "openid", "user/Patient.rs").tokens(p, "").str("access_token")
 }
 
 func TestPushedAuthorizationRequest(t *testing.T) {

@@ -207,7 +207,9 @@ func TestNothingStandsOnADisabledAccount(t *testing.T) {
 	if _, err := w.server.Approve(f.browser(), id, w.therapist.approval("openid")); err == nil {
 		t.Error("a disabled account approves")
 	}
-	if _, err := w.server.UserToken(t.Context(), in, w.therapist.approval("openid")); err == nil {
+	reads := w.therapist.approval("openid")
+	reads.App = in.App
+	if _, err := w.server.UserToken(t.Context(), reads); err == nil {
 		t.Error("a disabled account reads")
 	}
 	f.refresh(a.str("refresh_token")).wants(400, "invalid_grant")

@@ -32,8 +32,8 @@ const (
 	maxIntent  = 128
 )
 
-// makeLaunch answers POST /launch: the EHR of the host hands over what it shows, and gets a handle for the parameter launch. Its
-// user's token needs the scope launch; the handle is for that user, in that practice.
+// makeLaunch answers POST /launch: the EHR of the host hands over what it shows, and gets a handle for the parameter launch. The
+// handle is for the user of its token, in that practice.
 func (s *Server) makeLaunch(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -45,11 +45,13 @@ func (s *Server) makeLaunch(w http.ResponseWriter, r *http.Request) error {
 	if errors.As(err, &public) && public.Status() == http.StatusServiceUnavailable {
 		return unavailable(err)
 	}
-	if err != nil || !slices.Contains(scopesOf(token), scopeLaunch) {
+	if err != nil {
 		return badToken()
 	}
-	if err := s.launched(ctx, token); err != nil {
+	if ok, err := s.host(ctx, token); err != nil {
 		return err
+	} else if !ok {
+		return badToken()
 	}
 	q, err := readLaunch(r.Body)
 	if err != nil {
@@ -73,21 +75,25 @@ func (s *Server) makeLaunch(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusCreated, map[string]any{"launch": text, "iss": s.FHIRBase, "expires_in": int(launchLife.Seconds())})
 }
 
-// launched refuses the token of an app that was launched itself. It has the scope launch as well, which says that it may know where it was
-// opened from, and makes no host of it: it could open any other app in its user's name, about any patient.
-func (s *Server) launched(ctx context.Context, token string) error {
+// host reports whether a token that was found good is that of an EHR. One of the host's own identity provider says so by the scope
+// launch; of the apps of this server those are hosts that were registered so. What was launched itself has the scope, too, which
+// says that it may know where it was opened from, and makes no host of it.
+func (s *Server) host(ctx context.Context, token string) (bool, error) {
 	var c accessClaims
-	if !claimsIn(token, &c) || c.Issuer != s.Issuer {
-		return nil // of the host's own identity provider
+	if !claimsIn(token, &c) {
+		return false, nil
 	}
-	_, err := s.Store.Grant(ctx, c.Grant)
-	if err == nil {
-		return badToken()
+	if c.Issuer != s.Issuer {
+		return slices.Contains(scopesOf(token), scopeLaunch), nil
 	}
-	if !errors.Is(err, ErrNotFound) {
-		return unavailable(err)
+	a, err := s.Store.App(ctx, c.Client)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
 	}
-	return nil
+	if err != nil {
+		return false, unavailable(err)
+	}
+	return a.Host && a.Active(), nil
 }
 
 func readLaunch(body io.Reader) (launchRequest, error) {

@@ -257,6 +257,7 @@ func (w *world) apps() {
 		{ID: "post", Name: "Post", Auth: app.SecretPost, Secret: app.HashSecret("post-secret"), Redirects: []string{redirect}, Grants: both, Scopes: clinical, Purposes: []string{"TREAT"}},
 		{ID: "pump", Name: "Pump", Auth: app.PrivateKeyJWT, JWKS: set, Grants: []string{app.ClientCredentials}, Scopes: []string{"system/Observation.rs", "system/Patient.rs"}, Purposes: []string{"HOPERAT"}, Roles: []string{"research-analyst"}},
 		{ID: "gate", Name: "Gate", Auth: app.SecretBasic, Secret: app.HashSecret("gate-secret"), Introspects: true},
+		{ID: "ehr", Name: "EHR", Auth: app.None, Redirects: []string{redirect}, Grants: both, Scopes: clinical, Purposes: []string{"TREAT"}, Host: true},
 		{ID: "phone", Name: "Phone", Auth: app.None, Redirects: []string{"http://127.0.0.1/cb", "org.example.phone:/cb"}, Loopback: true, Grants: both, Scopes: clinical, Purposes: []string{"PATRQT"}},
 	} {
 		a.Registered = w.now()

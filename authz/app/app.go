@@ -60,6 +60,8 @@ type App struct {
 	Organizations []fhir.ID
 	// Introspects marks a resource server: it may introspect tokens of other apps (RFC 7662, 2.1).
 	Introspects bool
+	// Host marks an EHR, or a portal, that people use with accounts of this server: it may launch other apps for its users.
+	Host bool
 
 	Registered time.Time
 	Dynamic    bool // it registered itself (RFC 7591)

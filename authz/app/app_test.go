@@ -82,6 +82,8 @@ func TestValidate(t *testing.T) {
 		"a short scheme":                  {public, func(a *app.App) { a.Redirects = []string{"phone:/cb"} }, "redirect_uris"},
 		"an origin with a path":           {public, func(a *app.App) { a.Origins = []string{"https://x.example/"} }, "origins"},
 		"a public resource server":        {public, func(a *app.App) { a.Introspects = true }, "token_endpoint_auth_method"},
+		"a host that nobody registered":   {public, func(a *app.App) { a.Host, a.Dynamic = true, true }, "host"},
+		"a host without users":            {backend, func(a *app.App) { a.Host = true }, "host"},
 		"a launch page over http":         {public, func(a *app.App) { a.LaunchURI = "http://x.example/" }, "initiate_login_uri"},
 		"more redirects than anybody has": {public, func(a *app.App) { a.Redirects = make([]string, 65) }, "redirect_uris"},
 	} {

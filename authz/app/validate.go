@@ -136,6 +136,9 @@ func unfit(key any) bool {
 }
 
 func (a App) validateGrants() error {
+	if a.Host && (a.Dynamic || !a.May(Code)) {
+		return errors.New("host: it is for an app with users, which somebody here registered")
+	}
 	if len(a.Grants) == 0 && !a.Introspects {
 		return errors.New("grant_types: at least one")
 	}

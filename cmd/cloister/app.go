@@ -89,6 +89,7 @@ type appRegisterCmd struct {
 	Loopback       bool     `name:"loopback" help:"Let redirects to 127.0.0.1 name any port: for native apps (RFC 8252)."`
 	Backend        bool     `name:"backend" help:"It acts for itself, without a user (client_credentials)."`
 	Introspects    bool     `name:"introspects" help:"It is a resource server: it may introspect tokens of all apps."`
+	Host           bool     `name:"host" help:"It is an EHR or a portal: it may launch other apps for its users."`
 	Scope          []string `name:"scope" sep:"none" placeholder:"SCOPE" help:"What it may ask for at most; one by one, or separated by spaces."`
 	Purpose        []string `name:"purpose" default:"TREAT" placeholder:"CODE,..." help:"Its purposes of use (v3-ActReason). Patients use an app for PATRQT, everybody else for the first other one."`
 	Role           []string `name:"role" placeholder:"ROLE,..." help:"Roles of a backend service."`
@@ -107,7 +108,7 @@ under another client-id.`
 func (c *appRegisterCmd) app() (app.App, error) {
 	a := app.App{
 		ID: c.ID, Name: c.Name, Publisher: c.Publisher, Homepage: c.Homepage, LaunchURI: c.LaunchURI, Auth: app.Auth(c.Auth), JWKSURI: c.JWKSURI,
-		Redirects: c.Redirect, LogoutRedirects: c.LogoutRedirect, Origins: c.Origin, Loopback: c.Loopback, Introspects: c.Introspects,
+		Redirects: c.Redirect, LogoutRedirects: c.LogoutRedirect, Origins: c.Origin, Loopback: c.Loopback, Introspects: c.Introspects, Host: c.Host,
 		Scopes: strings.Fields(strings.Join(c.Scope, " ")), Purposes: c.Purpose, Roles: c.Role, Registered: time.Now().UTC(),
 	}
 	for _, o := range c.Organization {

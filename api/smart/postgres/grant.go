@@ -104,9 +104,7 @@ func (s *Store) RedeemCode(ctx context.Context, hash [32]byte, now time.Time) (c
 		if _, err := tx.Exec(ctx, `UPDATE identity.code SET used = $2 WHERE hash = $1`, hash[:], now); err != nil {
 			return err //nolint:wrapcheck // within makes it private
 		}
-		if verdict == nil { // where nothing comes of it, the app is in nobody's list
-			_, err = tx.Exec(ctx, `UPDATE identity.app_grant SET redeemed = true, used = $2 WHERE id = $1`, c.Grant, now)
-		}
+		_, err = tx.Exec(ctx, `UPDATE identity.app_grant SET redeemed = true, used = $2 WHERE id = $1`, c.Grant, now)
 		return err //nolint:wrapcheck // within makes it private
 	})
 	if err == nil {
