@@ -121,8 +121,9 @@ func TestRefreshStandsOnTheUserAsSheIs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { _ = c.Close(t.Context()) }()
-			if _, err := c.Exec(t.Context(), "ALTER TABLE identity.membership DISABLE TRIGGER USER"); err != nil {
+			_, err = c.Exec(t.Context(), "ALTER TABLE identity.membership DISABLE TRIGGER USER")
+			_ = c.Close(t.Context())
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
