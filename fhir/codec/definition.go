@@ -3,6 +3,8 @@ package codec
 import (
 	"maps"
 	"slices"
+
+	"github.com/cloister-health/cloister/fhir"
 )
 
 // Definition is what R4 says of one type: of a resource type, of a data type, or of
@@ -55,7 +57,12 @@ type Element struct {
 	Required  bool
 	Forbidden bool // no value is allowed
 	codes     *codeSet
+	targets   map[fhir.ResourceType]bool
 }
+
+// Targets lists the resource types to which a Reference may refer, sorted; none where
+// it may refer to any.
+func (e Element) Targets() []fhir.ResourceType { return slices.Sorted(maps.Keys(e.targets)) }
 
 // Bound reports whether R4 says which codes the element may have (a required binding).
 func (e Element) Bound() bool { return e.codes != nil }
@@ -85,7 +92,7 @@ func (e Element) Codes() []Coding {
 
 func elementOf(f *fieldDef) Element {
 	e := Element{Name: f.name, JSON: f.json, Primitive: f.prim != noPrimitive, Attribute: f.attribute,
-		List: f.list, Required: f.required, Forbidden: f.forbidden, codes: f.codes}
+		List: f.list, Required: f.required, Forbidden: f.forbidden, codes: f.codes, targets: f.targets}
 	switch {
 	case f.any:
 		e.Type = "Resource"

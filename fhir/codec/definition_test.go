@@ -1,8 +1,11 @@
 package codec
 
 import (
+	"reflect"
 	"slices"
 	"testing"
+
+	"github.com/cloister-health/cloister/fhir"
 )
 
 func TestDefinitionOf(t *testing.T) {
@@ -18,9 +21,12 @@ func TestDefinitionOf(t *testing.T) {
 	} {
 		got, ok := d.Element(json)
 		got.codes = nil
-		if !ok || got != want {
+		if !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", json, got, want)
 		}
+	}
+	if subject, _ := mustDefinition(t, "Observation").Element("subject"); !slices.Equal(subject.Targets(), []fhir.ResourceType{"Device", "Group", "Location", "Patient"}) {
+		t.Errorf("the subject of an Observation is one of %v", subject.Targets())
 	}
 	gender, _ := d.Element("gender")
 	if !gender.Bound() || !gender.Permits("female") || gender.Permits("x") || len(gender.Codes()) != 4 {
