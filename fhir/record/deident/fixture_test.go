@@ -112,7 +112,7 @@ func newTrial(t testing.TB, name string, mod ...func(*Config)) *trial {
 	return &trial{t: t, profile: name, config: c, grants: c.Grant, release: r}
 }
 
-var cached authz.Grant
+var cached, grantNone authz.Grant
 
 func grantOnce(t testing.TB) authz.Grant {
 	t.Helper()

@@ -54,7 +54,7 @@ func (p person) year(s string) string {
 		}
 		return d.Format("2006")
 	}
-	if since >= oldest {
+	if since >= oldest && (p.elder() || d.Year() != p.born.Year()) {
 		return ""
 	}
 	return deidentify.Year(p.born, d, p.now)

@@ -60,7 +60,7 @@ func (w *walk) resource(root *element.Node, own fhir.ID) *element.Node {
 	contained := root.Get("contained").List()
 	w.inside = map[string]string{}
 	for i, c := range contained {
-		if inner := w.plans[c.Get("resourceType").String()]; inner != nil && inner.def.Resource() {
+		if inner := w.plans[c.Get("resourceType").String()]; inner != nil && inner.def.Resource() && w.holds(inner) {
 			w.inside["#"+c.Get("id").String()] = "#c" + strconv.Itoa(i+1)
 		}
 	}
@@ -80,6 +80,13 @@ func (w *walk) resource(root *element.Node, own fhir.ID) *element.Node {
 		out.Fields = append(out.Fields, body.Fields...)
 	}
 	return out
+}
+
+// holds reports whether a resource may be contained in one that is released. What an
+// expert has determined of patients is applied to their own resources alone, and not to one inside another.
+func (w *walk) holds(pl *plan) bool {
+	name := pl.def.Name()
+	return w.method != Expert || name == "Medication" || name != "Patient" && !pl.shared
 }
 
 // contained copies those contained resources to which something refers that is kept:
