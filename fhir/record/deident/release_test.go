@@ -330,6 +330,25 @@ func TestD7_2_16_WhoDoesNotWantIt(t *testing.T) {
 	}
 }
 
+// A value without its code means nothing; one with a code of the practice's own has it where that was said.
+func TestD1_164_514_b_2_R_CodesOfOnesOwn(t *testing.T) {
+	body := "{'resourceType':'Observation','id':'o','status':'final','code':{'coding':[{'system':'http://example.org/own','code':'intake'}],'text':'x'},'valueInteger':3," +
+		"'component':[{'code':{'coding':[{'system':'http://example.org/own','code':'other'}]},'valueInteger':4},{'code':" + loincScore + ",'valueInteger':5}]}"
+	for own, want := range map[bool]string{
+		false: "'component':[{'code':" + loincScore + ",'valueInteger':5}],'code':{'extension'",
+		true:  "'code':{'coding':[{'system':'http://example.org/own','code':'intake'}]},'valueInteger':3,'component':[{'code':" + loincScore + ",'valueInteger':5}]}",
+	} {
+		x := newTrial(t, "safe-harbor", func(c *Config) {
+			if own {
+				c.Codes = map[string][]string{"http://example.org/own": {"intake"}}
+			}
+		})
+		if got := shown(x.run(stored{patient: "p", body: body})[0]); !strings.Contains(got, want) || strings.Contains(got, "other") {
+			t.Errorf("%v: %s, want %s", own, got, want)
+		}
+	}
+}
+
 // What changes the meaning of the rest, or is not of R4, takes the whole resource out, and
 // no error or report says what it was.
 func TestWhatIsNotUnderstoodIsNotReleased(t *testing.T) {

@@ -43,7 +43,7 @@ var (
 
 // isUCUM reports whether a unit is made of units, exponents and annotations that are known.
 func isUCUM(unit string) bool {
-	if unit == "" || len(unit) > 32 {
+	if unit == "" || len(unit) > 32 || strings.ContainsAny(unit, " \t\r\n") {
 		return false
 	}
 	rest := strings.TrimPrefix(unit, "/")

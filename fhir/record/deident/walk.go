@@ -162,6 +162,7 @@ func (w *walk) object(pl *plan, n *element.Node) (out *element.Node, told bool) 
 	}
 	if pl.def.Name() == "Observation" || pl.def.Name() == "Observation.component" {
 		valueless(out)
+		told = slices.ContainsFunc(out.Fields, func(f element.Field) bool { return !isMark(f.Value) })
 	}
 	if !told && !pl.def.Resource() {
 		return nil, false
