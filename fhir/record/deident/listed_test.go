@@ -21,7 +21,18 @@ type leaves struct {
 
 func listedOnly(t testing.TB, name string, root *element.Node) {
 	t.Helper()
-	l := leaves{t: t, name: name, list: map[string][]string{}, root: shown(root)}
+	l := leaves{t: t, name: name, list: listOfNames(name), root: shown(root)}
+	l.resource(root, true)
+}
+
+var namesOf = map[string]map[string][]string{}
+
+// listOfNames reads the allow-list once more, for a profile.
+func listOfNames(name string) map[string][]string {
+	if list := namesOf[name]; list != nil {
+		return list
+	}
+	list := map[string][]string{}
 	at := ""
 	for line := range strings.Lines(allowText) {
 		line = strings.TrimSpace(line)
@@ -29,7 +40,7 @@ func listedOnly(t testing.TB, name string, root *element.Node) {
 		case strings.HasPrefix(line, "#"):
 		case strings.HasPrefix(line, ":"):
 			at, _, _ = strings.Cut(line[1:], " ")
-			l.list[at] = []string{}
+			list[at] = []string{}
 		default:
 			for _, w := range strings.Fields(line) {
 				if strings.HasPrefix(w, "+") && name != "limited-data-set" {
@@ -41,12 +52,23 @@ func listedOnly(t testing.TB, name string, root *element.Node) {
 					if !more {
 						base, _, _ = strings.Cut(base, "=")
 					}
-					l.list[at] = append(l.list[at], base+c)
+					list[at] = append(list[at], base+c)
 				}
 			}
 		}
 	}
-	l.resource(root, true)
+	namesOf[name] = list
+	return list
+}
+
+var compiled = map[string]*regexp.Regexp{}
+
+// re compiles a pattern once.
+func re(pattern string) *regexp.Regexp {
+	if compiled[pattern] == nil {
+		compiled[pattern] = regexp.MustCompile(pattern)
+	}
+	return compiled[pattern]
 }
 
 func (l leaves) fault(what string) {
@@ -66,9 +88,9 @@ func (l leaves) resource(n *element.Node, outer bool) {
 	for _, f := range n.Fields {
 		switch {
 		case f.Name == "resourceType":
-		case f.Name == "id" && outer && regexp.MustCompile(`^([A-Z2-7]{26}|alone)$`).MatchString(f.Value.Text):
-		case f.Name == "id" && !outer && regexp.MustCompile(`^c\d+$`).MatchString(f.Value.Text):
-		case f.Name == "meta" && outer && regexp.MustCompile(`^\{'security':\[\{'system':'http://terminology.hl7.org/CodeSystem/v3-ObservationValue','code':'(ANONYED|PSEUDED)'\},`+
+		case f.Name == "id" && outer && re(`^([A-Z2-7]{26}|alone)$`).MatchString(f.Value.Text):
+		case f.Name == "id" && !outer && re(`^c\d+$`).MatchString(f.Value.Text):
+		case f.Name == "meta" && outer && re(`^\{'security':\[\{'system':'http://terminology.hl7.org/CodeSystem/v3-ObservationValue','code':'(ANONYED|PSEUDED)'\},`+
 			`\{'system':'http://terminology.hl7.org/CodeSystem/v3-ActCode','code':'NORELINK'\}\]\}$`).MatchString(shown(f.Value)):
 		case f.Name == "contained" && outer:
 			for _, c := range f.Value.List() {
@@ -148,7 +170,7 @@ func (l leaves) extension(where string, x *element.Node) {
 		`^\{'url':'http://hl7.org/fhir/us/core/StructureDefinition/us-core-birthsex','valueCode':'(F|M|UNK)'\}$`,
 		`^\{'url':'http://hl7.org/fhir/StructureDefinition/data-absent-reason','valueCode':'[a-z-]+'\}$`,
 	} {
-		if regexp.MustCompile(ok).MatchString(s) {
+		if re(ok).MatchString(s) {
 			return
 		}
 	}
@@ -157,9 +179,9 @@ func (l leaves) extension(where string, x *element.Node) {
 
 // text is how a primitive may look.
 var text2pattern = map[string]*regexp.Regexp{
-	"boolean": regexp.MustCompile(`^(true|false)$`), "integer": regexp.MustCompile(`^-?\d{1,6}$`), "positiveInt": regexp.MustCompile(`^\d{1,6}$`),
-	"unsignedInt": regexp.MustCompile(`^\d{1,6}$`), "decimal": regexp.MustCompile(`^-?\d{1,6}(\.\d+)?$`),
-	"date": regexp.MustCompile(`^\d{4}$`), "dateTime": regexp.MustCompile(`^\d{4}$`),
+	"boolean": re(`^(true|false)$`), "integer": re(`^-?\d{1,6}$`), "positiveInt": re(`^\d{1,6}$`),
+	"unsignedInt": re(`^\d{1,6}$`), "decimal": re(`^-?\d{1,6}(\.\d+)?$`),
+	"date": re(`^\d{4}$`), "dateTime": re(`^\d{4}$`),
 }
 
 func (l leaves) value(where string, e codec.Element, v *element.Node) {
@@ -183,7 +205,7 @@ func (l leaves) value(where string, e codec.Element, v *element.Node) {
 		return
 	case "Reference":
 		keys("reference")
-		if !regexp.MustCompile(`^([A-Z][A-Za-z]+/[A-Z2-7]{26}|#c\d+|#)$`).MatchString(v.Get("reference").String()) {
+		if !re(`^([A-Z][A-Za-z]+/[A-Z2-7]{26}|#c\d+|#)$`).MatchString(v.Get("reference").String()) {
 			l.fault(where)
 		}
 		return
@@ -206,26 +228,26 @@ func (l leaves) value(where string, e codec.Element, v *element.Node) {
 	if l.name == "limited-data-set" && (e.Type == "date" || e.Type == "dateTime" || e.Type == "instant" || e.Type == "time") {
 		return
 	}
-	if l.name == "expert-determination" && regexp.MustCompile(`^\d{4}-\d\d-\d\d(T00:00:00Z)?$`).MatchString(v.Text) && (e.Type == "date" || e.Type == "dateTime" || e.Type == "instant") {
+	if l.name == "expert-determination" && re(`^\d{4}-\d\d-\d\d(T00:00:00Z)?$`).MatchString(v.Text) && (e.Type == "date" || e.Type == "dateTime" || e.Type == "instant") {
 		return
 	}
 	p := text2pattern[e.Type]
 	switch where {
 	case "Address.state":
-		p = regexp.MustCompile(`^[A-Z]{2}$`)
+		p = re(`^[A-Z]{2}$`)
 	case "Address.postalCode":
-		p = regexp.MustCompile(`^\d{3}$`)
+		p = re(`^\d{3}$`)
 		if l.name == "limited-data-set" {
-			p = regexp.MustCompile(`^\d{5}$`)
+			p = re(`^\d{5}$`)
 		}
 	case "Address.country":
-		p = regexp.MustCompile(`^USA?$`)
+		p = re(`^USA?$`)
 	case "Address.city":
-		p = regexp.MustCompile(`^[A-Za-z .'-]+$`)
+		p = re(`^[A-Za-z .'-]+$`)
 	case "QuestionnaireResponse.item.linkId":
-		p = regexp.MustCompile(`^(/\d+-\d)+$|^q\d+$`)
+		p = re(`^(/\d+-\d)+$|^q\d+$`)
 	case "QuestionnaireResponse.questionnaire":
-		p = regexp.MustCompile(`^http://example.org/Questionnaire/known$`)
+		p = re(`^http://example.org/Questionnaire/known$`)
 	}
 	if p == nil || !p.MatchString(v.Text) {
 		l.fault(where + " " + v.Text)

@@ -42,17 +42,21 @@ func (r *Random) Member(_ context.Context, ref fhir.Ref) (Member, bool, error) {
 	return m, ok, nil
 }
 
-// Shift draws the shift of a patient, once.
+// Shift draws the shift of a patient, once; it is never none.
 func (r *Random) Shift(_ context.Context, patient fhir.ID, within int) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if days, ok := r.shifts[patient]; ok {
 		return days, nil
 	}
-	n, err := rand.Int(rand.Reader, big.NewInt(int64(2*within+1)))
+	n, err := rand.Int(rand.Reader, big.NewInt(int64(2*within)))
 	if err != nil {
 		return 0, err
 	}
-	r.shifts[patient] = int(n.Int64()) - within
-	return r.shifts[patient], nil
+	days := int(n.Int64()) - within
+	if days >= 0 {
+		days++
+	}
+	r.shifts[patient] = days
+	return days, nil
 }
