@@ -7,6 +7,8 @@ import (
 	"sync"
 )
 
+//go:generate sh -c "go run ./internal/tablegen \"$CLOISTER_R4_DEFINITIONS\" < allow.table > systems.new && mv systems.new systems.table"
+
 //go:embed systems.table
 var systemsText string
 
