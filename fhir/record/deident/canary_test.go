@@ -105,9 +105,7 @@ func (p *planter) fields(d codec.Definition, depth int) []element.Field {
 		}
 		out = append(out, element.Field{Name: e.JSON, Value: v})
 		if e.Primitive && !e.Attribute {
-			var beside element.Node
-			beside = *element.NewObject(element.Field{Name: "id", Value: element.NewString(p.token())}, element.Field{Name: "extension", Value: listOf(p.extensions()...)})
-			v := &beside
+			v := element.NewObject(element.Field{Name: "id", Value: element.NewString(p.token())}, element.Field{Name: "extension", Value: listOf(p.extensions()...)})
 			if e.List {
 				v = listOf(v)
 			}

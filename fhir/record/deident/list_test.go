@@ -18,7 +18,7 @@ func TestAListIsCheckedAgainstR4(t *testing.T) {
 		"extensions": ":Patient\nextension\n", "contained": ":Patient\ncontained\n", "a note": ":Condition\nnote\n", "a URI": ":CarePlan\ninstantiatesUri\n",
 		"a canonical": ":CarePlan\ninstantiatesCanonical\n", "an unbound code": ":Attachment\ncontentType\n", "data": ":Attachment\ndata\n",
 		"an object that is not on the list": ":Patient\naddress\n", "a wrong treatment": ":Patient\nbirthDate=zip\n", "no such treatment": ":Patient\nlanguage=keep\n",
-		"a treatment for another type": ":Address\nline=zip\n:Condition\ncode=state\n", "twice": ":Patient\nactive active\n", "a type twice": ":Patient\n:Patient\n", "no type at all": "active\n", "a flag": ":Patient public\n",
+		"a treatment for another type": ":Address\nline=zip\n:Condition\ncode=state\n", "twice": ":Patient\nactive gender\nactive\n", "a type twice": ":Patient\n:Patient\n", "no type at all": "active\n", "a flag": ":Patient public\n",
 	} {
 		if _, err := readList(text, false); err == nil {
 			t.Errorf("%s: %q is read", name, text)

@@ -115,6 +115,14 @@ func TestD1_164_514_b_2_i_C_Ages(t *testing.T) {
 			t.Errorf("%s: %s", value, got)
 		}
 	}
+	for value, want := range map[string]string{"7.50": "7.50", "27.84395724512": "27.843957", "0.000123456789": "0.00012346", "-7.2065550123": "-7.2065550", "12345678": "12345678", "206555012": "", "2065550123": "", "1e3": ""} {
+		if want != "" {
+			want = of(want, "mg/dL")
+		}
+		if got := part(t, "safe-harbor", "1980", "'valueQuantity':"+of(value, "mg/dL"), "valueQuantity"); got != want {
+			t.Errorf("%s mg/dL: %s, want %s", value, got, want)
+		}
+	}
 	// An age by its code, in no unit.
 	x := newTrial(t, "safe-harbor")
 	if got := shown(x.run(stored{patient: "p", body: "{'resourceType':'Observation','id':'o','status':'final','code':{'coding':[{'system':'http://loinc.org','code':'30525-0'}]},'valueInteger':71}"})[0]); strings.Contains(got, "71") {
@@ -262,7 +270,7 @@ func (f fixed) Member(context.Context, fhir.Ref) (Member, bool, error) {
 func TestD4_164_514_e_LimitedDataSet(t *testing.T) {
 	x := newTrial(t, "limited-data-set", func(c *Config) { c.Subjects = people{"p": {Birth: "1920-01-02"}} })
 	got := x.run(
-		stored{body: "{'resourceType':'Patient','id':'p','name':[{'family':'X'}],'identifier':[{'value':'1'}],'telecom':[{'system':'phone','value':'1'}],'birthDate':'1920-01-02','deceasedDateTime':'2025-02-03T04:05:06Z'}"},
+		stored{body: "{'resourceType':'Patient','id':'p','name':[{'family':'X'}],'identifier':[{'value':'1'}],'telecom':[{'system':'phone','value':'1'}],'birthDate':'1920-01-02','deceasedDateTime':'2025-02-03T04:05:06.123456789Z'}"},
 		stored{patient: "p", body: observation("o", "'effectiveDateTime':'2024-03-05','issued':'2024-03-05T10:00:00Z','note':[{'text':'x'}],'valueQuantity':{'value':95,'system':'http://unitsofmeasure.org','code':'a'}")},
 	)
 	for i, want := range []string{"'birthDate':'1920-01-02','deceasedDateTime':'2025-02-03T04:05:06Z'}", "'effectiveDateTime':'2024-03-05','issued':'2024-03-05T10:00:00Z','valueQuantity':{'value':95,"} {

@@ -50,7 +50,7 @@ func isUCUM(unit string) bool {
 	for part := range strings.FieldsFuncSeq(separated(rest), func(r rune) bool { return r == '\n' }) {
 		m := component.FindStringSubmatch(part)
 		switch {
-		case m == nil || m[3] == "" && strings.HasSuffix(part, "}") || m[3] != "" && !unitAnnotations[m[3]]:
+		case len(m) != 4 || m[3] == "" && strings.HasSuffix(part, "}") || m[3] != "" && !unitAnnotations[m[3]]:
 			return false
 		case m[1]+m[2] == "": // an annotation alone
 		case unitAtoms[m[1]] || multiplier.MatchString(m[1]+m[2]):

@@ -67,7 +67,7 @@ func (p person) date(s string) string {
 		if _, _, ok := day(s); !ok {
 			return ""
 		}
-		return s
+		return seconds(s)
 	case Expert:
 		d, whole, ok := day(s)
 		y := p.year(s)
@@ -78,6 +78,16 @@ func (p person) date(s string) string {
 	default:
 		return p.year(s)
 	}
+}
+
+// seconds is a time without fractions of a second: eighteen digits can say anything.
+func seconds(s string) string {
+	i := strings.IndexByte(s, '.')
+	if i < 0 {
+		return s
+	}
+	rest := strings.TrimLeft(s[i+1:], "0123456789")
+	return s[:i] + rest
 }
 
 // instant is a date for an instant, which cannot be a year. The time of the day is not
@@ -98,27 +108,27 @@ func (p person) instant(s string) string {
 // account numbers and the like have more.
 const digits = 6
 
-// precision bounds the digits of any number.
-const precision = 12
+// precision is how many digits a number keeps: more than a measurement has, and fewer
+// than a social security number or a telephone number. It is rounded to them.
+const precision = 8
 
-// rational reads a JSON number that has no more digits than a measurement has.
-func rational(n *element.Node) (*big.Rat, bool) {
-	if n == nil || n.Kind != element.Number || len(n.Text) > 20 {
-		return nil, false
+// rational reads a JSON number, and how it may be written.
+func rational(n *element.Node) (v *big.Rat, literal string, ok bool) {
+	if n == nil || n.Kind != element.Number || len(n.Text) > 40 || strings.ContainsAny(n.Text, "eE") {
+		return nil, "", false
 	}
-	count, exponent := 0, false
-	for _, c := range n.Text {
-		switch {
-		case c >= '0' && c <= '9':
-			count++
-		case c == 'e' || c == 'E':
-			exponent = true
-		}
+	if v, ok = new(big.Rat).SetString(n.Text); !ok {
+		return nil, "", false
 	}
-	if count > precision || exponent {
-		return nil, false
+	whole, fraction, _ := strings.Cut(strings.TrimPrefix(n.Text, "-"), ".")
+	whole = strings.TrimLeft(whole, "0")
+	if len(whole) > precision {
+		return nil, "", false
 	}
-	return new(big.Rat).SetString(n.Text)
+	if len(whole)+len(fraction) <= precision {
+		return v, n.Text, true
+	}
+	return v, v.FloatString(precision - len(whole)), true
 }
 
 // modest reports whether a number has so few digits before the point that it is no
@@ -135,19 +145,19 @@ func plain(v *big.Rat) bool {
 
 // number is a number of an element that is not about a span of time.
 func (p person) number(n *element.Node, t treatment) *element.Node {
-	v, ok := rational(n)
+	v, literal, ok := rational(n)
 	if !ok || !modest(v) {
 		return nil
 	}
 	if p.method != LimitedSet && (t == ages || t == answer && !plain(v)) {
 		return nil // an age in unknown units, or perhaps one
 	}
-	return element.NewNode(element.Number, n.Text)
+	return element.NewNode(element.Number, literal)
 }
 
 // quantity keeps value, comparator and coded unit. bare says that no comparator is allowed.
 func (p person) quantity(n *element.Node, t treatment, bare bool) *element.Node {
-	v, ok := rational(n.Get("value"))
+	v, literal, ok := rational(n.Get("value"))
 	if !ok {
 		return nil
 	}
@@ -184,7 +194,7 @@ func (p person) quantity(n *element.Node, t treatment, bare bool) *element.Node 
 			return nil
 		}
 	}
-	out := element.NewObject(element.Field{Name: "value", Value: element.NewNode(element.Number, n.Get("value").Text)})
+	out := element.NewObject(element.Field{Name: "value", Value: element.NewNode(element.Number, literal)})
 	switch comparator {
 	case "<", "<=", ">", ">=":
 		if bare {

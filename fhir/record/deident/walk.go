@@ -69,7 +69,7 @@ func (w *walk) resource(root *element.Node, own fhir.ID) *element.Node {
 		element.Field{Name: "id", Value: element.NewString(string(own))},
 		element.Field{Name: "meta", Value: element.NewObject(element.Field{Name: "security", Value: w.release.labels()})},
 	)
-	body, _ := w.object(pl, root)
+	body := w.object(pl, root)
 	if w.stopped() {
 		return nil
 	}
@@ -101,7 +101,7 @@ func (w *walk) contained(list []*element.Node) []*element.Node {
 		at := slices.IndexFunc(list, func(c *element.Node) bool { return "#"+c.Get("id").String() == id })
 		c := list[at]
 		t := c.Get("resourceType").String()
-		body, _ := w.object(w.plans[t], c)
+		body := w.object(w.plans[t], c)
 		if w.stopped() {
 			return nil
 		}
@@ -123,20 +123,20 @@ func (w *walk) contained(list []*element.Node) []*element.Node {
 	return out
 }
 
-// object copies what the list has of an object. told says that it holds anything but
-// marks of what is left out.
-func (w *walk) object(pl *plan, n *element.Node) (out *element.Node, told bool) {
+// object copies what the list has of an object, nil where that is nothing but marks of
+// what is left out.
+func (w *walk) object(pl *plan, n *element.Node) *element.Node {
 	if n.Kind != element.Object {
 		w.leave(Content)
-		return nil, false
+		return nil
 	}
-	out = element.NewObject()
+	out, told := element.NewObject(), false
 	foreign := pl.def.Name() == "Address" && n.Get("country") != nil && !usa[n.Get("country").String()]
 	aged := w.aged(pl, n)
 	for i := range n.Fields {
 		f := &n.Fields[i]
 		if !w.defined(pl, f) {
-			return nil, false
+			return nil
 		}
 		r, ok := pl.rules[f.Name]
 		if !ok || foreign && (r.treat == state || r.treat == zip || r.treat == city) {
@@ -150,7 +150,7 @@ func (w *walk) object(pl *plan, n *element.Node) (out *element.Node, told bool) 
 			told = told || !isMark(v)
 		}
 		if w.stopped() {
-			return nil, false
+			return nil
 		}
 	}
 	if x := w.extensions(n.Get("extension")); x != nil {
@@ -158,17 +158,17 @@ func (w *walk) object(pl *plan, n *element.Node) (out *element.Node, told bool) 
 		told = true
 	}
 	if dropsWithout(pl, out) {
-		return nil, false
+		return nil
 	}
 	if pl.def.Name() == "Observation" || pl.def.Name() == "Observation.component" {
 		valueless(out)
 		told = slices.ContainsFunc(out.Fields, func(f element.Field) bool { return !isMark(f.Value) })
 	}
 	if !told && !pl.def.Resource() {
-		return nil, false
+		return nil
 	}
 	w.fill(pl, n, out)
-	return out, told
+	return out
 }
 
 // defined reports whether a field is one of R4's; what is not, or changes the meaning
@@ -257,7 +257,7 @@ func (w *walk) text(t treatment, s string) string {
 		return w.instant(s)
 	case timeOfDay:
 		if w.method == LimitedSet {
-			return s
+			return seconds(s)
 		}
 	case state:
 		return stateOf(s)
@@ -295,11 +295,9 @@ func (w *walk) complex(pl *plan, r rule, v *element.Node) *element.Node {
 		if r.sub != nil { // a Range or a Ratio: its parts are what it is
 			return w.parts(r.sub, t, v)
 		}
-		_, comparable := quantityDefinition(r.element.Type)
-		return w.quantity(v, t, !comparable)
+		return w.quantity(v, t, !compares(r.element.Type))
 	}
-	out, _ := w.object(r.sub, v)
-	return out
+	return w.object(r.sub, v)
 }
 
 // parts copies a Range or a Ratio whose numbers are treated like t.
@@ -310,15 +308,17 @@ func (w *walk) parts(pl *plan, t treatment, v *element.Node) *element.Node {
 		r.treat = t
 		of.rules[name] = r
 	}
-	out, _ := w.object(&of, v)
-	return out
+	return w.object(&of, v)
 }
 
-// quantityDefinition finds a kind of quantity, and whether it may have a comparator.
-func quantityDefinition(name string) (d codec.Definition, comparable bool) {
-	d, _ = codec.DefinitionOf(name)
+// compares reports whether a kind of quantity may have a comparator.
+func compares(name string) bool {
+	d, ok := codec.DefinitionOf(name)
+	if !ok {
+		return false
+	}
 	e, ok := d.Element("comparator")
-	return d, ok && !e.Forbidden
+	return ok && !e.Forbidden
 }
 
 func (w *walk) coding(pl *plan, r rule, v *element.Node) *element.Node {
