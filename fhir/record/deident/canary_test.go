@@ -357,6 +357,9 @@ func sweep(t *testing.T, name string, dates bool) {
 				}
 				continue
 			}
+			if said := fmt.Sprintf("%+v %+v", x.report, x.report.Determined); strings.Contains(strings.ToLower(said), "canary") {
+				t.Errorf("%s, variant %d: the report has a token: %s", rt, v, said)
+			}
 			shared := allowed().harbor[string(rt)].shared
 			if name == "expert-determination" {
 				// One patient is no group: she is left out. What the walk would release is looked at all the same.
@@ -380,6 +383,17 @@ func sweep(t *testing.T, name string, dates bool) {
 				t.Errorf("%s, variant %d: part of a token is released: %s", rt, v, text)
 			}
 			listedOnly(t, name, out)
+		}
+	}
+	for _, rt := range listed { // and what takes a resource out does not say why in its own words
+		root, p := plant(t, rt, 1)
+		root.Set("modifierExtension", listOf(element.NewObject(element.Field{Name: "url", Value: element.NewString("http://canary.example/" + p.token())},
+			element.Field{Name: "valueString", Value: element.NewString(p.token())})))
+		x := newTrial(t, name)
+		out := x.run(stored{patient: "someone", body: string(root.AppendJSON(nil))})[0]
+		why := x.report.LeftOut[rt]
+		if out != nil || len(why) != 1 || why[Modified]+why[Type] != 1 || strings.Contains(strings.ToLower(fmt.Sprintf("%+v", x.report)), "canary") {
+			t.Errorf("%s with a modifier extension: %s, %+v", rt, shown(out), x.report)
 		}
 	}
 	if released < 90 || planted < 50_000 {

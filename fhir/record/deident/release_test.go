@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -423,6 +424,26 @@ func TestOnlyWhatWasSurveyedUnderTheGrantIsReleased(t *testing.T) {
 			t.Error("a release without what it needs")
 		}
 	}
+}
+
+// Many may make resources of one release at once.
+func TestD3_164_514_c_SurrogatesHoldForEverybody(t *testing.T) {
+	ctx := context.Background()
+	x := newTrial(t, "safe-harbor")
+	in := family("p")
+	out := x.run(in...)
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			for i, s := range in {
+				d, ok, err := x.release.Transform(ctx, s.seal(t, x.grants))
+				if err != nil || !ok || string(d.Ref().ID) != out[i].Get("id").String() {
+					t.Errorf("%d: %v, %v", i, ok, err)
+				}
+			}
+		})
+	}
+	wait.Wait()
 }
 
 func TestNothingShowsWhatIsReleasedButTheSink(t *testing.T) {

@@ -128,7 +128,8 @@ func rational(n *element.Node) (v *big.Rat, literal string, ok bool) {
 	if len(whole)+len(fraction) <= precision {
 		return v, n.Text, true
 	}
-	return v, v.FloatString(precision - len(whole)), true
+	literal = v.FloatString(precision - len(whole))
+	return v, literal, true
 }
 
 // modest reports whether a number has so few digits before the point that it is no
