@@ -16,8 +16,12 @@ type SMART struct {
 	JWKS                  string // jwks_uri
 	AuthorizationEndpoint string // "" where there is none
 	TokenEndpoint         string
+	IntrospectionEndpoint string // "" where there is none, as the two below
+	RevocationEndpoint    string
+	RegistrationEndpoint  string
 	GrantTypes            []string
 	TokenAuthMethods      []string // token_endpoint_auth_methods_supported
+	TokenAuthAlgorithms   []string // token_endpoint_auth_signing_alg_values_supported
 	ResponseTypes         []string
 	ChallengeMethods      []string // code_challenge_methods_supported
 	Scopes                []string
@@ -50,8 +54,12 @@ func (c *SMART) handler() (respond.Handler, error) {
 	set("jwks_uri", c.JWKS)
 	set("authorization_endpoint", c.AuthorizationEndpoint)
 	set("token_endpoint", c.TokenEndpoint)
+	set("introspection_endpoint", c.IntrospectionEndpoint)
+	set("revocation_endpoint", c.RevocationEndpoint)
+	set("registration_endpoint", c.RegistrationEndpoint)
 	all("grant_types_supported", c.GrantTypes)
 	all("token_endpoint_auth_methods_supported", c.TokenAuthMethods)
+	all("token_endpoint_auth_signing_alg_values_supported", c.TokenAuthAlgorithms)
 	all("response_types_supported", c.ResponseTypes)
 	all("code_challenge_methods_supported", c.ChallengeMethods)
 	all("scopes_supported", c.Scopes)

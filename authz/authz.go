@@ -4,6 +4,7 @@ package authz
 
 import (
 	"context"
+	"slices"
 	"sort"
 	"time"
 
@@ -27,6 +28,10 @@ type (
 	Fact = issue.Fact
 	// Scopes is what the token's SMART scopes leave open; it can only narrow.
 	Scopes = issue.Scopes
+	// Opening is one scope, as far as it covers an interaction on a type.
+	Opening = issue.Opening
+	// Extent is one way in which the scopes of a token cover a resource.
+	Extent = issue.Extent
 )
 
 // The facts, see package issue.
@@ -219,7 +224,7 @@ func (e *Engine) Extend(g Grant, i fhir.Interaction, t fhir.ResourceType) (Grant
 	if !g.Valid() || !ok || !t.Valid() {
 		return Grant{}, ErrDenied
 	}
-	if open, _ := issue.Scoped(g, t, i); !open {
+	if len(issue.Scoped(g, t, i)) == 0 {
 		return Grant{}, ErrDenied
 	}
 	c := g.Caller()
@@ -251,10 +256,10 @@ func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restric
 	if !ok || !t.Valid() {
 		return Restriction{}, ErrDenied
 	}
-	open, launch := issue.Scoped(g, t, i)
+	extents := issue.Scoped(g, t, i)
 	classes := e.classes.LabelClasses()
-	if !open {
-		return issue.Planned(issue.NewRestriction(g, t, nil, 0, "", nil), len(classes)), nil
+	if len(extents) == 0 {
+		return issue.Planned(issue.NewRestriction(g, t, nil, 0, nil, nil), len(classes)), nil
 	}
 	c := g.Caller()
 	practice := e.policies.Of(c.Tenant)
@@ -275,7 +280,7 @@ func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restric
 			e.plans.put(classes, cell, p)
 		}
 	}
-	return issue.Planned(issue.NewRestriction(g, t, p.arms, p.notes, launch, permit), len(classes)), nil
+	return issue.Planned(issue.NewRestriction(g, t, p.arms, p.notes, extents, permit), len(classes)), nil
 }
 
 // Decision is the answer for one stored resource.
@@ -290,6 +295,25 @@ type Resource struct {
 	Labels  label.Set
 	Facts   Fact
 	Patient fhir.ID // the one patient in whose compartment it is, or ""
+	// Tokens are what its content says as search tokens, sorted as in
+	// [search.Index]. They count only where the scopes constrain, see [Constrained].
+	Tokens []int64
+	// Deleted says that it is a tombstone: it has no content to hold against a constraint.
+	Deleted bool
+}
+
+// Constrained reports whether a decision about a resource of type t takes its
+// [Resource.Tokens], because a scope of g's token covers some of the type by what it says.
+func Constrained(g Grant, i fhir.Interaction, t fhir.ResourceType) bool {
+	return slices.ContainsFunc(issue.Scoped(g, t, i), func(x Extent) bool { return x.Where != nil })
+}
+
+// within reports whether x covers r.
+func (r Resource) within(x Extent) bool {
+	if x.Launch != "" && r.Patient != x.Launch && (r.Patient != "" || compartment.InPatientCompartment(r.Type)) {
+		return false
+	}
+	return r.Deleted || x.Where.Holds(r.Tokens)
 }
 
 // Decide answers for one resource. It asks the same policy, law and scopes as
@@ -303,8 +327,7 @@ func (e *Engine) Decide(_ context.Context, g Grant, i fhir.Interaction, r Resour
 	c := g.Caller()
 	practice := e.policies.Of(c.Tenant)
 	d := Decision{PolicyVersion: practice.Policy.Version()}
-	open, launch := issue.Scoped(g, r.Type, i)
-	if !open || launch != "" && r.Patient != launch && (r.Patient != "" || compartment.InPatientCompartment(r.Type)) {
+	if !slices.ContainsFunc(issue.Scoped(g, r.Type, i), r.within) {
 		return d, nil
 	}
 	if c.PolicyVersion != d.PolicyVersion {

@@ -13,7 +13,7 @@ func (e *Engine) Oversee(g Grant) error {
 	if !g.Valid() {
 		return ErrDenied
 	}
-	if open, launch := issue.Scoped(g, "Task", fhir.Update); !open || launch != "" {
+	if !issue.Whole(issue.Scoped(g, "Task", fhir.Update)) {
 		return ErrDenied
 	}
 	c := g.Caller()

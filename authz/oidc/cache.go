@@ -30,6 +30,7 @@ type cache struct {
 type entry struct {
 	key       [sha256.Size]byte
 	principal authz.Principal
+	keys      []string // what the token ends with, see [Ended]
 	until     time.Time
 }
 
@@ -37,25 +38,25 @@ func newCache(size int) *cache {
 	return &cache{size: size, order: list.New(), byKey: map[[sha256.Size]byte]*list.Element{}}
 }
 
-func (c *cache) get(token string, now time.Time) (authz.Principal, bool) {
+func (c *cache) get(token string, now time.Time) (p authz.Principal, keys []string, ok bool) {
 	key := sha256.Sum256([]byte(token))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.byKey[key]
 	if !ok {
-		return authz.Principal{}, false
+		return authz.Principal{}, nil, false
 	}
 	found, _ := e.Value.(*entry)
 	if !now.Before(found.until) {
 		c.order.Remove(e)
 		delete(c.byKey, key)
-		return authz.Principal{}, false
+		return authz.Principal{}, nil, false
 	}
 	c.order.MoveToFront(e)
-	return clone(found.principal), true
+	return clone(found.principal), found.keys, true
 }
 
-func (c *cache) put(token string, p authz.Principal, now time.Time) {
+func (c *cache) put(token string, p authz.Principal, keys []string, now time.Time) {
 	until := now.Add(maxAge)
 	if p.Expiry.Before(until) {
 		until = p.Expiry
@@ -66,7 +67,7 @@ func (c *cache) put(token string, p authz.Principal, now time.Time) {
 	if e, ok := c.byKey[key]; ok {
 		c.order.Remove(e)
 	}
-	c.byKey[key] = c.order.PushFront(&entry{key, clone(p), until})
+	c.byKey[key] = c.order.PushFront(&entry{key, clone(p), keys, until})
 	for c.order.Len() > c.size {
 		last := c.order.Back()
 		oldest, _ := c.order.Remove(last).(*entry)

@@ -25,11 +25,12 @@ const (
 	claimOrganizations = "organizations"
 	claimPurpose       = "purpose_of_use"
 	claimSignedIn      = "auth_time" // OpenID Connect Core 2, RFC 9068 2.2.1
+	claimGrant         = "sid"       // of the local issuer: the grant that the token ends with
 )
 
 var known = []string{
 	"iss", "aud", "exp", "nbf", "iat", claimSubject, claimScope, claimClient, claimUser, claimPatient,
-	claimPractice, claimRoles, claimOrganizations, claimPurpose, claimSignedIn,
+	claimPractice, claimRoles, claimOrganizations, claimPurpose, claimSignedIn, claimGrant,
 }
 
 // operator is the role of the command line; a token that claims it is forged
@@ -78,6 +79,14 @@ func principal(raw map[string]json.RawMessage, issuer Issuer, tenants Tenants) (
 		return authz.Principal{}, errors.New("oidc: the practice of the token is not one of this server's")
 	}
 	return p, nil
+}
+
+// ending is what a token of the local issuer ends with: its grant, its app, its app in its practice, and the key that signed it.
+func ending(raw map[string]json.RawMessage, kid string) ([]string, error) {
+	var c reader = raw
+	client := c.text(claimClient, true)
+	keys := []string{c.text(claimGrant, true), EndedApp(client, ""), EndedApp(client, c.text(claimPractice, true)), EndedKey(kid)}
+	return keys, c.err()
 }
 
 func check(p authz.Principal, user string, issuer Issuer) error {

@@ -48,6 +48,7 @@ type Tenants interface {
 // Authenticator checks bearer tokens. It is safe for concurrent use.
 type Authenticator struct {
 	issuers  map[string]*provider
+	local    *local // or nil
 	tenants  Tenants
 	now      func() time.Time
 	verified *cache
@@ -76,17 +77,27 @@ func (i Issuer) Validate() error {
 }
 
 // New makes the authenticator. It reaches out to no issuer yet: one that is
-// down does not keep the server from starting. now is the one clock of the server.
-func New(issuers []Issuer, t Tenants, now func() time.Time) (*Authenticator, error) {
-	if len(issuers) == 0 {
+// down does not keep the server from starting. now is the one clock of the server. own is
+// the authorization server of this program, where it has one.
+func New(issuers []Issuer, t Tenants, now func() time.Time, own ...Local) (*Authenticator, error) {
+	if len(issuers)+len(own) == 0 {
 		return nil, errors.New("oidc: no issuer is configured, so no token could ever be accepted")
 	}
-	a := &Authenticator{map[string]*provider{}, t, now, newCache(maxCached)}
+	a := &Authenticator{map[string]*provider{}, nil, t, now, newCache(maxCached)}
+	for _, l := range own {
+		if a.local != nil {
+			return nil, errors.New("oidc: there can be one local issuer")
+		}
+		var err error
+		if a.local, err = newLocal(l, now); err != nil {
+			return nil, err
+		}
+	}
 	for _, i := range issuers {
 		if err := i.Validate(); err != nil {
 			return nil, fmt.Errorf("oidc: %w", err)
 		}
-		if a.issuers[i.URL] != nil {
+		if a.issuers[i.URL] != nil || a.local != nil && a.local.Issuer.URL == i.URL {
 			return nil, fmt.Errorf("oidc: issuer %q is configured twice", i.URL)
 		}
 		a.issuers[i.URL] = newProvider(i, now)
@@ -105,23 +116,15 @@ func refuse(reason error) error {
 // good, Unavailable while its issuer cannot be asked for the keys.
 func (a *Authenticator) Authenticate(ctx context.Context, bearer string) (authz.Principal, error) {
 	now := a.now()
-	if p, ok := a.verified.get(bearer, now); ok {
+	if p, keys, ok := a.verified.get(bearer, now); ok {
+		if err := a.alive(keys); err != nil {
+			return authz.Principal{}, err
+		}
 		return p, nil
 	}
-	iss, err := issuerOf(bearer)
+	token, issuer, err := a.verify(ctx, bearer)
 	if err != nil {
-		return authz.Principal{}, refuse(err)
-	}
-	provider := a.issuers[iss]
-	if provider == nil {
-		return authz.Principal{}, refuse(errors.New("oidc: the issuer of the token is not configured"))
-	}
-	token, err := provider.verify(ctx, bearer)
-	if err != nil {
-		if errors.Is(err, errUnreachable) {
-			return authz.Principal{}, outcome.New(outcome.Unavailable, "the identity provider cannot be reached").Because(err)
-		}
-		return authz.Principal{}, refuse(err)
+		return authz.Principal{}, failed(err)
 	}
 	if !now.Before(token.Expiry) { // go-oidc lets the very moment of expiry pass
 		return authz.Principal{}, refuse(errors.New("oidc: the token has expired"))
@@ -130,13 +133,76 @@ func (a *Authenticator) Authenticate(ctx context.Context, bearer string) (authz.
 	if err := token.Claims(&raw); err != nil {
 		return authz.Principal{}, refuse(err)
 	}
-	p, err := principal(raw, provider.issuer, a.tenants)
+	p, err := principal(raw, issuer, a.tenants)
 	if err != nil {
 		return authz.Principal{}, refuse(err)
 	}
 	p.Expiry = token.Expiry
-	a.verified.put(bearer, p, now)
+	var keys []string
+	if a.local != nil && issuer.URL == a.local.Issuer.URL {
+		if keys, err = ending(raw, kidOf(bearer)); err != nil {
+			return authz.Principal{}, refuse(err)
+		}
+		if err := a.alive(keys); err != nil {
+			return authz.Principal{}, err
+		}
+	}
+	a.verified.put(bearer, p, keys, now)
 	return clone(p), nil
+}
+
+// verify checks the token with the issuer that it names.
+func (a *Authenticator) verify(ctx context.Context, bearer string) (*oidc.IDToken, Issuer, error) {
+	iss, err := issuerOf(bearer)
+	if err != nil {
+		return nil, Issuer{}, err
+	}
+	if a.local != nil && iss == a.local.Issuer.URL {
+		token, err := a.local.verify(ctx, bearer)
+		return token, a.local.Issuer, err
+	}
+	provider := a.issuers[iss]
+	if provider == nil {
+		return nil, Issuer{}, errors.New("oidc: the issuer of the token is not configured")
+	}
+	token, err := provider.verify(ctx, bearer)
+	return token, provider.issuer, err
+}
+
+// kidOf reads the name of the key that signed a token which was verified.
+func kidOf(bearer string) string {
+	head, _, _ := strings.Cut(bearer, ".")
+	text, err := base64.RawURLEncoding.DecodeString(head)
+	var h struct {
+		ID string `json:"kid"`
+	}
+	if err != nil || json.Unmarshal(text, &h) != nil {
+		return ""
+	}
+	return h.ID
+}
+
+// failed tells a token that is not good from one that cannot be checked now.
+func failed(err error) error {
+	if errors.Is(err, errUnreachable) {
+		return outcome.New(outcome.Unavailable, "the identity provider cannot be reached").Because(err)
+	}
+	return refuse(err)
+}
+
+// alive refuses a token of which something that it rests on has ended.
+func (a *Authenticator) alive(keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	ended, err := a.local.Ended.Any(keys...)
+	if err != nil {
+		return failed(err)
+	}
+	if ended {
+		return refuse(errors.New("oidc: the grant of the token has ended"))
+	}
+	return nil
 }
 
 // issuerOf reads iss of a token that nobody has checked yet; it only chooses

@@ -231,10 +231,10 @@ func TestGoodTokenBecomesAPrincipal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err, errors.Unwrap(err))
 	}
-	if ok, patientOnly := p.Scopes.Allow("Observation", fhir.Read); !ok || patientOnly {
+	if open := p.Scopes.Allow("Observation", fhir.Read); len(open) != 1 || open[0].PatientOnly || open[0].Where != nil {
 		t.Error("the scopes are lost")
 	}
-	if ok, _ := p.Scopes.Allow("Observation", fhir.Create); ok {
+	if open := p.Scopes.Allow("Observation", fhir.Create); open != nil {
 		t.Error("the scopes are too wide")
 	}
 	p.Scopes = nil
@@ -254,7 +254,7 @@ func TestGoodTokenBecomesAPrincipal(t *testing.T) {
 	if p.User.String() != "RelatedPerson/r1" {
 		t.Errorf("fhirUser %v", p.User)
 	}
-	if ok, _ := p.Scopes.Allow("Observation", fhir.Read); ok {
+	if open := p.Scopes.Allow("Observation", fhir.Read); open != nil {
 		t.Error("a token without scope opens something")
 	}
 }
@@ -493,24 +493,24 @@ func TestCacheIsBounded(t *testing.T) {
 	c := newCache(2)
 	now := time.Unix(1000, 0)
 	p := authz.Principal{Expiry: now.Add(time.Hour)}
-	c.put("a", p, now)
-	c.put("b", p, now)
+	c.put("a", p, nil, now)
+	c.put("b", p, nil, now)
 	c.get("a", now)
-	c.put("c", p, now)
+	c.put("c", p, nil, now)
 	for token, want := range map[string]bool{"a": true, "b": false, "c": true} {
-		if _, ok := c.get(token, now); ok != want {
+		if _, _, ok := c.get(token, now); ok != want {
 			t.Errorf("%s: %v, want %v", token, ok, want)
 		}
 	}
-	c.put("a", p, now)
+	c.put("a", p, nil, now)
 	if len(c.byKey) != 2 || c.order.Len() != 2 {
 		t.Errorf("%d keys, %d entries", len(c.byKey), c.order.Len())
 	}
-	if _, ok := c.get("a", now.Add(maxAge)); ok {
+	if _, _, ok := c.get("a", now.Add(maxAge)); ok {
 		t.Error("remembered for too long")
 	}
-	c.put("d", authz.Principal{Expiry: now.Add(time.Second)}, now)
-	if _, ok := c.get("d", now.Add(time.Second)); ok {
+	c.put("d", authz.Principal{Expiry: now.Add(time.Second)}, nil, now)
+	if _, _, ok := c.get("d", now.Add(time.Second)); ok {
 		t.Error("remembered beyond its expiry")
 	}
 }

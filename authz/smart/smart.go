@@ -3,10 +3,12 @@
 package smart
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
+	find "github.com/cloister-health/cloister/fhir/search"
 )
 
 // Scopes is the clinical part of an access token's scope. It implements
@@ -14,6 +16,8 @@ import (
 type Scopes struct {
 	patient map[fhir.ResourceType]permission // patient/: narrowed to the launch patient
 	wide    map[fhir.ResourceType]permission // user/ and system/: narrowed by the policy alone
+	partial map[fhir.ResourceType][]clause   // those with search parameters
+	all     []clause                         // in normal form
 }
 
 var _ authz.Scopes = Scopes{}
@@ -35,32 +39,80 @@ const letters = "cruds"
 // wildcard stands for every resource type.
 const wildcard fhir.ResourceType = "*"
 
+// level is what a scope begins with.
+type level string
+
+const (
+	ofPatient level = "patient"
+	ofUser    level = "user"
+	ofSystem  level = "system"
+)
+
+// clause is one scope.
+type clause struct {
+	level level
+	typ   fhir.ResourceType
+	may   permission
+	constraint
+}
+
 // Parse reads the value of an OAuth scope parameter or claim: scopes joined by
 // single spaces (RFC 6749, section 3.3). It never fails: a scope that is no
-// clinical scope (openid, launch/patient), is malformed, or narrows by search
-// parameters ("?category=..."; they are not understood yet, and to
-// grant the scope without them would widen it) leaves nothing open.
+// clinical scope (openid, launch/patient), that is malformed, or whose search
+// parameters this server does not hold resources against (see [search.Constrain])
+// leaves nothing open.
 func Parse(scope string) Scopes {
-	s := Scopes{map[fhir.ResourceType]permission{}, map[fhir.ResourceType]permission{}}
-	for _, token := range strings.Split(scope, " ") {
-		level, rest, ok := strings.Cut(token, "/")
-		if !ok {
-			continue
+	var all []clause
+	for token := range strings.SplitSeq(scope, " ") {
+		if c, ok := parseClause(token); ok {
+			all = append(all, c)
 		}
-		name, grant, ok := strings.Cut(rest, ".")
-		t := fhir.ResourceType(name)
-		if !ok || t != wildcard && !t.Valid() {
-			continue
-		}
-		switch level {
-		case "patient":
-			s.patient[t] |= parsePermission(grant)
-		case "user", "system":
-			s.wide[t] |= parsePermission(grant)
+	}
+	return of(all)
+}
+
+// of makes Scopes of clauses.
+func of(all []clause) Scopes {
+	s := Scopes{patient: map[fhir.ResourceType]permission{}, wide: map[fhir.ResourceType]permission{}, all: normal(all)}
+	for _, c := range s.all {
+		switch {
+		case c.where != nil:
+			if s.partial == nil {
+				s.partial = map[fhir.ResourceType][]clause{}
+			}
+			s.partial[c.typ] = append(s.partial[c.typ], c)
+		case c.level == ofPatient:
+			s.patient[c.typ] |= c.may
+		default:
+			s.wide[c.typ] |= c.may
 		}
 	}
 	return s
 }
+
+// parseClause reads one scope (SMART App Launch 2.2, scopes for requesting FHIR resources).
+func parseClause(token string) (c clause, ok bool) {
+	before, query, constrained := strings.Cut(token, "?")
+	first, rest, ok := strings.Cut(before, "/")
+	if !ok {
+		return c, false
+	}
+	name, grant, ok := strings.Cut(rest, ".")
+	c = clause{level: level(first), typ: fhir.ResourceType(name), may: parsePermission(grant)}
+	switch {
+	case !ok, c.may == 0, c.level != ofPatient && c.level != ofUser && c.level != ofSystem, c.typ != wildcard && !c.typ.Valid():
+		return c, false
+	case !constrained:
+		return c, true
+	case c.typ == wildcard, versionOne(grant):
+		return c, false // parameters are those of a type, and came with the second version
+	}
+	c.constraint, ok = parseConstraint(c.typ, query)
+	return c, ok
+}
+
+// versionOne reports the words of the first version of SMART App Launch.
+func versionOne(grant string) bool { return grant == "read" || grant == "write" || grant == "*" }
 
 // parsePermission reads what follows the dot; 0 for what neither version knows.
 func parsePermission(grant string) permission {
@@ -107,16 +159,52 @@ var needs = map[fhir.Interaction]permission{
 	fhir.WitnessConsent: update,
 }
 
-// Allow reports whether some scope covers interaction i on type t, and whether
-// only patient-level scopes do, so that the launch patient narrows the answer.
-func (s Scopes) Allow(t fhir.ResourceType, i fhir.Interaction) (ok, patientOnly bool) {
+// What scopes without search parameters leave open.
+var (
+	everything = []authz.Opening{{}}
+	ofLaunch   = []authz.Opening{{PatientOnly: true}}
+)
+
+// Allow implements [authz.Scopes]. A scope that another one contains is not in the answer.
+func (s Scopes) Allow(t fhir.ResourceType, i fhir.Interaction) []authz.Opening {
 	need, known := needs[i]
 	if !known || !t.Valid() {
-		return false, false
+		return nil
 	}
 	if (s.wide[t]|s.wide[wildcard])&need != 0 {
-		return true, false
+		return everything
 	}
-	ok = (s.patient[t]|s.patient[wildcard])&need != 0
-	return ok, ok
+	launch := (s.patient[t]|s.patient[wildcard])&need != 0
+	if s.partial[t] == nil {
+		if launch {
+			return ofLaunch
+		}
+		return nil
+	}
+	var out []authz.Opening
+	if launch {
+		out = append(out, ofLaunch...)
+	}
+	for _, c := range s.partial[t] {
+		if c.may&need != 0 && !(launch && c.level == ofPatient) {
+			out = also(out, authz.Opening{PatientOnly: c.level == ofPatient, Where: c.where})
+		}
+	}
+	return out
+}
+
+// also adds an opening. Of those that ask for one token each the tokens are asked
+// for at once: the usual scopes for a few categories are one condition.
+func also(out []authz.Opening, o authz.Opening) []authz.Opening {
+	if len(o.Where) == 1 {
+		for i, x := range out {
+			if len(x.Where) == 1 && x.PatientOnly == o.PatientOnly {
+				hashes := slices.Concat(x.Where[0], o.Where[0])
+				slices.Sort(hashes)
+				out[i].Where = find.Constraint{slices.Compact(hashes)}
+				return out
+			}
+		}
+	}
+	return append(out, o)
 }

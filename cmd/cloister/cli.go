@@ -28,7 +28,9 @@ type cli struct {
 	Migrate migrateCmd `cmd:"" help:"Bring the database schema to the version of this program."`
 	Import  importCmd  `cmd:"" help:"Load Bundles and NDJSON files into a practice."`
 	Package packageCmd `cmd:"" help:"Install and list FHIR packages: profiles, value sets, code systems."`
+	App     appCmd     `cmd:"" help:"Register, approve and withdraw the apps of the embedded authorization server."`
 	Keys    keysCmd    `cmd:"" help:"Make, put in use and change the keys that encrypt notes of sessions."`
+	Account accountCmd `cmd:"" help:"Make, invite, list and disable accounts; end sessions; read security events."`
 	Label   labelCmd   `cmd:"" help:"Say which labels a resource gets, and why; needs no database."`
 	Policy  policyCmd  `cmd:"" help:"Explain, test, check and compare access policies; needs no database."`
 	Relabel relabelCmd `cmd:"" help:"Bring the labels of what is stored up to the content rules."`

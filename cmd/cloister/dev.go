@@ -20,6 +20,7 @@ type devCmd struct {
 	Patients     int    `name:"patients" default:"12" help:"Size of the sample clinic, 1 to 100000 patients."`
 	Seed         uint64 `name:"seed" default:"1" help:"Seed of the sample clinic: the same seed makes the same people."`
 	Listen       string `name:"listen" env:"CLOISTER_LISTEN" default:"127.0.0.1:8080" help:"Address of the FHIR API, on this machine only."`
+	DemoListen   string `name:"demo-listen" env:"CLOISTER_DEMO_LISTEN" default:"127.0.0.1:8082" help:"Address of the demo app, on this machine only."`
 	IssuerListen string `name:"issuer-listen" env:"CLOISTER_ISSUER_LISTEN" default:"127.0.0.1:8081" help:"Address of the local OpenID issuer, on this machine only."`
 
 	Packages []string `name:"package" type:"existingpath" placeholder:"FILE" help:"FHIR package (.tgz, or a directory) to install at the start; may be given several times. The code systems of Cloister itself are always installed."`
@@ -49,6 +50,7 @@ func (c *devCmd) Validate() error {
 		c.Database.Check(false), c.API.Check(), c.Labels.Check(), c.Keys.Check(false),
 		config.CheckLoopback("CLOISTER_LISTEN (--listen)", c.Listen),
 		config.CheckLoopback("CLOISTER_ISSUER_LISTEN (--issuer-listen)", c.IssuerListen),
+		config.CheckLoopback("CLOISTER_DEMO_LISTEN (--demo-listen)", c.DemoListen),
 	}
 	if c.Patients < 1 || c.Patients > maxPatients {
 		errs = append(errs, fmt.Errorf("--patients is %d: set it between 1 and %d", c.Patients, maxPatients))

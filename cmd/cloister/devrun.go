@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,15 +19,17 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
-	"github.com/cloister-health/cloister/api"
+	"github.com/cloister-health/cloister/api/smart"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/demo"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/issuer"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/seed"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/signin"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
@@ -158,34 +162,60 @@ func progress(total int64, what string, bytes bool) *progressbar.ProgressBar {
 		progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true))
 }
 
+// doors are the listeners of dev, and the addresses by which browsers reach them.
+type doors struct {
+	front, back, side net.Listener
+	base, issuer      string // of the API, and of the tokens of personas
+	demo              string // origin of the demo app
+}
+
+func (c *devCmd) open(ctx context.Context) (d doors, err error) {
+	for _, x := range []struct {
+		at       *net.Listener
+		address  string
+		variable string
+	}{
+		{&d.front, c.Listen, "CLOISTER_LISTEN (--listen)"},
+		{&d.back, c.IssuerListen, "CLOISTER_ISSUER_LISTEN (--issuer-listen)"},
+		{&d.side, c.DemoListen, "CLOISTER_DEMO_LISTEN (--demo-listen)"},
+	} {
+		if *x.at, err = issuer.Listen(ctx, x.address); err != nil {
+			d.Close()
+			return d, fmt.Errorf("dev: %s: %w", x.variable, err)
+		}
+	}
+	d.issuer, d.demo = "http://"+d.back.Addr().String(), "http://"+d.side.Addr().String()
+	if d.base = c.BaseURL; d.base == "" {
+		d.base = "http://" + d.front.Addr().String() + "/fhir"
+	}
+	return d, nil
+}
+
+// Close closes what is open; a listener that a server had is closed already.
+func (d doors) Close() {
+	for _, l := range []net.Listener{d.front, d.back, d.side} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
 func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir string, db *database, store *postgres.Store, labels *label.Classifier, sample clinic.Config) error {
 	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
-	front, err := issuer.Listen(ctx, c.Listen)
+	at, err := c.open(ctx)
 	if err != nil {
-		return fmt.Errorf("dev: CLOISTER_LISTEN (--listen): %w", err)
+		return err
 	}
-	defer func() { _ = front.Close() }()
-	back, err := issuer.Listen(ctx, c.IssuerListen)
-	if err != nil {
-		return fmt.Errorf("dev: CLOISTER_ISSUER_LISTEN (--issuer-listen): %w", err)
-	}
-	defer func() { _ = back.Close() }()
-	base := c.BaseURL
-	if base == "" {
-		base = "http://" + front.Addr().String() + "/fhir"
-	}
-	issuerURL := "http://" + back.Addr().String()
+	defer at.Close()
 	people := clinic.Personas(sample)
-	iss, err := issuer.New(issuer.Config{
-		URL: issuerURL, Audience: base, KeyFile: filepath.Join(dir, "issuer.key"), Personas: offered(people, base), Lifetime: tokenLifetime, Now: time.Now,
-	})
+	sign, known, err := openSignIn(ctx, signin.Config{
+		URL: db.DSN, FHIRBase: at.base, Auditor: store, Practices: store, Issuers: []oidc.Issuer{{URL: at.issuer, Audience: at.base}},
+		Title: "Cloister dev", Policy: smart.RegistrationOpen, Log: log, Now: time.Now,
+	}, dir, people)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	tokens, err := oidc.New([]oidc.Issuer{{URL: issuerURL, Audience: base}}, store, time.Now)
-	if err != nil {
-		return fmt.Errorf("dev: %w", err)
-	}
+	defer sign.Close()
 	cfg := c.API
 	if cfg.SigningKeys == "" {
 		cfg.SigningKeys = filepath.Join(dir, "signing.jwks")
@@ -193,28 +223,47 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 			return fmt.Errorf("dev: %w", err)
 		}
 	}
+	cfg.CORSOrigins = append(slices.Clone(cfg.CORSOrigins), at.demo)
 	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log)
 	if err != nil {
 		return fmt.Errorf("dev: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	h, err := handler(store, policies, cfg, labels, base, tokens, &api.SMART{
-		Issuer: issuerURL, JWKS: issuerURL + "/keys", TokenEndpoint: issuerURL + "/token",
-		GrantTypes: []string{"client_credentials"}, TokenAuthMethods: []string{"none"},
-		Capabilities: []string{"permission-patient", "permission-user", "permission-v1", "permission-v2"},
-	}, log)
+	fhir, err := handler(store, policies, cfg, labels, at.base, sign.Authenticator, sign.SMART(), log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	if err := welcome(out, iss, base, issuerURL, db.DSN, c.Notes, people); err != nil {
+	h, err := sign.Handler(fhir)
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	client := demoClient(at.side)
+	if err := register(ctx, sign, store.Tenant, client, at.demo, c.CORSOrigins); err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	iss, err := issuer.New(issuer.Config{
+		URL: at.issuer, Audience: at.base, KeyFile: filepath.Join(dir, "issuer.key"), Personas: offered(people, at.base), Lifetime: tokenLifetime, Now: time.Now,
+		SignIn: credentials(known), Demo: at.demo, Patients: shownPatients(people),
+	})
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	iss.LaunchWith(launcher(iss, people, at.base, strings.TrimSuffix(at.base, "/fhir")+"/smart", client, at.demo))
+	app, err := demo.Handler(demo.Config{FHIR: at.base, Issuer: at.issuer, Client: client, Patients: compared(people)})
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	if err := welcome(out, iss, at, db.DSN, c.Notes, people); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return httpd.Serve(ctx, front, h, c.Grace, log) })
+	go sign.Run(ctx)
+	g.Go(func() error { return httpd.Serve(ctx, at.front, h, c.Grace, log) })
 	g.Go(func() error {
 		store.Relabel(ctx, relabelInterval, labels, func(err error) { log.Warn("resources could not be classified anew", "error", err) })
 		return nil
 	})
-	g.Go(func() error { return httpd.Serve(ctx, back, iss.Handler(), time.Second, log) })
+	g.Go(func() error { return httpd.Serve(ctx, at.back, iss.Handler(), time.Second, log) })
+	g.Go(func() error { return httpd.Serve(ctx, at.side, app, time.Second, log) })
 	g.Go(func() error {
 		select {
 		case <-db.Done():
@@ -266,7 +315,8 @@ func pasted(base string, rq clinic.Request) string {
 }
 
 // welcome prints the address, and for each persona a token and requests to paste.
-func welcome(out io.Writer, iss *issuer.Issuer, base, issuerURL, dsn, notes string, people []clinic.Persona) error {
+func welcome(out io.Writer, iss *issuer.Issuer, at doors, dsn, notes string, people []clinic.Persona) error {
+	base := at.base
 	w := &printer{out: out}
 	w.printf("\nCloister serves a sample clinic. Everybody in it is made up.\n\n")
 	for _, p := range people {
@@ -280,7 +330,7 @@ func welcome(out io.Writer, iss *issuer.Issuer, base, issuerURL, dsn, notes stri
 		}
 		w.printf("\n")
 	}
-	w.printf("FHIR endpoint       %s\nWhat it can do      %s/metadata\nPersonas and tokens %s/personas\nImport your files   CLOISTER_DATABASE_URL='%s' CLOISTER_NOTES_KEY='%s' cloister import --practice harbor PATH\n\nCtrl-C stops everything; the data stays (cloister dev --reset starts clean).\n\n", base, base, issuerURL, dsn, notes)
+	w.printf("FHIR endpoint       %s\nWhat it can do      %s/metadata\nPersonas and tokens %s/personas\nSign in             %s/smart/sign-in (passwords and codes are on the page of personas)\nDemo SMART app      %s/\nImport your files   CLOISTER_DATABASE_URL='%s' CLOISTER_NOTES_KEY='%s' cloister import --practice harbor PATH\n\nCtrl-C stops everything; the data stays (cloister dev --reset starts clean).\n\n", base, base, at.issuer, strings.TrimSuffix(base, "/fhir"), at.demo, dsn, notes)
 	return w.err
 }
 

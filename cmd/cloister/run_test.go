@@ -111,7 +111,7 @@ func TestDevPrintsWhatWorks(t *testing.T) {
 	data := t.TempDir()
 	var counts []int
 	for round := range 3 {
-		c := parse(t, "dev", "--database-url", dsn, "--data", data, "--listen", "127.0.0.1:0", "--issuer-listen", "127.0.0.1:0")
+		c := parse(t, "dev", "--database-url", dsn, "--data", data, "--listen", "127.0.0.1:0", "--issuer-listen", "127.0.0.1:0", "--demo-listen", "127.0.0.1:0")
 		out, log, stop := start(t, c.Dev.Run)
 		eventually(t, "the welcome", func() bool { return strings.Contains(out.String(), "Ctrl-C stops everything") })
 		text := out.String()

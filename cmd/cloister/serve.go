@@ -17,12 +17,13 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/signin"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
 
-// serveCmd is the server in production. It has no switch that makes tokens:
-// they come from the configured issuers alone.
+// serveCmd is the server in production. It has no switch that makes tokens for whoever asks:
+// they come from the configured issuers, and from the authorization server to apps that a practice approved.
 type serveCmd struct {
 	config.Serve
 }
@@ -74,17 +75,31 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	go store.Relabel(ctx, relabelInterval, labels, func(err error) { log.Warn("resources could not be classified anew", "error", err) })
 	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
-	tokens, err := oidc.New(c.OIDC(), store, time.Now)
-	if err != nil {
+	var sign *signin.SignIn // nil where others give the tokens
+	var tokens *oidc.Authenticator
+	var configuration *api.SMART
+	if c.On() {
+		if sign, err = openAuthorization(ctx, c.Authorization, c.URL, c.BaseURL, c.OIDC(), store, log); err != nil {
+			return fmt.Errorf("serve: CLOISTER_AUTHORIZATION_SERVER: %w", err)
+		}
+		defer sign.Close()
+		go sign.Run(ctx)
+		tokens, configuration = sign.Authenticator, sign.SMART()
+	} else if tokens, err = oidc.New(c.OIDC(), store, time.Now); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log)
 	if err != nil {
 		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	h, err := handler(store, policies, c.API, labels, c.BaseURL, tokens, nil, log)
+	h, err := handler(store, policies, c.API, labels, c.BaseURL, tokens, configuration, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
+	}
+	if sign != nil {
+		if h, err = sign.Handler(h); err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", c.Listen)

@@ -252,7 +252,15 @@ func (g *Gate) permitted(ctx context.Context, gr authz.Grant, s Sealed) error {
 	if !vault.ReadFor(s, gr) {
 		return authz.ErrDenied.Because(fmt.Errorf("record: %s was read for another request", h.Ref.Type))
 	}
-	d, err := g.decider.Decide(ctx, gr, gr.Interaction(), authz.Resource{Type: h.Ref.Type, Labels: h.Labels, Facts: h.Facts, Patient: h.Patient})
+	about := authz.Resource{Type: h.Ref.Type, Labels: h.Labels, Facts: h.Facts, Patient: h.Patient, Deleted: h.Deleted}
+	if authz.Constrained(gr, gr.Interaction(), h.Ref.Type) && !h.Deleted {
+		content, err := opened(ctx, s)
+		if err != nil {
+			return err
+		}
+		about.Tokens = search.Extract(h.Ref.Type, content.Root).Tokens
+	}
+	d, err := g.decider.Decide(ctx, gr, gr.Interaction(), about)
 	if err != nil {
 		return err
 	}

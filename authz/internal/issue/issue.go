@@ -7,6 +7,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // Fact is a set of circumstances that hold between a caller and a stored
@@ -55,9 +56,16 @@ type Caller struct {
 
 // Scopes is what the token's SMART scopes leave open; it can only narrow.
 type Scopes interface {
-	// Allow reports whether some scope covers the interaction on the type, and
-	// whether only patient-level scopes do, so that the launch patient narrows the answer.
-	Allow(t fhir.ResourceType, i fhir.Interaction) (ok, patientOnly bool)
+	// Allow lists what the scopes leave open of a type for an interaction: what is
+	// in any of them is. nil leaves nothing open. The caller must not change it.
+	Allow(t fhir.ResourceType, i fhir.Interaction) []Opening
+}
+
+// Opening is one scope, as far as it covers an interaction on a type. The zero
+// Opening leaves everything open.
+type Opening struct {
+	PatientOnly bool              // what is of the launch patient alone
+	Where       search.Constraint // what meets it; nil is all
 }
 
 type session struct {
@@ -101,17 +109,48 @@ func (g Grant) Caller() Caller {
 // engine calls it, after it has checked the interaction.
 func Extend(g Grant, i fhir.Interaction) Grant { return Grant{g.s, i} }
 
-// Scoped asks the scopes of g's token.
-func Scoped(g Grant, t fhir.ResourceType, i fhir.Interaction) (ok bool, launch fhir.ID) {
-	if g.s == nil || g.s.scopes == nil {
-		return false, ""
-	}
-	ok, patientOnly := g.s.scopes.Allow(t, i)
-	if !ok || !patientOnly {
-		return ok, ""
-	}
-	return g.s.launch != "", g.s.launch
+// Extent is one way in which the scopes of a token cover a resource: all of it
+// must hold. The zero Extent covers every resource.
+type Extent struct {
+	Launch fhir.ID           // it is of this patient alone, or of no patient where its type may be; "" is any
+	Where  search.Constraint // its content meets this; nil is any
 }
+
+func (x Extent) whole() bool { return x.Launch == "" && x.Where == nil }
+
+// everything is the extent of scopes that do not narrow.
+var everything = []Extent{{}}
+
+// Scoped asks the scopes of g's token: a resource is open that some extent
+// covers, and nothing where there is none. A scope for the launch patient covers
+// nothing without one. The caller must not change what it gets.
+func Scoped(g Grant, t fhir.ResourceType, i fhir.Interaction) []Extent {
+	if g.s == nil || g.s.scopes == nil {
+		return nil
+	}
+	openings := g.s.scopes.Allow(t, i)
+	if len(openings) == 0 {
+		return nil
+	}
+	out := make([]Extent, 0, len(openings))
+	for _, o := range openings {
+		x := Extent{Where: o.Where}
+		if o.PatientOnly {
+			if g.s.launch == "" {
+				continue
+			}
+			x.Launch = g.s.launch
+		}
+		if x.whole() {
+			return everything
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// Whole reports whether scopes of these extents do not narrow.
+func Whole(extents []Extent) bool { return len(extents) == 1 && extents[0].whole() }
 
 // Arm is one way to be permitted: the label classes, and the facts that must hold for them.
 type Arm struct {
@@ -122,13 +161,13 @@ type Arm struct {
 // Restriction is what one caller may reach of one resource type with one
 // interaction. The zero value matches nothing.
 type Restriction struct {
-	grant  Grant
-	typ    fhir.ResourceType
-	arms   []Arm
-	notes  label.Set
-	launch fhir.ID
-	permit func(label.Set) ([]Fact, error)
-	known  int
+	grant   Grant
+	typ     fhir.ResourceType
+	arms    []Arm
+	notes   label.Set
+	extents []Extent
+	permit  func(label.Set) ([]Fact, error)
+	known   int
 }
 
 // Planned notes how many label classes were known when r was planned.
@@ -143,14 +182,14 @@ func (r Restriction) Known() int { return r.known }
 
 // NewRestriction issues a Restriction. permit is the policy itself for label
 // sets that are new to the catalogue. notes are the labels of [label.Notes]
-// that some arm covers; where there are none, the notes schema is not read. A
-// launch patient that is not empty narrows the answer to that patient's compartment.
-func NewRestriction(g Grant, t fhir.ResourceType, arms []Arm, notes label.Set, launch fhir.ID, permit func(label.Set) ([]Fact, error)) Restriction {
-	return Restriction{grant: g, typ: t, arms: arms, notes: notes, launch: launch, permit: permit}
+// that some arm covers; where there are none, the notes schema is not read.
+// extents are what the scopes of the token cover, see [Scoped]: they narrow every arm.
+func NewRestriction(g Grant, t fhir.ResourceType, arms []Arm, notes label.Set, extents []Extent, permit func(label.Set) ([]Fact, error)) Restriction {
+	return Restriction{grant: g, typ: t, arms: arms, notes: notes, extents: extents, permit: permit}
 }
 
 // Empty reports whether r matches no stored resource at all.
-func (r Restriction) Empty() bool { return !r.grant.Valid() || len(r.arms) == 0 }
+func (r Restriction) Empty() bool { return !r.grant.Valid() || len(r.arms) == 0 || len(r.extents) == 0 }
 
 // Grant is the grant under which r was planned.
 func (r Restriction) Grant() Grant { return r.grant }
@@ -158,8 +197,17 @@ func (r Restriction) Grant() Grant { return r.grant }
 // Type is the resource type that r is about.
 func (r Restriction) Type() fhir.ResourceType { return r.typ }
 
-// Launch is the patient to whom patient-level scopes narrow the answer, or "".
-func (r Restriction) Launch() fhir.ID { return r.launch }
+// Extents are what the scopes of the token cover; a row that none of them covers
+// does not exist for the caller. The caller must not change them.
+func (r Restriction) Extents() []Extent {
+	if !r.grant.Valid() {
+		return nil
+	}
+	return r.extents
+}
+
+// Narrowed reports whether the scopes of the token narrow what the policy permits.
+func (r Restriction) Narrowed() bool { return !Whole(r.Extents()) }
 
 // Arms are the alternatives; a row that fits none of them does not exist for the caller.
 func (r Restriction) Arms() []Arm {

@@ -19,17 +19,18 @@ import (
 
 // recorder commits audit events in groups: requests that wait at the same
 // moment share one commit, so a durable record costs each of them little.
-type recorder struct {
-	pool  *pgxpool.Pool
-	queue chan pending
-	done  sync.WaitGroup
+type recorder[E any] struct {
+	pool   *pgxpool.Pool
+	insert func(context.Context, *pgx.Conn, []E) error
+	queue  chan pending[E]
+	done   sync.WaitGroup
 
 	mu     sync.RWMutex
 	closed bool
 }
 
-type pending struct {
-	event audit.Event
+type pending[E any] struct {
+	event E
 	saved chan error
 }
 
@@ -38,8 +39,8 @@ const (
 	auditGroup   = 256 // events in one commit
 )
 
-func newRecorder(p *pgxpool.Pool) *recorder {
-	r := &recorder{pool: p, queue: make(chan pending, auditGroup)}
+func newRecorder[E any](p *pgxpool.Pool, insert func(context.Context, *pgx.Conn, []E) error) *recorder[E] {
+	r := &recorder[E]{pool: p, insert: insert, queue: make(chan pending[E], auditGroup)}
 	for range auditWriters {
 		r.done.Add(1)
 		go r.run()
@@ -47,11 +48,11 @@ func newRecorder(p *pgxpool.Pool) *recorder {
 	return r
 }
 
-func (r *recorder) run() {
+func (r *recorder[E]) run() {
 	defer r.done.Done()
 	for first := range r.queue {
 		runtime.Gosched() // those who are about to ask come along
-		group := []pending{first}
+		group := []pending[E]{first}
 	drain:
 		for len(group) < auditGroup {
 			select {
@@ -70,13 +71,13 @@ func (r *recorder) run() {
 
 // save commits a group, which outlives the request of any one waiter. An event
 // that the database refuses takes only its own request along.
-func (r *recorder) save(group []pending) {
-	events := make([]audit.Event, len(group))
+func (r *recorder[E]) save(group []pending[E]) {
+	events := make([]E, len(group))
 	for i, p := range group {
 		events[i] = p.event
 	}
 	ctx := context.Background()
-	err := r.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return insertEvents(ctx, c.Conn(), events) })
+	err := r.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return r.insert(ctx, c.Conn(), events) })
 	if err != nil && len(group) > 1 {
 		for i := range group {
 			r.save(group[i : i+1])
@@ -88,7 +89,7 @@ func (r *recorder) save(group []pending) {
 	}
 }
 
-func (r *recorder) close() {
+func (r *recorder[E]) close() {
 	r.mu.Lock()
 	if !r.closed {
 		r.closed = true
@@ -98,8 +99,8 @@ func (r *recorder) close() {
 	r.done.Wait()
 }
 
-func (r *recorder) record(ctx context.Context, e audit.Event) error {
-	p := pending{e, make(chan error, 1)}
+func (r *recorder[E]) record(ctx context.Context, e E) error {
+	p := pending[E]{e, make(chan error, 1)}
 	r.mu.RLock()
 	if r.closed {
 		r.mu.RUnlock()

@@ -224,7 +224,7 @@ func columnType(v any) (string, error) {
 		return "boolean[]", nil
 	case time.Time:
 		return "timestamptz[]", nil
-	case string, []string, []int16:
+	case string, []string, []int16, []int64:
 		return "text[]", nil
 	}
 	return "", fmt.Errorf("postgres: a %T cannot be an argument of a shared statement", v)
@@ -272,6 +272,8 @@ func literals(batch []*waiter, i int) []string {
 		case []string:
 			out[j] = textArray(v)
 		case []int16:
+			out[j] = intArray(v)
+		case []int64:
 			out[j] = intArray(v)
 		}
 	}

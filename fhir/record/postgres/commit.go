@@ -399,7 +399,7 @@ func (w *write) check(ctx context.Context) error {
 		if err != nil {
 			return authz.ErrDenied.Because(err)
 		}
-		if ok && r.restriction().Launch() == "" {
+		if ok && !r.restriction().Narrowed() {
 			continue
 		}
 		g := group{r.schema, r.c.Ref.Type, r.c.Interaction, r.old == nil}

@@ -14,5 +14,5 @@ func (x *restriction) fuller(alias, view string, y *restriction) string {
 	each := *y
 	each.q, each.computed, each.tenant, each.typed, each.keyed = x.q, "", x.tenant, x.typed, x.keyed // what is known of alias is not known of its views
 	return " AND NOT (" + alias + ".view > 0 AND EXISTS (SELECT FROM record.resource " + view + " WHERE " + view + ".family = " + alias + ".family AND " +
-		view + ".view > " + alias + ".view" + each.launch(view) + " AND " + each.arms(view) + "))"
+		view + ".view > " + alias + ".view" + each.extent(view) + " AND " + each.arms(view) + "))"
 }

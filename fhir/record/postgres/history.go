@@ -8,7 +8,6 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/compartment"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 	"github.com/cloister-health/cloister/fhir/search"
@@ -54,7 +53,7 @@ func groups(reach authz.Reach, types []fhir.ResourceType) (out []*alike) {
 		if r.Empty() {
 			continue
 		}
-		shape := fmt.Sprint(r.Arms(), r.Notes(), r.Launch(), r.Launch() != "" && compartment.InPatientCompartment(t))
+		shape := fmt.Sprint(r.Arms(), r.Notes(), narrowing(r))
 		g := byShape[shape]
 		if g == nil {
 			g = &alike{r: r}

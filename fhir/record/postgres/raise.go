@@ -12,6 +12,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 	"github.com/cloister-health/cloister/fhir/record/redact"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // referrer is a row that refers to what has become more protected.
@@ -283,21 +284,23 @@ func (w *write) pastWithout(ctx context.Context, r *referrer, x *row, byHash map
 	var version int32
 	var body []byte
 	var versions []int32
-	var bodies []string
+	var bodies, tokens []string
 	p := protection{x.labels, x.programs}
 	if err := forEach(ctx, w.tx, "SELECT version, body FROM record.resource_history WHERE tenant = $1 AND pk = $2 AND NOT deleted", []any{w.tenant(), r.pk}, []any{&version, &body}, func() error {
 		root, err := tree(body)
 		if err != nil {
 			return err
 		}
-		versions, bodies = append(versions, version), append(bodies, string(w.without(r.ref.Type, root, p, byHash).AppendJSON(nil)))
+		root = w.without(r.ref.Type, root, p, byHash)
+		versions, bodies = append(versions, version), append(bodies, string(root.AppendJSON(nil)))
+		tokens = append(tokens, intArray(w.mixed(r.ref.Type.Code(), search.Extract(r.ref.Type, root).Tokens)))
 		return nil
 	}); err != nil {
 		return err
 	}
-	_, err := w.tx.Exec(ctx, `INSERT INTO record.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted)
-SELECT h.tenant, h.type, h.id, $3, h.version, h.updated, h.deleted, h.label_class, h.patient, h.co_patients, h.programs, h.originator, n.body, h.posted
-FROM record.resource_history h LEFT JOIN unnest($4::integer[], $5::text[]::jsonb[]) AS n(version, body) ON n.version = h.version WHERE h.tenant = $1 AND h.pk = $2`,
-		w.tenant(), r.pk, x.pk, versions, bodies)
+	_, err := w.tx.Exec(ctx, `INSERT INTO record.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted, tokens)
+SELECT h.tenant, h.type, h.id, $3, h.version, h.updated, h.deleted, h.label_class, h.patient, h.co_patients, h.programs, h.originator, n.body, h.posted, n.tokens::bigint[]
+FROM record.resource_history h LEFT JOIN unnest($4::integer[], $5::text[]::jsonb[], $6::text[]) AS n(version, body, tokens) ON n.version = h.version WHERE h.tenant = $1 AND h.pk = $2`,
+		w.tenant(), r.pk, x.pk, versions, bodies, tokens)
 	return err
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/compartment"
 )
 
 // statement builds one SQL statement with positional arguments.
@@ -155,8 +154,8 @@ func (x *restriction) never(needs authz.Fact) bool {
 	return needs&not != 0
 }
 
-// scope is the part of where that no policy can widen: practice, type, and the
-// patient to whom the token's scopes narrow the request.
+// scope is the part of where that no policy can widen: practice, type, and that
+// to which the token's scopes narrow the request.
 func (x *restriction) scope(alias string) string {
 	if !x.r.Grant().Valid() {
 		return "false"
@@ -165,7 +164,7 @@ func (x *restriction) scope(alias string) string {
 	if x.beside {
 		zero = " + 0"
 	}
-	return alias + ".tenant" + zero + " = " + x.tenant + " AND " + alias + ".type" + zero + " = " + x.ofType() + x.launch(alias)
+	return alias + ".tenant" + zero + " = " + x.tenant + " AND " + alias + ".type" + zero + " = " + x.ofType() + x.extent(alias)
 }
 
 func (x *restriction) ofType() string {
@@ -173,19 +172,6 @@ func (x *restriction) ofType() string {
 		return x.typed
 	}
 	return x.code(x.r.Type())
-}
-
-// launch is the part of scope that narrows to the patient of the token.
-func (x *restriction) launch(alias string) string {
-	l := x.r.Launch()
-	switch {
-	case l == "":
-		return ""
-	case compartment.InPatientCompartment(x.r.Type()):
-		return " AND " + alias + ".patient = " + x.arg("launch", func() any { return string(l) }) + " AND " + alias + ".co_patients IS NULL"
-	default:
-		return " AND " + alias + ".patient IS NULL"
-	}
 }
 
 // visible is the predicate that makes rows of alias visible which are of one of
@@ -199,7 +185,7 @@ func (x *restriction) visible(alias string, rs []authz.Restriction) string {
 		if r.Empty() || !r.Grant().Valid() {
 			continue
 		}
-		like := string(r.Launch()) + " " + strconv.FormatBool(r.Launch() != "" && compartment.InPatientCompartment(r.Type()))
+		like := narrowing(r)
 		for _, a := range r.Arms() {
 			like += " " + strconv.Itoa(int(a.Needs)) + intArray(a.Classes)
 		}
@@ -228,7 +214,7 @@ func (x *restriction) visible(alias string, rs []authz.Restriction) string {
 			codes[j] = r.Type().Code()
 		}
 		terms[i] = "(" + alias + ".tenant + 0 = " + x.tenant + " AND " + alias + ".type + 0 = ANY (" +
-			x.arg("types "+intArray(codes), func() any { return codes }) + "::smallint[]::integer[])" + x.launch(alias) + " AND " + x.arms(alias) + x.fullest(alias) + ")"
+			x.arg("types "+intArray(codes), func() any { return codes }) + "::smallint[]::integer[])" + x.extent(alias) + " AND " + x.arms(alias) + x.fullest(alias) + ")"
 	}
 	return ready + "(" + strings.Join(terms, " OR ") + ")"
 }

@@ -17,17 +17,19 @@ SELECT $1, type, id, shadow, pk, version, updated, label_class, patient, co_pati
 FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::boolean[], $21::text[])
 AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted, codes)`
 
+// A tombstone keeps the patients and the tokens of what was deleted: whoever could
+// see that may know that it is gone.
 const updateRowsSQL = `.resource r SET version = n.version, updated = n.updated, deleted = n.body IS NULL, label_class = n.label_class,
  patient = CASE WHEN n.body IS NULL THEN r.patient ELSE n.patient END,
  co_patients = CASE WHEN n.body IS NULL THEN r.co_patients ELSE n.co_patients::text[] END,
- programs = n.programs::text[], tokens = n.tokens::bigint[], refs = n.refs::bigint[], body = n.body::jsonb,
+ programs = n.programs::text[], tokens = CASE WHEN n.body IS NULL THEN r.tokens ELSE n.tokens::bigint[] END, refs = n.refs::bigint[], body = n.body::jsonb,
  canonical = n.canonical, at_lo = n.at_lo, at_hi = n.at_hi, posted = n.posted, codes = n.codes::bigint[]
 FROM unnest($2::smallint[], $3::text[], $4::smallint[], $5::bigint[], $6::integer[], $7::timestamptz[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::boolean[], $21::text[])
 AS n(type, id, shadow, pk, version, updated, label_class, patient, co_patients, programs, originator, tokens, refs, body, self, canonical, at_lo, at_hi, posted, codes)
 WHERE r.pk = n.pk AND r.tenant = $1`
 
-const copyHistorySQL = `.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted, self, at_lo, at_hi, refs, codes)
-SELECT tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted, self, at_lo, at_hi, refs, codes FROM `
+const copyHistorySQL = `.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted, self, at_lo, at_hi, refs, codes, tokens)
+SELECT tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted, self, at_lo, at_hi, refs, codes, tokens FROM `
 
 // indexTables hold the index values that are ranges or texts, several to a resource.
 var indexTables = []string{"resource_date", "resource_string", "resource_quantity"}

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
+	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -55,7 +56,8 @@ type Store struct {
 
 	noteKeys *noteKeys
 
-	audit *recorder
+	audit    *recorder[audit.Event]
+	security *recorder[audit.Security]
 
 	definitions *definition.Library
 }
@@ -119,7 +121,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.Close()
 		return nil, err
 	}
-	s.audit = newRecorder(s.side)
+	s.audit = newRecorder(s.side, insertEvents)
+	s.security = newRecorder(s.side, insertSecurity)
 	s.definitions = definition.NewLibrary(shelf{s}, s.now, definition.DefaultMemory)
 	return s, nil
 }
@@ -169,6 +172,7 @@ func (s *Store) Close() {
 	s.noteReads.close()
 	if s.audit != nil {
 		s.audit.close()
+		s.security.close()
 	}
 	for _, p := range []*pgxpool.Pool{s.side, s.noteReads.pool, s.appReads.pool, s.notes, s.app} {
 		if p != nil {

@@ -35,7 +35,7 @@ func TestMigrationsUpDownUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		var left int
-		err = conn.QueryRow(ctx, "SELECT count(*) FROM pg_namespace WHERE nspname IN ('record', 'notes', 'audit')").Scan(&left)
+		err = conn.QueryRow(ctx, "SELECT count(*) FROM pg_namespace WHERE nspname IN ('record', 'notes', 'audit', 'identity')").Scan(&left)
 		_ = conn.Close(ctx)
 		if err != nil || left != 0 {
 			t.Fatalf("after down: %d schemas left, %v", left, err)

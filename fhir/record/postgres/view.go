@@ -368,8 +368,8 @@ func (w *write) past(ctx context.Context) error {
 	if to == nil {
 		return nil
 	}
-	_, err := w.tx.Exec(ctx, `INSERT INTO record.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted)
-SELECT h.tenant, h.type, h.id, n.pk, h.version, h.updated, h.deleted, h.label_class, h.patient, h.co_patients, h.programs, h.originator, h.body, h.posted
+	_, err := w.tx.Exec(ctx, `INSERT INTO record.resource_history (tenant, type, id, pk, version, updated, deleted, label_class, patient, co_patients, programs, originator, body, posted, tokens)
+SELECT h.tenant, h.type, h.id, n.pk, h.version, h.updated, h.deleted, h.label_class, h.patient, h.co_patients, h.programs, h.originator, h.body, h.posted, h.tokens
 FROM unnest($2::bigint[], $3::bigint[]) AS n(pk, was) JOIN record.resource_history h ON h.tenant = $1 AND h.pk = n.was`, w.tenant(), to, from)
 	return err
 }

@@ -8,5 +8,5 @@ import (
 
 // The store takes restrictions; it makes none.
 func forged(g authz.Grant) authz.Restriction {
-	return issue.NewRestriction(g, "Patient", []issue.Arm{{Classes: []int16{0}}}, 0, "", nil)
+	return issue.NewRestriction(g, "Patient", []issue.Arm{{Classes: []int16{0}}}, 0, []issue.Extent{{}}, nil)
 }

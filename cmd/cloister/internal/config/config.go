@@ -235,22 +235,29 @@ func (a API) Key(log *slog.Logger) ([]byte, error) {
 
 // Serve is the configuration of a server in production.
 type Serve struct {
-	Database `embed:""`
-	API      `embed:""`
-	Labels   `embed:""`
-	Keys     `embed:""`
-	Listen   string   `name:"listen" env:"CLOISTER_LISTEN" default:"127.0.0.1:8080" help:"Address to listen on. It speaks plain HTTP: put a proxy that ends TLS before it."`
-	Issuers  []Issuer `name:"issuers" env:"CLOISTER_ISSUERS" placeholder:"ISSUER|AUDIENCE,..." help:"Identity providers whose tokens are accepted, each as issuer URL, or issuer|audience, or issuer|audience|ALG+ALG. The audience is the base URL unless given; the signature algorithms are all asymmetric ones unless given."`
+	Database      `embed:""`
+	API           `embed:""`
+	Labels        `embed:""`
+	Keys          `embed:""`
+	Authorization `embed:""`
+	Listen        string   `name:"listen" env:"CLOISTER_LISTEN" default:"127.0.0.1:8080" help:"Address to listen on. It speaks plain HTTP: put a proxy that ends TLS before it."`
+	Issuers       []Issuer `name:"issuers" env:"CLOISTER_ISSUERS" placeholder:"ISSUER|AUDIENCE,..." help:"Identity providers whose tokens are accepted, each as issuer URL, or issuer|audience, or issuer|audience|ALG+ALG. The audience is the base URL unless given; the signature algorithms are all asymmetric ones unless given."`
 }
 
 // Check reports what is wrong.
 func (s Serve) Check() error {
-	errs := []error{s.Database.Check(true), s.API.Check(), s.Labels.Check(), s.Keys.Check(true), checkAddress("CLOISTER_LISTEN", s.Listen)}
+	errs := []error{s.Database.Check(true), s.API.Check(), s.Labels.Check(), s.Keys.Check(true), s.Authorization.Check(), checkAddress("CLOISTER_LISTEN", s.Listen)}
 	if s.BaseURL == "" {
 		errs = append(errs, fault("CLOISTER_BASE_URL", "is not set: it is the address of the FHIR endpoint as clients see it, such as https://fhir.example.org/fhir"))
 	}
-	if len(s.Issuers) == 0 {
-		errs = append(errs, fault("CLOISTER_ISSUERS", "is not set: it names the identity providers whose tokens are accepted, such as https://id.example.org|https://fhir.example.org/fhir"))
+	if len(s.Issuers) == 0 && !s.On() {
+		errs = append(errs, fault("CLOISTER_ISSUERS", "is not set: it names the identity providers whose tokens are accepted, such as https://id.example.org|https://fhir.example.org/fhir (or set CLOISTER_AUTHORIZATION_SERVER=embedded)"))
+	}
+	if s.On() && strings.HasPrefix(s.BaseURL, "http://") {
+		errs = append(errs, fault("CLOISTER_BASE_URL", "is %q: with CLOISTER_AUTHORIZATION_SERVER=embedded it must use https, or whoever listens on the way has the tokens", s.BaseURL))
+	}
+	if s.BaseURL != "" && s.On() && !strings.HasSuffix(s.BaseURL, "/fhir") {
+		errs = append(errs, fault("CLOISTER_BASE_URL", "is %q: with CLOISTER_AUTHORIZATION_SERVER=embedded it ends in /fhir, and the authorization server is beside it below /smart", s.BaseURL))
 	}
 	var seen []string
 	for _, i := range s.OIDC() {

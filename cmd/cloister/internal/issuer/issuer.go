@@ -64,13 +64,35 @@ type Config struct {
 	Personas []Persona
 	Lifetime time.Duration // of tokens from the page and the token endpoint
 	Now      func() time.Time
+
+	// SignIn is how a persona signs in with the embedded authorization server at this moment; ok is false for one
+	// without an account. nil: nobody has one.
+	SignIn   func(persona string) (c Credentials, ok bool)
+	Demo     string // origin of the demo app, which may ask for tokens, or ""
+	Patients []Patient
 }
+
+// Credentials are what a persona types on the pages of sign-in.
+type Credentials struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+	Code     string `json:"code,omitempty"` // of the second step; it is good for half a minute
+}
+
+// Patient is one for whom the demo app can be launched as from an EHR.
+type Patient struct{ ID, Name string }
 
 // Issuer makes tokens and serves what is needed to check them.
 type Issuer struct {
 	cfg    Config
 	signer jose.Signer
 	keys   jose.JSONWebKeySet
+	launch func(ctx context.Context, persona, patient string) (string, error)
+}
+
+// LaunchWith says how the demo app is launched for a patient, as an EHR does it. It gives the address for the browser.
+func (i *Issuer) LaunchWith(launch func(ctx context.Context, persona, patient string) (string, error)) {
+	i.launch = launch
 }
 
 // New reads the signing key, or makes one.
@@ -86,7 +108,7 @@ func New(cfg Config) (*Issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
 	}
-	return &Issuer{cfg, signer, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}}}, nil
+	return &Issuer{cfg: cfg, signer: signer, keys: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}}}, nil
 }
 
 // Mint signs an access token (RFC 9068) that is valid for ttl from now.
@@ -193,6 +215,8 @@ func (i *Issuer) Handler() http.Handler {
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, i.keys) })
 	mux.HandleFunc("POST /token", i.token)
 	mux.HandleFunc("GET /personas", i.personas)
+	mux.HandleFunc("GET /sign-in/{persona}", i.signIn)
+	mux.HandleFunc("POST /launch", i.launchDemo)
 	mux.Handle("GET /{$}", http.RedirectHandler("/personas", http.StatusFound))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// A web page whose name was made to resolve to 127.0.0.1 comes with that name as Host.
@@ -226,6 +250,9 @@ func (i *Issuer) discovery(w http.ResponseWriter, _ *http.Request) {
 
 // token is the token endpoint (RFC 6749, section 4.4), with the persona's name as client_id.
 func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
+	if i.cfg.Demo != "" && r.Header.Get("Origin") == i.cfg.Demo {
+		w.Header().Set("Access-Control-Allow-Origin", i.cfg.Demo)
+	}
 	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
 	if r.PostFormValue("grant_type") != "client_credentials" {
 		answer(w, http.StatusBadRequest, map[string]string{"error": "unsupported_grant_type"})
@@ -247,6 +274,32 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusUnauthorized, map[string]string{"error": "invalid_client"})
+}
+
+// signIn gives what a persona types, to programs that test the pages.
+func (i *Issuer) signIn(w http.ResponseWriter, r *http.Request) {
+	if i.cfg.SignIn != nil {
+		if c, ok := i.cfg.SignIn(r.PathValue("persona")); ok {
+			answer(w, http.StatusOK, c)
+			return
+		}
+	}
+	answer(w, http.StatusNotFound, map[string]string{"error": "no account"})
+}
+
+// launchDemo plays the EHR: a form of the page of personas names a patient, and the browser goes to the app.
+func (i *Issuer) launchDemo(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
+	if i.launch == nil || r.Header.Get("Origin") != i.cfg.URL {
+		http.Error(w, "the app is launched from the page of personas", http.StatusForbidden)
+		return
+	}
+	to, err := i.launch(r.Context(), r.PostFormValue("persona"), r.PostFormValue("patient"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
 func answer(w http.ResponseWriter, status int, doc any) {

@@ -230,7 +230,7 @@ func late(t *testing.T) bool {
 // Channels of leaks: L1, L5, L6, L7, L8, L9, L10, L11, L12, L13, L14, L15, L16, L18, L27, L54.
 func TestTwin(t *testing.T) {
 	queries, each, seed := rounds(t, "CLOISTER_TWIN_QUERIES", 20), rounds(t, "CLOISTER_TWIN_EACH", 1), rounds(t, "CLOISTER_TWIN_SEED", 1)
-	for i, p := range append(clinic.Personas(sample), supervisorAlone()) {
+	for i, p := range append(clinic.Personas(sample), supervisorAlone(), granularTherapist()) {
 		t.Run(p.Name, func(t *testing.T) {
 			t.Parallel()
 			w := newTwins(t, p, nil)
@@ -272,7 +272,15 @@ func TestTwin(t *testing.T) {
 					return
 				}
 			}
-			for _, c := range m.writes(r) {
+			writes := m.writes(r)
+			if p.Name == granularTherapist().Name {
+				for _, c := range asksBeyond(r, m, 2*each) {
+					w.follow(t, w.check(t, c))
+					n++
+				}
+				writes = append(writes, writesWithin(r, m)...)
+			}
+			for _, c := range writes {
 				w.check(t, c)
 				n++
 			}

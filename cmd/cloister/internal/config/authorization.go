@@ -1,0 +1,86 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+
+	"github.com/cloister-health/cloister/api/smart"
+	"github.com/cloister-health/cloister/authz/identity"
+)
+
+// Embedded is the value of CLOISTER_AUTHORIZATION_SERVER under which this server gives tokens itself.
+const Embedded = "embedded"
+
+// AuthKey names the keys that seal signing keys and secrets of sign-in in the database.
+type AuthKey struct {
+	AuthKeys []string `name:"auth-key" env:"CLOISTER_AUTH_KEY" placeholder:"BASE64,..." help:"32 random bytes in base64 that seal signing keys and secrets of sign-in in the database; all servers of a database share them. After a change the old key follows the new one, separated by a comma. Make one with: openssl rand -base64 32"`
+}
+
+// Box is what seals.
+func (a AuthKey) Box() (*identity.Box, error) {
+	if len(a.AuthKeys) == 0 {
+		return nil, fault("CLOISTER_AUTH_KEY", "is not set: make one with openssl rand -base64 %d, and keep it where the database and its backups are not", identity.KeySize)
+	}
+	keys := make([][]byte, 0, len(a.AuthKeys))
+	for _, text := range a.AuthKeys {
+		key, err := identity.ParseKey(text)
+		if err != nil {
+			return nil, fault("CLOISTER_AUTH_KEY", "is not %d bytes in base64: make one with openssl rand -base64 %d", identity.KeySize, identity.KeySize)
+		}
+		keys = append(keys, key)
+	}
+	return identity.NewBox(keys...) //nolint:wrapcheck // it cannot fail with keys of that size
+}
+
+// Authorization is the configuration of the embedded authorization server.
+type Authorization struct {
+	AuthKey      `embed:""`
+	Server       string   `name:"authorization-server" env:"CLOISTER_AUTHORIZATION_SERVER" default:"none" help:"Who lets apps in: embedded (this server, below /smart) or none (only the providers of CLOISTER_ISSUERS)."`
+	Registration string   `name:"app-registration" env:"CLOISTER_APP_REGISTRATION" default:"off" help:"Whether apps may register themselves (RFC 7591): off, pending (a practice has to approve each) or open (those for patients alone are good at once)."`
+	KeyHosts     []string `name:"app-key-hosts" env:"CLOISTER_APP_KEY_HOSTS" placeholder:"HOST,..." help:"Hosts of the key sets of apps (jwks_uri) that may have an address of a private network. All others must have a public one."`
+	Branding     string   `name:"branding" env:"CLOISTER_BRANDING" placeholder:"DIR" help:"Directory with the looks of practices on the pages of sign-in: NAME.json (name, color, dark) and NAME.png or NAME.svg, where NAME is the practice, or default."`
+	Proxies      []string `name:"trusted-proxies" env:"CLOISTER_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128" placeholder:"PREFIX,..." help:"Networks of the proxies before this server, whose X-Forwarded-For is believed. Sign-in and tokens are limited by address."`
+}
+
+// On reports whether this server gives tokens itself.
+func (a Authorization) On() bool { return a.Server == Embedded }
+
+// Check reports what is wrong.
+func (a Authorization) Check() error {
+	var errs []error
+	switch a.Server {
+	case "", "none":
+	case Embedded:
+		if _, err := a.Box(); err != nil {
+			errs = append(errs, err)
+		}
+	default:
+		errs = append(errs, fault("CLOISTER_AUTHORIZATION_SERVER", "is %q: set it to embedded or none", a.Server))
+	}
+	if a.Registration != "" && !smart.Policy(a.Registration).Valid() {
+		errs = append(errs, fault("CLOISTER_APP_REGISTRATION", "is %q: set it to off, pending or open", a.Registration))
+	}
+	for _, h := range a.KeyHosts {
+		if h == "" || strings.ContainsAny(h, "/:@ ") {
+			errs = append(errs, fault("CLOISTER_APP_KEY_HOSTS", "holds %q: write names of hosts alone, separated by commas", h))
+		}
+	}
+	if _, err := a.TrustedProxies(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// TrustedProxies are the networks of the proxies.
+func (a Authorization) TrustedProxies() ([]netip.Prefix, error) {
+	out := make([]netip.Prefix, 0, len(a.Proxies))
+	for _, text := range a.Proxies {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fault("CLOISTER_TRUSTED_PROXIES", "holds %q: write networks as 10.0.0.0/8, separated by commas", text)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
