@@ -157,6 +157,19 @@ func TestD5_164_514_b_1_DatesAreShifted(t *testing.T) {
 	}
 }
 
+// An instant moves like a date and loses its time, which would tell the day.
+func TestD5_164_514_b_1_Instants(t *testing.T) {
+	p := person{method: Expert, now: today, born: today.AddDate(-40, 0, 0), shift: 7, moved: true}
+	for in, want := range map[string]string{"2024-02-27T23:59:59.123-08:00": "2024-03-05T00:00:00Z", "2024": "", "": ""} {
+		if got := p.instant(in); got != want {
+			t.Errorf("%s: %s", in, got)
+		}
+	}
+	if p.moved = false; p.instant("2024-02-27T23:59:59Z") != "" || p.date("2024-02-27") != "2024" {
+		t.Error("what belongs to no patient is not moved, and has its year")
+	}
+}
+
 type far struct{}
 
 func (far) Shift(context.Context, fhir.ID, int) (int, error) { return 101, nil }
@@ -167,7 +180,7 @@ func TestD5_164_514_b_1_WhatADeterminationNeeds(t *testing.T) {
 		"days": func(d *Determination) { d.Days = 0 }, "many days": func(d *Determination) { d.Days = MaxDays + 1 }, "k": func(d *Determination) { d.K = 10 },
 		"band": func(d *Determination) { d.YearBand = -1 }, "quasi": func(d *Determination) { d.Quasi = []Quasi{"name"} }, "twice": func(d *Determination) { d.Quasi = []Quasi{Gender, Gender} },
 	} {
-		c := Config{Grant: grantOnce(t), Now: today, Subjects: people{}, Surrogates: NewRandom()}
+		c := Config{Grant: grantOnce(t, "TREAT"), Now: today, Subjects: people{}, Surrogates: NewRandom()}
 		determined(Gender)(&c)
 		if _, err := Begin(profile(t, "expert-determination"), c); err != nil {
 			t.Fatal(err)

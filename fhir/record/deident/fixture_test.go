@@ -93,12 +93,12 @@ type trial struct {
 
 func newTrial(t testing.TB, name string, mod ...func(*Config)) *trial {
 	t.Helper()
-	g := grantOnce(t)
+	g := grantOnce(t, "TREAT")
 	c := Config{Grant: g, Now: today, Subjects: people{}, Surrogates: NewRandom()}
 	switch name {
 	case "limited-data-set":
 		c.Agreement = fhir.Ref{Type: "Contract", ID: "dua"}
-		c.Grant = grant(t, "HOPERAT")
+		c.Grant = grantOnce(t, "HOPERAT")
 	case "expert-determination":
 		c.Expert = &Determination{Reference: fhir.Ref{Type: "DocumentReference", ID: "expert"}, Shifts: NewRandom(), Days: 100, K: MinK}
 	}
@@ -112,14 +112,18 @@ func newTrial(t testing.TB, name string, mod ...func(*Config)) *trial {
 	return &trial{t: t, profile: name, config: c, grants: c.Grant, release: r}
 }
 
-var cached, grantNone authz.Grant
+var (
+	cached    = map[string]authz.Grant{}
+	grantNone authz.Grant
+)
 
-func grantOnce(t testing.TB) authz.Grant {
+// grantOnce is the one grant of all tests for a purpose.
+func grantOnce(t testing.TB, purpose string) authz.Grant {
 	t.Helper()
-	if !cached.Valid() {
-		cached = grant(t, "TREAT")
+	if !cached[purpose].Valid() {
+		cached[purpose] = grant(t, purpose)
 	}
-	return cached
+	return cached[purpose]
 }
 
 // run gives what is released of each resource, nil for what is not.

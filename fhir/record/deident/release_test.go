@@ -387,6 +387,38 @@ func TestWhatIsNotUnderstoodIsNotReleased(t *testing.T) {
 	}
 }
 
+// The walk itself takes nothing for granted that the codec has refused before.
+func TestTheWalkRefusesWhatR4DoesNotHave(t *testing.T) {
+	for body, want := range map[string]Reason{
+		`{"resourceType":"Observation","status":"final"}`:                                             "",
+		`{"resourceType":"Observation","status":"final","_status":{"id":"x"}}`:                        "",
+		`{"resourceType":"Observation","nonsense":1}`:                                                 Content,
+		`{"resourceType":"Observation","_nonsense":{"id":"x"}}`:                                       Content,
+		`{"resourceType":"Observation","_code":{"id":"x"}}`:                                           Content,
+		`{"resourceType":"Observation","_id":{"id":"x"}}`:                                             Content,
+		`{"resourceType":"Observation","status":{"id":"x"}}`:                                          Content,
+		`{"resourceType":"Observation","status":["final"]}`:                                           Content,
+		`{"resourceType":"Observation","category":{"text":"x"}}`:                                      Content,
+		`{"resourceType":"Observation","code":"x"}`:                                                   Content,
+		`{"resourceType":"Observation","component":[{"nonsense":1}]}`:                                 Content,
+		`{"resourceType":"Observation","code":{"coding":["x"]}}`:                                      Content,
+		`{"resourceType":"Observation","component":[{"modifierExtension":[{"url":"http://x.org"}]}]}`: Modified,
+		`{"resourceType":"DocumentReference"}`:                                                        Type,
+		`{"resourceType":"Period"}`:                                                                   Type,
+	} {
+		root, err := codec.ReadJSON([]byte(body), codec.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := newTrial(t, "safe-harbor")
+		w := &walk{ctx: context.Background(), release: x.release, plans: x.release.plans, cells: map[string]bool{}}
+		w.person = person{method: SafeHarbor, now: today}
+		if out := w.resource(root, "x"); w.left != want || (out == nil) != (want != "") {
+			t.Errorf("%s: %q, %s", body, w.left, shown(out))
+		}
+	}
+}
+
 func TestOnlyWhatWasSurveyedUnderTheGrantIsReleased(t *testing.T) {
 	ctx := context.Background()
 	x := newTrial(t, "safe-harbor")
