@@ -118,7 +118,7 @@ func funcs(names ...string) []string {
 // Rules lists D1 to D8.
 func Rules() []rule.Rule {
 	return []rule.Rule{
-		{ID: "D1", Title: "Dates become years, ages over 89 one category", Citation: "45 CFR 164.514(b)(2)(i)(C)", Funcs: funcs("Age", "Year"), Status: rule.Computes, Mark: rule.Known, Doubt: "There is no de-identified output yet; the other sixteen identifiers are elements that it will leave out"},
+		{ID: "D1", Title: "Dates become years, ages over 89 one category", Citation: "45 CFR 164.514(b)(2)(i)(C)", Funcs: funcs("Age", "Year"), Status: rule.Computes, Mark: rule.Known, Doubt: "Nobody can ask for a de-identified release yet; the other sixteen identifiers are elements that are on no list"},
 		{ID: "D2", Title: "Three digits of a ZIP code where more than 20,000 people live, else 000", Citation: "45 CFR 164.514(b)(2)(i)(B)", Funcs: funcs("ZIP3"), Status: rule.Computes, Mark: rule.Read},
 		{ID: "D3", Title: "A code for re-identification is random", Citation: "45 CFR 164.514(c)", Funcs: funcs("Code"), Status: rule.Computes, Mark: rule.Known},
 		{ID: "D4", Title: "What a limited data set may have, and what for", Citation: "45 CFR 164.514(e)", Funcs: funcs("InLimitedSet", "LimitedSetPermits"), Status: rule.Computes, Mark: rule.Known},

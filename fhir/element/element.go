@@ -217,3 +217,6 @@ func AppendQuoted(dst []byte, s string) []byte {
 
 // NewNumber makes a number node of an integer.
 func NewNumber(i int64) *Node { return &Node{Kind: Number, Text: strconv.FormatInt(i, 10)} }
+
+// NewNode makes a node of a literal: a number, or true or false, as it was received.
+func NewNode(k Kind, literal string) *Node { return &Node{Kind: k, Text: literal} }
