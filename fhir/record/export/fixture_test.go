@@ -374,3 +374,16 @@ func (h *house) objects() int {
 	}
 	return len(list)
 }
+
+func (h *house) exec(query string, args ...any) {
+	h.t.Helper()
+	ctx := context.Background()
+	c, err := pgx.Connect(ctx, h.dsn)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = c.Close(ctx) }()
+	if _, err := c.Exec(ctx, query, args...); err != nil {
+		h.t.Fatal(err)
+	}
+}
