@@ -190,6 +190,9 @@ func (w *work) page(ctx context.Context, at Position, st step) (Position, error)
 // search finds the next resources of a type.
 func (w *work) search(ctx context.Context, g authz.Grant, at Position, t fhir.ResourceType) ([]record.Sealed, Position, error) {
 	next := Position{Step: at.Step + 1}
+	if reach, err := w.s.Engine.Outbound(ctx, g, fhir.SearchType, t); err != nil || reach.Of(t).Empty() {
+		return nil, next, err
+	}
 	opt, err := w.s.options(ctx, g, w.j.Transaction)
 	if err != nil {
 		return nil, at, err
