@@ -111,13 +111,16 @@ func New(c Config) (http.Handler, error) {
 func (c *Config) options() rest.Options {
 	o := rest.Options{Cursors: c.Cursors, Upsert: c.Upsert, Several: c.Several, Integrity: !c.Dangling, KeyLife: c.KeyLife, Lease: 2 * c.Deadline}
 	if c.Terminology != nil {
-		o.Terminology = codes{c.Terminology}
+		o.Terminology = Codes(c.Terminology)
 	}
 	if o.KeyLife == 0 {
 		o.KeyLife = 24 * time.Hour
 	}
 	return o
 }
+
+// Codes is the terminology of searches, of a service that is not nil.
+func Codes(s *terminology.Service) search.Terminology { return codes{s} }
 
 // codes is the terminology of searches.
 type codes struct{ *terminology.Service }

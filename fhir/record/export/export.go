@@ -57,8 +57,9 @@ type Sink interface {
 
 // Clients knows whether a client may still act.
 type Clients interface {
-	// Standing refuses a client that was retired, or whose approval by the practice was withdrawn.
-	Standing(ctx context.Context, tenant int32, client string) error
+	// Standing refuses a client that may not act any more as it once did: it was retired, its
+	// approval by the practice was withdrawn, or it may ask for less.
+	Standing(context.Context, authz.Frozen) error
 }
 
 // Config wires the exports. All of it is required but Terminology, Clients, and what has a default.
@@ -226,7 +227,7 @@ func (s *Service) standing(ctx context.Context, who authz.Frozen) error {
 	if s.Clients == nil {
 		return nil
 	}
-	return s.Clients.Standing(ctx, who.Tenant, who.Client)
+	return s.Clients.Standing(ctx, who)
 }
 
 // keyOwner is what the key of a job is bound to.

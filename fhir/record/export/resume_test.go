@@ -343,7 +343,7 @@ func TestFailures(t *testing.T) {
 
 type registry func(client string) error
 
-func (r registry) Standing(_ context.Context, _ int32, client string) error { return r(client) }
+func (r registry) Standing(_ context.Context, who authz.Frozen) error { return r(who.Client) }
 
 // A page ends where it is long enough, so that what lies in memory does not follow from how
 // long single resources are.
