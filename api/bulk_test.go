@@ -267,7 +267,7 @@ func TestABrokenFileBreaksOff(t *testing.T) {
 	}
 	defer func() { _ = res.Body.Close() }()
 	text, err := io.ReadAll(res.Body)
-	if res.StatusCode != 200 || len(text) == 0 || err == nil {
+	if res.StatusCode != http.StatusOK || len(text) == 0 || err == nil {
 		t.Errorf("%d, %d bytes, %v", res.StatusCode, len(text), err)
 	}
 	// What fails before the first byte is an error like any other.

@@ -78,7 +78,7 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 	case err == nil, errors.Is(err, ErrOver):
 		return true, nil
 	case ctx.Err() != nil:
-		return false, nil // its lease ends
+		return false, ctx.Err() // its lease ends
 	case denied(err):
 		return true, s.fail(ctx, j, Denied)
 	case errors.Is(err, errNotes), j.Attempts >= attempts:
@@ -161,13 +161,11 @@ func (w *work) page(ctx context.Context, at Position, st step) (Position, error)
 	if err != nil {
 		return at, err
 	}
-	var found []record.Sealed
-	next := Position{Step: at.Step + 1}
+	find := w.search
 	if st.kind == Deleted {
-		found, next, err = w.deleted(ctx, g, at, st.t)
-	} else {
-		found, next, err = w.search(ctx, g, at, st.t)
+		find = w.deleted
 	}
+	found, next, err := find(ctx, g, at, st.t)
 	if err != nil || len(found) == 0 {
 		return next, err
 	}
