@@ -260,6 +260,34 @@ func TestLinesOfSupersededVersions(t *testing.T) {
 	if got := ids(h.fetched(p, id)["output Observation"]); got != "o00 o02 o04 o05 o06 o07 o08 o09 o10 o11 sa" {
 		t.Errorf("%q", got)
 	}
+
+	// What is visible now once said something that is visible with an authorization alone.
+	const hiv = `{"resourceType":"Condition","id":"k1","subject":{"reference":"Patient/anna"},"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}]}}`
+	authorization := func(status string) string {
+		return strings.Replace(consent("a", "hipaa-authorization", status), `"organization":[{"reference":"Organization/sud"}],`, `"organization":[{"reference":"Organization/general"}],`, 1)
+	}
+	h.load(authorization("active"))
+	h.load(hiv)
+	old := h.accept(p, export.Request{Types: []fhir.ResourceType{"Condition"}})
+	h.finish()
+	if got := ids(h.fetched(p, old)["output Condition"]); got != "k1" {
+		t.Fatalf("with the authorization: %q", got)
+	}
+	h.load(strings.Replace(hiv, "B20", "R51.9", 1))
+	if got := ids(h.fetched(p, old)["output Condition"]); got != "k1" {
+		t.Errorf("with the authorization, the version before: %q", got)
+	}
+	h.load(authorization("inactive"))
+	// Labels fall by a privileged act alone; this is what is there after one.
+	h.exec("UPDATE record.resource SET label_class = (SELECT label_class FROM record.resource WHERE id = 'o02') WHERE id = 'k1'")
+	if got := ids(h.fetched(p, old)["output Condition"]); got != "" {
+		t.Errorf("the version before goes out without the authorization: %q", got)
+	}
+	now := h.accept(p, export.Request{Types: []fhir.ResourceType{"Condition"}})
+	h.finish()
+	if got := ids(h.fetched(p, now)["output Condition"]); got != "k1" {
+		t.Errorf("what it says now needs none: %q", got)
+	}
 }
 
 func TestDeleted(t *testing.T) {

@@ -195,9 +195,9 @@ func (l late) Create(ctx context.Context, name string) (io.WriteCloser, error) {
 
 // Whoever is late, because its lease ended while it wrote, publishes nothing, and takes nothing away.
 func TestALateWorkerPublishesNothing(t *testing.T) {
-	for name, swept := range map[string]bool{"overtaken": false, "overtaken and swept": true, "cancelled": true} {
+	for _, name := range []string{"overtaken", "overtaken by one page", "overtaken and swept", "about to be swept", "cancelled"} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
+			h := newHouse(t, func(c *export.Config) { c.Page = 2 })
 			ctx := context.Background()
 			p := h.exchange()
 			id := h.accept(p, export.Request{Types: []fhir.ResourceType{"Patient"}})
@@ -208,18 +208,25 @@ func TestALateWorkerPublishesNothing(t *testing.T) {
 					return
 				}
 				once = true
-				if name == "cancelled" {
-					if err := h.Cancel(ctx, h.grant(p), id); err != nil {
-						t.Error(err)
-					}
-				}
-				h.clock.Add(61_000)
-				h.finish()
-				if swept {
+				var err error
+				h.clock.Add(61_000) // its lease ends
+				switch name {
+				case "overtaken":
+					h.finish()
+				case "overtaken by one page":
+					_, err = h.Step(ctx)
+				case "overtaken and swept":
+					h.finish()
 					h.clock.Add(3 * 60_000)
-					if err := h.Sweep(ctx); err != nil {
-						t.Error(err)
-					}
+					err = h.Sweep(ctx)
+				case "about to be swept":
+					h.clock.Add(3 * 60_000)
+					_, err = h.cfg.Jobs.Orphans(ctx, 100)
+				case "cancelled":
+					err = h.Cancel(ctx, h.grant(p), id)
+				}
+				if err != nil {
+					t.Error(err)
 				}
 			}}
 			slow, err := export.New(cfg)
@@ -242,7 +249,7 @@ func TestALateWorkerPublishesNothing(t *testing.T) {
 			if err := h.Sweep(ctx); err != nil {
 				t.Fatal(err)
 			}
-			want := 1
+			want := 2
 			if name == "cancelled" {
 				want = 0
 			}
