@@ -203,6 +203,7 @@ func TestALateWorkerPublishesNothing(t *testing.T) {
 			id := h.accept(p, export.Request{Types: []fhir.ResourceType{"Patient"}})
 			cfg := h.cfg
 			once := false
+			var doomed []string // whoever sweeps is about to remove them
 			cfg.Sink = late{cfg.Sink, func() {
 				if once {
 					return
@@ -221,7 +222,7 @@ func TestALateWorkerPublishesNothing(t *testing.T) {
 					err = h.Sweep(ctx)
 				case "about to be swept":
 					h.clock.Add(3 * 60_000)
-					_, err = h.cfg.Jobs.Orphans(ctx, 100)
+					doomed, err = h.cfg.Jobs.Orphans(ctx, 100)
 				case "cancelled":
 					err = h.Cancel(ctx, h.grant(p), id)
 				}
@@ -238,6 +239,11 @@ func TestALateWorkerPublishesNothing(t *testing.T) {
 			}
 			if !once {
 				t.Fatal("nothing came between")
+			}
+			for _, x := range doomed {
+				if err := errors.Join(h.sink.Remove(ctx, x), h.cfg.Jobs.Forget(ctx, x)); err != nil {
+					t.Fatal(err)
+				}
 			}
 			h.finish()
 			if name != "cancelled" {
