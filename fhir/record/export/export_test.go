@@ -9,6 +9,8 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/export"
 )
 
@@ -349,5 +351,40 @@ func TestCancel(t *testing.T) {
 	}
 	if rows := h.sql("SELECT 'job' FROM export.job UNION ALL SELECT 'part' FROM export.part UNION ALL SELECT 'object' FROM export.object"); rows != "" {
 		t.Errorf("left: %s", rows)
+	}
+}
+
+// unrecorded is a gate whose record of a disclosure cannot be made durable.
+type unrecorded struct{ export.Gate }
+
+func (unrecorded) Release(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) ([]record.Released, error) {
+	return nil, outcome.New(outcome.Unavailable, "the access could not be recorded")
+}
+
+// What is not recorded is not written, and each page that is written was recorded.
+func TestNothingIsWrittenUnrecorded(t *testing.T) {
+	h := newHouse(t)
+	ctx := context.Background()
+	p := h.exchange()
+	id := h.accept(p, export.Request{Types: []fhir.ResourceType{"Patient", "Condition"}})
+	cfg := h.cfg
+	cfg.Gate = unrecorded{cfg.Gate}
+	broken, err := export.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := broken.Step(ctx); status(err) != 503 || h.objects() != 0 || h.status(p, id).Lines != 0 {
+		t.Errorf("%v, %d objects", err, h.objects())
+	}
+	h.clock.Add(10_000)
+	h.finish()
+	if got := h.sql("SELECT unnest(entities) FROM audit.event WHERE client = 'exchange' AND interaction = 'search-type' ORDER BY 1"); got != "Condition/k1/_history/1 Patient/anna/_history/1 Patient/bert/_history/1 Patient/cleo/_history/1" {
+		t.Errorf("recorded: %q", got)
+	}
+	if _, err := h.fetch(p, id, "1.ndjson"); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.sql("SELECT interaction || ' ' || type || ' ' || cardinality(entities) FROM audit.event WHERE client = 'exchange' ORDER BY at, id"); !strings.HasPrefix(got, "operation  0") || strings.Count(got, "search-type Condition 1") != 1 || strings.Count(got, "search-type Condition 0") != 1 {
+		t.Errorf("recorded: %q", got)
 	}
 }
