@@ -29,9 +29,10 @@ func TestScripts(t *testing.T) {
 // TestServeHasNoOtherSwitches fails where a flag is added to serve, so that somebody asks what it can switch off.
 func TestServeHasNoOtherSwitches(t *testing.T) {
 	want := []string{
-		"age-of-majority", "allow-upsert", "base-url", "conditional-delete", "cors-origins", "dangling-references", "database-url", "emergency-session", "emergency-sign-in", "help", "idempotency-life",
-		"issuers", "label-set", "label-tobacco", "label-unknown", "listen", "log-format", "log-level", "max-body", "notes-key", "notes-older-keys", "page-key", "policies", "request-timeout",
-		"security-labels", "shutdown-grace", "signing-keys", "treating-after-appointment", "treating-after-encounter", "treating-before-appointment", "validation",
+		"age-of-majority", "allow-upsert", "app-key-hosts", "app-registration", "auth-key", "authorization-server", "base-url", "branding", "conditional-delete", "cors-origins", "dangling-references",
+		"database-url", "emergency-session", "emergency-sign-in", "export-dir", "help", "idempotency-life", "issuers", "label-set", "label-tobacco", "label-unknown", "listen", "log-format", "log-level",
+		"max-body", "notes-key", "notes-older-keys", "page-key", "policies", "request-timeout", "security-labels", "shutdown-grace", "signing-keys", "treating-after-appointment", "treating-after-encounter",
+		"treating-before-appointment", "trusted-proxies", "validation",
 	}
 	var c cli
 	var got []string
