@@ -55,10 +55,12 @@ func (s *server) dispatch(rows []route) echo.HandlerFunc {
 		if err := headers(rq, r.Header); err != nil {
 			return err
 		}
-		if err := negotiate(x, rq.Query); err != nil {
+		row := &rows[0]
+		if row.stream {
+			x.Head.Gzip = respond.Zipped(r.Header["Accept-Encoding"])
+		} else if err := negotiate(x, rq.Query); err != nil {
 			return err
 		}
-		row := &rows[0]
 		if row.reads == bundle {
 			if row, err = s.bundle(x, rq, rows); err != nil {
 				return err
@@ -107,6 +109,8 @@ func (s *server) authorize(ctx context.Context, x *transport.Exchange, rq *respo
 			if ok = fhir.ID(value).Valid(); ok {
 				rq.ID = fhir.ID(value)
 			}
+		case "file":
+			rq.File = value
 		case "vid":
 			rq.Version, ok = fhir.ParseVersionID(value)
 		}

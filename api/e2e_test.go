@@ -47,6 +47,8 @@ var people = map[string][3]string{
 	"emergency":       {"therapist", "ETREAT", "Practitioner/emil"},
 	"privacy-officer": {"privacy-officer", "HOPERAT", "Practitioner/omar"},
 	"patient":         {"patient", "PATRQT", "Patient/anna"},
+	"exchange":        {"hie", "TREAT", ""},
+	"other-exchange":  {"hie", "TREAT", ""},
 }
 
 // clinic is a server with two patients, of whom dora treats anna and emil treats bert.
@@ -67,6 +69,9 @@ func (c *clinic) Authenticate(_ context.Context, token string) (authz.Principal,
 		return authz.Principal{}, outcome.New(outcome.Login, "")
 	}
 	p := authz.Principal{Tenant: c.tenant, Subject: "test|" + token, Roles: []string{who[0]}, Purpose: who[1], Scopes: smart.Parse("user/*.cruds")}
+	if who[0] == "hie" { // a backend service
+		p.Client, p.Scopes = token, smart.Parse("system/*.rs")
+	}
 	p.User, _ = fhir.ParseRef(who[2])
 	p.SignedIn = c.now()
 	return p, nil

@@ -37,6 +37,7 @@ type route struct {
 	async       bool              // about a request that was put off
 	foreign     bool              // of another standard: no capability statement speaks of it
 	needs       fhir.Interaction  // what an operation is made of at least: permission for it comes first
+	stream      bool              // answers with a stream, for as long as that takes
 }
 
 // routes is the table of everything that this server answers. The router, the
@@ -88,7 +89,15 @@ func (s *server) routes() ([]route, error) {
 		}
 		table = append(table, route{method: "GET", path: "/fhir/.well-known/consent-jwks.json", open: true, handler: h})
 	}
-	for _, o := range slices.Concat(s.operations.Operations(), s.validation.Operations(), s.ceremony.Operations(), s.terms.Operations()) {
+	var exports []operation.Operation
+	if s.bulk != nil {
+		exports = s.bulk.Operations()
+		table = append(table,
+			route{method: "GET", path: "/fhir/_export/:id", interaction: fhir.Operation, async: true, handler: s.rest.Audited(s.bulk.Status)},
+			route{method: "DELETE", path: "/fhir/_export/:id", interaction: fhir.Operation, async: true, handler: s.rest.Audited(s.bulk.Cancel)},
+			route{method: "GET", path: "/fhir/_export/:id/:file", interaction: fhir.Operation, async: true, stream: true, handler: s.rest.Audited(s.bulk.File)})
+	}
+	for _, o := range slices.Concat(s.operations.Operations(), s.validation.Operations(), s.ceremony.Operations(), s.terms.Operations(), exports) {
 		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition, needs: o.Needs}
 		if o.Level == operation.Instance && o.Needs == "" {
 			r.needs = fhir.Read

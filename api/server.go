@@ -14,17 +14,19 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/cloister-health/cloister/api/bulkdata"
 	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/rest"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/export"
 	"github.com/cloister-health/cloister/fhir/search"
 	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
-// Config wires the server. All of it is required but Terminology, Validator, SMART, Origins, Apps, Upsert, Several, Dangling, KeyLife and Emergency.
+// Config wires the server. All of it is required but Terminology, Exports, Validator, SMART, Origins, Apps, Upsert, Several, Dangling, KeyLife and Emergency.
 type Config struct {
 	// Base is the service base URL as clients write it, without a slash at its
 	// end; its path is /fhir, perhaps behind the prefix of a proxy.
@@ -53,6 +55,8 @@ type Config struct {
 	Cursors  [32]byte      // secret key that seals paging links
 	// Emergency bounds declared emergencies; the zero value means operation.DefaultLimits.
 	Emergency operation.Limits
+	// Exports carries out bulk exports; nil leaves them out.
+	Exports *export.Service
 	// Validator answers $validate; nil knows the rules of R4 alone. What writes are held to is the Gate's.
 	Validator operation.Validator
 	Log       *slog.Logger
@@ -79,19 +83,25 @@ func New(c Config) (http.Handler, error) {
 	s.validation = operation.NewValidation(s.operations, c.Validator)
 	s.ceremony = operation.NewCeremony(s.operations, c.Store)
 	s.terms = operation.NewTerminology(c.Gate, c.Terminology)
+	if c.Exports != nil {
+		s.bulk = bulkdata.New(c.Exports)
+	}
 	e := echo.New()
 	table, err := s.routes()
 	if err != nil {
 		return nil, err
 	}
-	open := map[string]bool{}
+	open, streams := map[string]bool{}, map[string]bool{}
 	for _, r := range table {
+		if r.stream {
+			streams[r.path] = true
+		}
 		if r.open {
 			open[r.path] = true
 		}
 	}
 	transport.Use(e, transport.Config{
-		Authenticator: c.Authenticator, Log: c.Log, Now: c.Now, Open: open,
+		Authenticator: c.Authenticator, Log: c.Log, Now: c.Now, Open: open, Streams: streams,
 		Deadline: c.Deadline, MaxBody: c.MaxBody, Origins: c.Origins, Apps: c.Apps,
 		Secure: strings.HasPrefix(c.Base, "https://"),
 	})
@@ -103,13 +113,16 @@ func New(c Config) (http.Handler, error) {
 func (c *Config) options() rest.Options {
 	o := rest.Options{Cursors: c.Cursors, Upsert: c.Upsert, Several: c.Several, Integrity: !c.Dangling, KeyLife: c.KeyLife, Lease: 2 * c.Deadline}
 	if c.Terminology != nil {
-		o.Terminology = codes{c.Terminology}
+		o.Terminology = Codes(c.Terminology)
 	}
 	if o.KeyLife == 0 {
 		o.KeyLife = 24 * time.Hour
 	}
 	return o
 }
+
+// Codes is the terminology of searches, of a service that is not nil.
+func Codes(s *terminology.Service) search.Terminology { return codes{s} }
 
 // codes is the terminology of searches.
 type codes struct{ *terminology.Service }
@@ -164,6 +177,7 @@ type server struct {
 	rest       *rest.Service
 	operations *operation.Service
 	terms      *operation.Terminology
+	bulk       *bulkdata.Service // nil: there are no exports
 	validation *operation.Validation
 	ceremony   *operation.Ceremony
 }

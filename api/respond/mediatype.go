@@ -81,6 +81,21 @@ func accepted(item string) (t MediaType, q float64, ok bool) {
 	return t, q, suits(params)
 }
 
+// Zipped reports whether a client reads gzip (RFC 9110, 12.5.3), by the Accept-Encoding header fields.
+func Zipped(fields []string) bool {
+	for _, field := range fields {
+		for item := range strings.SplitSeq(field, ",") {
+			name, params, err := mime.ParseMediaType(item)
+			if err != nil || name != "gzip" && name != "x-gzip" {
+				continue
+			}
+			q, err := strconv.ParseFloat(params["q"], 64)
+			return params["q"] == "" || err == nil && q > 0
+		}
+	}
+	return false
+}
+
 // Readable reports whether a request body of that Content-Type is FHIR JSON
 // that this server reads (else 415).
 func Readable(contentType string) bool {

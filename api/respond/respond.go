@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -45,6 +46,7 @@ type Request struct {
 	Compartment fhir.Ref          // of a search within a compartment
 	ID          fhir.ID           // "" if the path names no valid id
 	Version     fhir.VersionID    // 0 if the path names no version of ours
+	File        string            // the last part of the path of a file, as it stands there
 	Query       string            // raw query
 	Form        string            // body of a POST search
 	Hook        *element.Node     // body of a call of a CDS Hooks service
@@ -91,6 +93,7 @@ type Head struct {
 	Pretty    bool   // indented JSON
 	Secure    bool   // the service is reached over https only
 	Plain     bool   // errors are no OperationOutcome: the service is not FHIR's
+	Gzip      bool   // the client reads gzip: a stream is compressed
 }
 
 // Sent says what was written, for the access log.
@@ -98,6 +101,7 @@ type Sent struct {
 	Status int
 	Bytes  int
 	Err    error // why the answer is not the one that the handler asked for; for the log only
+	Broken bool  // a stream ended before its end: the connection must not look as if it had been whole
 }
 
 var errHeld = errors.New("respond: a resource was released to another request")
@@ -124,6 +128,8 @@ type message struct {
 	confidentiality label.Confidentiality
 	inner           []error // faults of the server within a batch that succeeded as a whole
 	body            []byte
+	expires         time.Time
+	stream          func(io.Writer) error // the body, in place of body
 }
 
 func (m *message) Write(p []byte) (int, error) {
@@ -175,11 +181,14 @@ func Send(w http.ResponseWriter, head *Head, rq *Request, resp Response, err err
 			m.plain(err)
 		}
 	}
+	if m.stream != nil {
+		return m.pour(w, head)
+	}
 	m.flush(w, head)
 	if err == nil {
 		err = errors.Join(m.inner...)
 	}
-	return Sent{m.status, len(m.body), err}
+	return Sent{Status: m.status, Bytes: len(m.body), Err: err}
 }
 
 // compose turns a panic while building into an error: nothing has been written yet.
@@ -260,6 +269,32 @@ var (
 
 func (m *message) flush(w http.ResponseWriter, head *Head) {
 	h := w.Header()
+	m.head(h, head)
+	if head.Pretty && len(m.body) > 0 {
+		var b bytes.Buffer
+		if json.Indent(&b, m.body, "", "  ") == nil {
+			m.body = b.Bytes()
+		}
+	}
+	if len(m.body) > 0 {
+		switch {
+		case m.contentType != "":
+			h["Content-Type"] = []string{m.contentType}
+		default:
+			h["Content-Type"] = head.MediaType.header()
+		}
+	}
+	if m.status != http.StatusNoContent && m.status != http.StatusNotModified {
+		h["Content-Length"] = []string{strconv.Itoa(len(m.body))}
+	}
+	w.WriteHeader(m.status)
+	if !head.NoBody && len(m.body) > 0 {
+		_, _ = w.Write(m.body) // the client has gone: nobody is left to tell
+	}
+}
+
+// head sets the header fields that do not follow from the body.
+func (m *message) head(h http.Header, head *Head) {
 	h["X-Content-Type-Options"] = nosniff
 	h["X-Frame-Options"] = deny
 	h["Referrer-Policy"] = noReferrer
@@ -312,25 +347,7 @@ func (m *message) flush(w http.ResponseWriter, head *Head) {
 	if !m.modified.IsZero() {
 		h["Last-Modified"] = []string{m.modified.UTC().Format(http.TimeFormat)}
 	}
-	if head.Pretty && len(m.body) > 0 {
-		var b bytes.Buffer
-		if json.Indent(&b, m.body, "", "  ") == nil {
-			m.body = b.Bytes()
-		}
-	}
-	if len(m.body) > 0 {
-		switch {
-		case m.contentType != "":
-			h["Content-Type"] = []string{m.contentType}
-		default:
-			h["Content-Type"] = head.MediaType.header()
-		}
-	}
-	if m.status != http.StatusNoContent && m.status != http.StatusNotModified {
-		h["Content-Length"] = []string{strconv.Itoa(len(m.body))}
-	}
-	w.WriteHeader(m.status)
-	if !head.NoBody && len(m.body) > 0 {
-		_, _ = w.Write(m.body) // the client has gone: nobody is left to tell
+	if !m.expires.IsZero() {
+		h["Expires"] = []string{m.expires.UTC().Format(http.TimeFormat)}
 	}
 }

@@ -27,7 +27,7 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (authz.Principal, error)
 }
 
-// Config is what the transport needs to know. All of it is required but Origins and Apps.
+// Config is what the transport needs to know. All of it is required but Origins, Apps and Streams.
 type Config struct {
 	Authenticator Authenticator
 	Log           *slog.Logger
@@ -35,8 +35,11 @@ type Config struct {
 	// Open holds the exact paths that answer GET and HEAD without a token.
 	Open     map[string]bool
 	Deadline time.Duration // for one exchange
-	MaxBody  int64         // bytes of a request body
-	Origins  []string      // origins allowed by CORS, exactly as browsers send them; "*" allows all
+	// Streams holds the patterns of routes whose exchanges have no deadline: what they answer
+	// takes as long as it takes the client to read it.
+	Streams map[string]bool
+	MaxBody int64    // bytes of a request body
+	Origins []string // origins allowed by CORS, exactly as browsers send them; "*" allows all
 	// Apps reports an origin of a registered app, which CORS allows, too; nil knows none.
 	Apps   func(ctx context.Context, origin string) bool
 	Secure bool // the service is reached over https only
@@ -96,14 +99,25 @@ func (t *transport) exchange(next echo.HandlerFunc) echo.HandlerFunc {
 		r := c.Request()
 		x := &Exchange{Context: c, maxBody: t.MaxBody}
 		x.Head = respond.Head{RequestID: record.NewID(), NoBody: r.Method == http.MethodHead, Secure: t.Secure, Origin: t.origin(r), Plain: strings.HasPrefix(r.URL.Path, hooks)}
-		ctx, cancel := context.WithTimeout(r.Context(), t.Deadline)
+		ctx, cancel := t.bounded(c)
 		defer cancel()
 		x.ctx = ctx
 		err := classify(t.run(x, next))
 		sent := respond.Send(c.Response().Writer, &x.Head, x.Asked, x.Answer, err)
 		t.log(x, sent, start)
+		if sent.Broken {
+			panic(http.ErrAbortHandler) // net/http cuts the connection off, so that the client sees that something is missing
+		}
 		return nil
 	}
+}
+
+// bounded is the context of an exchange.
+func (t *transport) bounded(c echo.Context) (context.Context, context.CancelFunc) {
+	if t.Streams[c.Path()] {
+		return context.WithCancel(c.Request().Context())
+	}
+	return context.WithTimeout(c.Request().Context(), t.Deadline)
 }
 
 // run answers the exchange up to its Response. A panic becomes an error; its

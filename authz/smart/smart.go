@@ -20,7 +20,7 @@ type Scopes struct {
 	all     []clause                         // in normal form
 }
 
-var _ authz.Scopes = Scopes{}
+var _ authz.Backend = Scopes{}
 
 // permission is a set of the letters of a SMART v2 scope.
 type permission uint8
@@ -191,6 +191,11 @@ func (s Scopes) Allow(t fhir.ResourceType, i fhir.Interaction) []authz.Opening {
 		}
 	}
 	return out
+}
+
+// System implements [authz.Backend].
+func (s Scopes) System() bool {
+	return len(s.all) > 0 && !slices.ContainsFunc(s.all, func(c clause) bool { return c.level != ofSystem })
 }
 
 // also adds an opening. Of those that ask for one token each the tokens are asked

@@ -88,7 +88,7 @@ func (c *devCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err 
 	if err != nil {
 		return err
 	}
-	return c.serve(ctx, out, log, dir, db, store, labels, sample)
+	return c.serve(ctx, out, log, dir, db, store, keys, labels, sample)
 }
 
 // notesFile is the key that wraps the data keys of notes, where none is configured.
@@ -201,7 +201,7 @@ func (d doors) Close() {
 	}
 }
 
-func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir string, db *database, store *postgres.Store, labels *label.Classifier, sample clinic.Config) error {
+func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir string, db *database, store *postgres.Store, keys *envelope.Keys, labels *label.Classifier, sample clinic.Config) error {
 	go store.Reindex(ctx, reindexInterval, func(err error) { log.Warn("resources could not be indexed anew", "error", err) })
 	at, err := c.open(ctx)
 	if err != nil {
@@ -233,7 +233,10 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if err != nil {
 		return fmt.Errorf("dev: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	fhir, err := handler(store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, log)
+	if cfg.ExportDir == "" {
+		cfg.ExportDir = filepath.Join(dir, "exports")
+	}
+	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, bulk{dir: cfg.ExportDir, keys: keys, clients: sign}, log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}

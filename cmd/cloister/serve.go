@@ -92,7 +92,11 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	h, err := handler(store, policies, c.API, labels, c.BaseURL, tokens, face, log)
+	files := bulk{dir: c.ExportDir, keys: keys}
+	if sign != nil {
+		files.clients = sign
+	}
+	h, err := handler(ctx, store, policies, c.API, labels, c.BaseURL, tokens, face, files, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -124,7 +128,7 @@ type authorizationFace struct {
 }
 
 // handler is the HTTP face of the server over an open store.
-func handler(store *postgres.Store, policies authz.Policies, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, face authorizationFace, log *slog.Logger) (http.Handler, error) {
+func handler(ctx context.Context, store *postgres.Store, policies authz.Policies, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, face authorizationFace, files bulk, log *slog.Logger) (http.Handler, error) {
 	core, err := server.NewCoreUnder(policies, store, time.Now)
 	if err != nil {
 		return nil, err
@@ -138,9 +142,14 @@ func handler(store *postgres.Store, policies authz.Policies, cfg config.API, lab
 		return nil, err
 	}
 	number, built := release()
-	return core.Labelling(labels).Handler(server.Config{
+	core = core.Labelling(labels)
+	exports, err := files.begin(ctx, core, base, record.Labelled(cfg.Shown), log)
+	if err != nil {
+		return nil, err
+	}
+	return core.Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: face.smart, Apps: face.apps, Version: number, Released: built, Deadline: cfg.Timeout,
 		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: operation.Limits{Session: cfg.Session, SignIn: cfg.SignIn},
-		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Shown), Log: log, Now: time.Now,
+		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Shown), Exports: exports, Log: log, Now: time.Now,
 	})
 }

@@ -32,6 +32,8 @@ type (
 	Sealed = vault.Sealed
 	// Cleared is a change that the gate let in.
 	Cleared = vault.Cleared
+	// Stream is released content that is too long to be held in memory.
+	Stream = vault.Stream
 )
 
 // Decider is the decision point, as the gate uses it.

@@ -35,8 +35,11 @@ type Query struct {
 	Asked []fhir.ResourceType
 	// Sort are the sort keys; none means the newest _lastUpdated first. Type and
 	// logical id are always the last keys.
-	Sort     []Sort
-	Count    int // page size, 1 to MaxCount; 0 only with a Total (_summary=count)
+	Sort  []Sort
+	Count int // page size, 1 to MaxCount; 0 only with a Total (_summary=count)
+	// Bytes ends a page early, when the contents of its matches are that long
+	// together; it has one match at least. 0 is no bound.
+	Bytes    int
 	Total    Total
 	Includes []Include
 	After    *Cursor // where the page starts; nil is the first page

@@ -149,6 +149,14 @@ func Scoped(g Grant, t fhir.ResourceType, i fhir.Interaction) []Extent {
 	return out
 }
 
+// ScopesOf are the scopes of g's token, nil without any.
+func ScopesOf(g Grant) Scopes {
+	if g.s == nil {
+		return nil
+	}
+	return g.s.scopes
+}
+
 // Whole reports whether scopes of these extents do not narrow.
 func Whole(extents []Extent) bool { return len(extents) == 1 && extents[0].whole() }
 
@@ -186,6 +194,33 @@ func (r Restriction) Known() int { return r.known }
 // extents are what the scopes of the token cover, see [Scoped]: they narrow every arm.
 func NewRestriction(g Grant, t fhir.ResourceType, arms []Arm, notes label.Set, extents []Extent, permit func(label.Set) ([]Fact, error)) Restriction {
 	return Restriction{grant: g, typ: t, arms: arms, notes: notes, extents: extents, permit: permit}
+}
+
+// Without is r without what has one of these labels, and without the classes that the catalogue does not know.
+func Without(r Restriction, l label.Set, classes map[int16]label.Set) Restriction {
+	arms := make([]Arm, 0, len(r.arms))
+	for _, a := range r.arms {
+		left := Arm{Needs: a.Needs}
+		for _, id := range a.Classes {
+			if labels, known := classes[id]; known && !labels.Any(l) {
+				left.Classes = append(left.Classes, id)
+			}
+		}
+		if len(left.Classes) > 0 {
+			arms = append(arms, left)
+		}
+	}
+	r.arms = arms
+	r.notes &^= l
+	if permit := r.permit; permit != nil {
+		r.permit = func(labels label.Set) ([]Fact, error) {
+			if labels.Any(l) {
+				return nil, nil
+			}
+			return permit(labels)
+		}
+	}
+	return r
 }
 
 // Empty reports whether r matches no stored resource at all.

@@ -24,6 +24,7 @@ type hit struct {
 	self      int64
 	canonical *int64
 	refs      []int64
+	over      bool // it does not fit into the page any more
 }
 
 func (x *hit) scan() []any {
@@ -305,7 +306,8 @@ func besides(from string, keys []string) (string, []string) {
 	return from + " CROSS JOIN LATERAL (SELECT " + strings.Join(computed, ", ") + " OFFSET 0) AS s", out
 }
 
-// read reads rows in the order of the page, and the place of each.
+// read reads rows in the order of the page, and the place of each. Where the query
+// bounds the bytes of a page, those that are beyond have no content.
 func (f *finder) read(ctx context.Context, p place, limit int, links bool) ([]hit, []search.Cursor, error) {
 	q := f.pageStatement(p, limit, links)
 	var row hit
@@ -327,6 +329,7 @@ func (f *finder) read(ctx context.Context, p place, limit int, links bool) ([]hi
 	}
 	var hits []hit
 	var places []search.Cursor
+	size := 0
 	err := forEach(ctx, f.tx, q.String(), q.args, scan, func() error {
 		c := search.Cursor{Keys: make([]search.Key, len(values)), Type: fhir.TypeOf(row.t), ID: row.h.Ref.ID}
 		for i, v := range values {
@@ -341,6 +344,10 @@ func (f *finder) read(ctx context.Context, p place, limit int, links bool) ([]hi
 		}
 		x := row
 		x.refs = slices.Clone(row.refs)
+		if x.over = f.query.Bytes > 0 && len(hits) > 0 && size+len(x.body) > f.query.Bytes; x.over {
+			x.body = nil
+		}
+		size += len(x.body)
 		hits, places = append(hits, x), append(places, c)
 		return nil
 	})

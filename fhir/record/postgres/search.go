@@ -135,9 +135,13 @@ func (f *finder) entries(ctx context.Context, p *record.Page, at place) error {
 	if err != nil {
 		return err
 	}
-	beyond := len(hits) > f.query.Count
+	fit := f.query.Count
+	if i := slices.IndexFunc(hits, func(x hit) bool { return x.over }); i >= 0 {
+		fit = min(fit, i)
+	}
+	beyond := len(hits) > fit
 	if beyond {
-		hits, places = hits[:f.query.Count], places[:f.query.Count]
+		hits, places = hits[:fit], places[:fit]
 	}
 	behind := false
 	if at.at != nil {

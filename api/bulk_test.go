@@ -1,0 +1,278 @@
+package api
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
+	"github.com/cloister-health/cloister/fhir/record/export"
+)
+
+// newBulk is a clinic that exports.
+func newBulk(t *testing.T) (*clinic, *export.Service) {
+	t.Helper()
+	c := newClinic(t)
+	sink, err := export.OpenDisk(filepath.Join(t.TempDir(), "exports"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sink.Close() })
+	s, err := export.New(export.Config{
+		Base: c.cfg.Base, Engine: c.cfg.Engine, Gate: c.cfg.Gate, Records: c.store, Consents: c.store, Jobs: c.store.Exports(), Sink: sink,
+		Keys: envelopetest.Keys(), Log: c.cfg.Log, Now: c.now, Settle: -1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.cfg.Exports = s
+	if c.Handler, err = New(c.cfg); err != nil {
+		t.Fatal(err)
+	}
+	return c, s
+}
+
+func work(t *testing.T, s *export.Service) {
+	t.Helper()
+	for busy := true; busy; {
+		var err error
+		if busy, err = s.Step(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func ask(t *testing.T, c *clinic, method, path, token, body string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	h := header(headers...)
+	if body != "" {
+		h.Set("Content-Type", "application/fhir+json")
+	}
+	return c.do(t, call{method: method, path: path, token: token, body: body, header: h})
+}
+
+func below(t *testing.T, url string) string {
+	t.Helper()
+	path, ok := strings.CutPrefix(url, "https://clinic.example")
+	if !ok {
+		t.Fatalf("%q is elsewhere", url)
+	}
+	return path
+}
+
+type manifest struct {
+	TransactionTime     string `json:"transactionTime"`
+	Request             string `json:"request"`
+	RequiresAccessToken bool   `json:"requiresAccessToken"`
+	Output              []entry
+	Deleted             []entry
+	Error               []entry
+}
+
+type entry struct {
+	Type, URL string
+	Count     int
+}
+
+// The steps of Bulk Data Access 2.0, in the words of its section "Request Flow".
+func TestBulkFlow(t *testing.T) {
+	c, s := newBulk(t)
+	kick := func(path, body string, headers ...string) *httptest.ResponseRecorder {
+		method := "GET"
+		if body != "" {
+			method = "POST"
+		}
+		return ask(t, c, method, path, "exchange", body, append(headers, "Accept", "application/fhir+json", "Prefer", "respond-async")...)
+	}
+	w := kick("/fhir/$export?_type=Patient,Practitioner", "")
+	if w.Code != 202 || w.Body.Len() != 0 {
+		t.Fatalf("kick-off: %d %s", w.Code, w.Body)
+	}
+	place := below(t, w.Header().Get("Content-Location"))
+	w = ask(t, c, "GET", place, "exchange", "")
+	if w.Code != 202 || w.Header().Get("X-Progress") == "" || w.Header().Get("Retry-After") == "" {
+		t.Errorf("in progress: %d %v", w.Code, w.Header())
+	}
+	if w := ask(t, c, "GET", place+"/1.ndjson", "exchange", ""); w.Code != 404 {
+		t.Errorf("a file of what is not done: %d", w.Code)
+	}
+	work(t, s)
+	w = ask(t, c, "GET", place, "exchange", "", "Accept", "application/json")
+	var m manifest
+	if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Expires") == "" {
+		t.Fatalf("complete: %d %v %v %s", w.Code, err, w.Header(), w.Body)
+	}
+	if !m.RequiresAccessToken || m.Request != "https://clinic.example/fhir/$export?_type=Patient,Practitioner" || m.Error == nil || m.Deleted == nil ||
+		!regexp.MustCompile(`^2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`).MatchString(m.TransactionTime) {
+		t.Errorf("%+v", m)
+	}
+	if len(m.Output) != 2 || m.Output[0].Type != "Patient" || m.Output[0].Count != 2 || m.Output[1].Type != "Practitioner" || m.Output[1].Count != 2 {
+		t.Fatalf("%+v", m.Output)
+	}
+	file := below(t, m.Output[0].URL)
+	w = ask(t, c, "GET", file, "exchange", "", "Accept", "application/fhir+ndjson")
+	if w.Code != 200 || w.Header().Get("Content-Type") != "application/fhir+ndjson" || w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Content-Encoding") != "" {
+		t.Errorf("file: %d %v", w.Code, w.Header())
+	}
+	plain := w.Body.String()
+	if strings.Count(plain, "\n") != 2 || !strings.Contains(plain, `"Anna"`) {
+		t.Errorf("%q", plain)
+	}
+	for l := range strings.Lines(plain) {
+		if !json.Valid([]byte(l)) {
+			t.Errorf("%q", l)
+		}
+	}
+	w = ask(t, c, "GET", file, "exchange", "", "Accept-Encoding", "br, gzip;q=0.5")
+	zip, err := gzip.NewReader(w.Body)
+	if err != nil || w.Header().Get("Content-Encoding") != "gzip" {
+		t.Fatalf("gzip: %v %v", err, w.Header())
+	}
+	if text, err := io.ReadAll(zip); err != nil || string(text) != plain {
+		t.Errorf("gzip: %q %v", text, err)
+	}
+	if w := ask(t, c, "GET", file, "exchange", "", "Range", "bytes=0-9", "Accept-Encoding", "gzip;q=0"); w.Code != 200 || w.Body.String() != plain || w.Header().Get("Accept-Ranges") != "none" {
+		t.Errorf("a range: %d %v", w.Code, w.Header())
+	}
+	if w := ask(t, c, "HEAD", file, "exchange", ""); w.Code != 200 || w.Body.Len() != 0 || w.Header().Get("Content-Type") != "application/fhir+ndjson" {
+		t.Errorf("HEAD: %d %v", w.Code, w.Header())
+	}
+	if w := ask(t, c, "GET", file, "", ""); w.Code != 401 {
+		t.Errorf("without a token: %d", w.Code)
+	}
+
+	// Another client's, and one that never was: the same answer, byte for byte.
+	for _, x := range []struct{ method, path, absent string }{
+		{"GET", place, "/fhir/_export/0b7f4e9c-0000-4000-8000-000000000000"}, {"DELETE", place, "/fhir/_export/0b7f4e9c-0000-4000-8000-000000000000"},
+		{"GET", file, "/fhir/_export/0b7f4e9c-0000-4000-8000-000000000000/1.ndjson"}, {"GET", file, "/fhir/_export/x/1.ndjson"}, {"GET", place, "/fhir/_export/$"},
+	} {
+		var got [2]string
+		for i, p := range []string{x.path, x.absent} {
+			w := ask(t, c, x.method, p, "other-exchange", "")
+			w.Header().Del("X-Request-Id")
+			var b bytes.Buffer
+			_ = w.Header().Write(&b)
+			got[i] = http.StatusText(w.Code) + b.String() + w.Body.String()
+		}
+		if got[0] != got[1] || !strings.HasPrefix(got[0], "Not Found") {
+			t.Errorf("%s %s\n%s\n%s", x.method, x.path, got[0], got[1])
+		}
+	}
+
+	w = ask(t, c, "DELETE", place, "exchange", "")
+	if w.Code != 202 {
+		t.Errorf("cancel: %d %s", w.Code, w.Body)
+	}
+	for _, p := range []string{place, file} {
+		if w := ask(t, c, "GET", p, "exchange", ""); w.Code != 404 {
+			t.Errorf("after it was cancelled: %d", w.Code)
+		}
+	}
+
+	// The other kick-offs.
+	body := `{"resourceType":"Parameters","parameter":[{"name":"_type","valueString":"Patient,Observation"},{"name":"patient","valueReference":{"reference":"Patient/bert"}},{"name":"_since","valueInstant":"2020-01-01T00:00:00Z"}]}`
+	w = kick("/fhir/Patient/$export", body)
+	if w.Code != 202 {
+		t.Fatalf("POST: %d %s", w.Code, w.Body)
+	}
+	work(t, s)
+	w = ask(t, c, "GET", below(t, w.Header().Get("Content-Location")), "exchange", "")
+	if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil || m.Request != "https://clinic.example/fhir/Patient/$export" || len(m.Output) != 1 || m.Output[0].Count != 1 {
+		t.Errorf("POST: %v %s", err, w.Body)
+	}
+}
+
+func TestBulkRefusals(t *testing.T) {
+	c, _ := newBulk(t)
+	async := []string{"Prefer", "respond-async"}
+	lenient := []string{"Prefer", "respond-async, handling=lenient"}
+	for _, x := range []struct {
+		path, token, body string
+		headers           []string
+		want              int
+	}{
+		{"/fhir/$export", "exchange", "", nil, 400},
+		{"/fhir/$export?_unknown=1", "exchange", "", async, 400},
+		{"/fhir/$export?_unknown=1", "exchange", "", lenient, 202},
+		{"/fhir/$export?_outputFormat=application/fhir%2Bndjson", "exchange", "", async, 202},
+		{"/fhir/$export?_outputFormat=ndjson", "exchange", "", async, 202},
+		{"/fhir/$export?_outputFormat=application/fhir%2Bparquet", "exchange", "", async, 400},
+		{"/fhir/$export?_since=x", "exchange", "", async, 400},
+		{"/fhir/$export?_since=2026-01-01T00:00:00Z&_since=2026-01-02T00:00:00Z", "exchange", "", async, 400},
+		{"/fhir/Patient/$export?patient=Patient/anna", "exchange", "", async, 400},
+		{"/fhir/$export?_type=Consent", "exchange", "", async, 403},
+		{"/fhir/Group/1/$export", "exchange", "", async, 403},
+		{"/fhir/$export", "therapist", "", async, 403},
+		{"/fhir/$export", "operator", "", async, 403},
+		{"/fhir/$export", "exchange", `{"resourceType":"Patient"}`, async, 400},
+		{"/fhir/Patient/$export", "exchange", `{"resourceType":"Parameters","parameter":[{"name":"patient","valueReference":{"reference":"Group/1"}}]}`, async, 400},
+		{"/fhir/$export", "", "", async, 401},
+		{"/fhir/Observation/$export", "exchange", "", async, 404},
+	} {
+		method := "GET"
+		if x.body != "" {
+			method = "POST"
+		}
+		w := ask(t, c, method, x.path, x.token, x.body, x.headers...)
+		if w.Code != x.want {
+			t.Errorf("%s %s as %q %v: %d, want %d\n%s", method, x.path, x.token, x.headers, w.Code, x.want, w.Body)
+		}
+		if w.Code == 202 {
+			ask(t, c, "DELETE", below(t, w.Header().Get("Content-Location")), x.token, "")
+		}
+	}
+	// Without exports there is no such operation.
+	c.cfg.Exports = nil
+	h, err := New(c.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Handler = h
+	if w := ask(t, c, "GET", "/fhir/$export", "exchange", "", async...); w.Code != 404 {
+		t.Errorf("without exports: %d", w.Code)
+	}
+}
+
+// A file that cannot be read to its end does not look as if it were whole: on the wire, the
+// connection ends.
+func TestABrokenFileBreaksOff(t *testing.T) {
+	c, s := newBulk(t)
+	for range 40 {
+		c.create(t, "colleague", observation("Patient/bert", `,"note":[{"text":"`+strings.Repeat("long ", 4000)+`"}]`))
+	}
+	w := ask(t, c, "GET", "/fhir/$export?_type=Observation", "exchange", "", "Prefer", "respond-async")
+	work(t, s)
+	place := below(t, w.Header().Get("Content-Location"))
+	c.exec(t, "UPDATE export.part SET lines = lines - 1, ids = ids[1:array_length(ids, 1) - 1], versions = versions[1:array_length(versions, 1) - 1], rows = rows[1:array_length(rows, 1) - 1]")
+	server := httptest.NewServer(c.Handler)
+	defer server.Close()
+	rq, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+place+"/1.ndjson", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rq.Header.Set("Authorization", "Bearer exchange")
+	rq.Header.Set("Accept-Encoding", "identity") // else it all fits into the first buffer
+	res, err := http.DefaultClient.Do(rq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if res.StatusCode != http.StatusOK || len(text) == 0 || err == nil {
+		t.Errorf("%d, %d bytes, %v", res.StatusCode, len(text), err)
+	}
+	// What fails before the first byte is an error like any other.
+	c.exec(t, "UPDATE export.part SET name = gen_random_uuid()")
+	if w := ask(t, c, "GET", place+"/1.ndjson", "exchange", ""); w.Code != 500 || strings.Contains(w.Body.String(), os.TempDir()) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}

@@ -1,0 +1,391 @@
+package export
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/authz/obligation"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/envelope"
+	"github.com/cloister-health/cloister/fhir/record/internal/vault"
+	"github.com/cloister-health/cloister/fhir/search"
+)
+
+// Run works on jobs until ctx ends, on so many at a time, and removes what is to be removed.
+func (s *Service) Run(ctx context.Context, workers int) {
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() { s.every(ctx, time.Second, s.Step) })
+	}
+	all.Go(func() {
+		s.every(ctx, 30*time.Second, func(ctx context.Context) (bool, error) { return false, s.Sweep(ctx) })
+	})
+	all.Wait()
+}
+
+// every does something again and again: at once while it is busy, else after a while.
+func (s *Service) every(ctx context.Context, pause time.Duration, do func(context.Context) (busy bool, err error)) {
+	t := time.NewTicker(pause)
+	defer t.Stop()
+	for ctx.Err() == nil {
+		busy, err := do(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.Log.Error("bulk export", "error", private(err))
+		}
+		if busy && err == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+	}
+}
+
+// private is an error with what is behind its public half; none of it quotes content.
+func private(err error) error {
+	if cause := errors.Unwrap(err); cause != nil {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
+}
+
+// Step takes one turn with the job whose client has waited the longest: the work of one
+// page. It is not busy where nothing waits. Wherever it is cut off, the next turn begins
+// where the last one that was published has ended.
+func (s *Service) Step(ctx context.Context) (busy bool, err error) {
+	j, ok, err := s.Jobs.Take(ctx, lease)
+	if err != nil || !ok {
+		return false, err
+	}
+	err = s.safely(ctx, &j)
+	switch {
+	case err == nil, errors.Is(err, ErrOver):
+		return true, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err() // its lease ends
+	case denied(err):
+		return true, s.fail(ctx, j, Denied)
+	case errors.Is(err, errNotes), j.Attempts >= attempts:
+		return true, errors.Join(err, s.fail(ctx, j, Internal))
+	default:
+		return true, errors.Join(err, over(s.Jobs.Yield(ctx, j, s.Now().Add(patience))))
+	}
+}
+
+func (s *Service) fail(ctx context.Context, j Job, why Reason) error {
+	return over(s.Jobs.Finish(ctx, j, Failed, why, s.Now().Add(s.Keep)))
+}
+
+// over makes nothing of it where the turn is over anyway.
+func over(err error) error {
+	if errors.Is(err, ErrOver) {
+		return nil
+	}
+	return err
+}
+
+// denied reports that the client may not go on.
+func denied(err error) bool {
+	status := outcome.Of(err).Status()
+	return status == http.StatusForbidden || status == http.StatusUnauthorized
+}
+
+// safely is turn; a panic in it ends the turn and not the server. Its value may hold content.
+func (s *Service) safely(ctx context.Context, j *Job) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("export: panic (%T) in a turn", p)
+		}
+	}()
+	return s.turn(ctx, j)
+}
+
+var errNotes = errors.New("export: the query let a psychotherapy or SUD counseling note through")
+
+// turn does the next pages of a job, up to the first one that has something in it.
+func (s *Service) turn(ctx context.Context, j *Job) error {
+	key, c, err := s.open(ctx, j)
+	if err != nil {
+		return err
+	}
+	if err := s.standing(ctx, c.Principal); err != nil {
+		return err
+	}
+	w := &work{s: s, j: j, key: key, c: c}
+	steps := c.Request.steps()
+	at := j.Position
+	for at.Step < len(steps) && len(w.parts) == 0 {
+		if at, err = w.page(ctx, at, steps[at.Step]); err != nil {
+			return err
+		}
+	}
+	if err := s.Jobs.Publish(ctx, *j, at, w.parts, w.explained, s.Longest); err != nil {
+		return err
+	}
+	if at.Step < len(steps) {
+		return nil
+	}
+	return s.Jobs.Finish(ctx, *j, Done, "", s.Now().Add(s.Keep))
+}
+
+// work is one turn.
+type work struct {
+	s         *Service
+	j         *Job
+	key       *envelope.StreamKey
+	c         contents
+	parts     []Part
+	explained []fhir.ID
+}
+
+// page does one page, and gives the place behind it. The client is authorized, and what it may
+// reach is planned, at this moment: neither the token of the kick-off nor the page before says anything of it.
+func (w *work) page(ctx context.Context, at Position, st step) (Position, error) {
+	g, err := w.s.Engine.Authorize(ctx, w.c.Principal.Principal(scopes), fhir.SearchType, st.t)
+	if err != nil {
+		return at, err
+	}
+	find := w.search
+	if st.kind == Deleted {
+		find = w.deleted
+	}
+	found, next, err := find(ctx, g, at, st.t)
+	if err != nil || len(found) == 0 {
+		return next, err
+	}
+	for _, x := range found {
+		if vault.Head(x).Labels.Any(label.Notes) {
+			return at, errNotes
+		}
+	}
+	// The record of the disclosure is durable before anything is written.
+	out, err := w.s.Gate.Release(ctx, g, st.t, found...)
+	if err != nil {
+		return at, err
+	}
+	if err := w.explain(ctx, out); err != nil {
+		return at, err
+	}
+	return next, w.write(ctx, st, found, out)
+}
+
+// search finds the next resources of a type.
+func (w *work) search(ctx context.Context, g authz.Grant, at Position, t fhir.ResourceType) ([]record.Sealed, Position, error) {
+	next := Position{Step: at.Step + 1}
+	if reach, err := w.s.Engine.Outbound(ctx, g, fhir.SearchType, t); err != nil || reach.Of(t).Empty() {
+		return nil, next, err
+	}
+	opt, err := w.s.options(ctx, g, w.j.Transaction)
+	if err != nil {
+		return nil, at, err
+	}
+	q, err := w.c.Request.query(t, opt)
+	if err != nil {
+		return nil, at, err
+	}
+	q.Count, q.Bytes, q.After = w.s.Page, w.s.Bytes, at.After
+	reach, err := w.s.Engine.Outbound(ctx, g, fhir.SearchType, q.Types()...)
+	if err != nil {
+		return nil, at, err
+	}
+	page, err := w.s.Records.Search(ctx, reach, q)
+	if err != nil {
+		return nil, at, err
+	}
+	if page.More {
+		next = Position{Step: at.Step, After: &page.Last}
+	}
+	// What came to be after the moment of the export is for the next one.
+	found := slices.DeleteFunc(page.Entries, func(x record.Sealed) bool {
+		h := vault.Head(x)
+		return h.Created && h.Updated.After(w.j.Transaction)
+	})
+	return found, next, nil
+}
+
+// deleted finds the next resources of a type that were deleted.
+func (w *work) deleted(ctx context.Context, g authz.Grant, at Position, t fhir.ResourceType) ([]record.Sealed, Position, error) {
+	_, since, _ := search.Instants(w.c.Request.Since) // it was checked at kick-off
+	reach, err := w.s.Engine.Outbound(ctx, g, fhir.SearchType, t)
+	if err != nil {
+		return nil, at, err
+	}
+	var after fhir.ID
+	if at.After != nil {
+		after = at.After.ID
+	}
+	found, err := w.s.Records.Tombstones(ctx, reach.Of(t), since, after, w.s.Page)
+	if err != nil {
+		return nil, at, err
+	}
+	if len(found) < w.s.Page {
+		return found, Position{Step: at.Step + 1}, nil
+	}
+	last := vault.Head(found[len(found)-1]).Ref
+	return found, Position{Step: at.Step, After: &search.Cursor{Type: t, ID: last.ID}}, nil
+}
+
+// explain writes, for each consent that a page is disclosed under and that no line of the
+// job explains yet, what it permits (42 CFR 2.32(b)).
+func (w *work) explain(ctx context.Context, out []record.Released) error {
+	var scopes []obligation.Scope
+	known := append(slices.Clone(w.j.Explained), w.explained...)
+	for _, r := range out {
+		for _, x := range r.Scopes() {
+			if !slices.Contains(known, x.Consent) {
+				known, scopes = append(known, x.Consent), append(scopes, x)
+			}
+		}
+	}
+	if scopes == nil {
+		return nil
+	}
+	o, err := w.create(ctx, Part{Kind: Error, Type: "OperationOutcome", Noticed: true})
+	if err != nil {
+		return err
+	}
+	defer o.abandon()
+	for _, x := range scopes {
+		line := []byte(`{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational","details":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"NORDSCLCD"}],"text":`)
+		line = element.AppendQuoted(line, obligation.ShortNotice)
+		line = append(line, `},"diagnostics":`...)
+		line = element.AppendQuoted(line, w.s.Base+"/Consent/"+string(x.Consent)+" - "+x.Explain())
+		if err := o.line(append(line, `}]}`...), vault.Header{Ref: fhir.Ref{Type: "Consent", ID: x.Consent}}); err != nil {
+			return err
+		}
+		w.explained = append(w.explained, x.Consent)
+	}
+	return w.done(o)
+}
+
+// write writes the lines of a page.
+func (w *work) write(ctx context.Context, st step, found []record.Sealed, out []record.Released) error {
+	o, err := w.create(ctx, Part{Kind: st.kind, Type: st.t})
+	if err != nil {
+		return err
+	}
+	defer o.abandon()
+	view, form := w.c.Request.view(st.t), record.Form{Base: w.s.Base, Labels: w.c.Request.Labels}
+	var line bytes.Buffer
+	for i, r := range out {
+		line.Reset()
+		if st.kind == Deleted {
+			line.WriteString(`{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"` + r.Ref().String() + `"}}]}`)
+		} else if err := r.View(view).Render(&line, form); err != nil {
+			return err
+		}
+		o.Noticed = o.Noticed || len(r.Scopes()) > 0
+		if err := o.line(line.Bytes(), vault.Head(found[i])); err != nil {
+			return err
+		}
+	}
+	return w.done(o)
+}
+
+// object is a part that is being written: lines, compressed, encrypted, into the sink.
+type object struct {
+	Part
+	to   io.WriteCloser
+	seal io.WriteCloser
+	zip  *gzip.Writer
+	sum  hash.Hash
+}
+
+// bound is what the content of an object is bound to.
+func bound(job, name string) []byte { return []byte("part\n" + job + "\n" + name) }
+
+// create begins an object. What is known of it before anything of it is there is how it is
+// found again if nobody comes to its end.
+func (w *work) create(ctx context.Context, p Part) (*object, error) {
+	p.Name = record.NewID()
+	if err := w.s.Jobs.Reserve(ctx, *w.j, p.Name, w.s.Now().Add(2*lease)); err != nil {
+		return nil, err
+	}
+	to, err := w.s.Sink.Create(ctx, p.Name)
+	if err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	o := &object{Part: p, to: to, sum: sha256.New()}
+	if o.seal, err = w.key.Seal(to, bound(w.j.ID, p.Name)); err != nil {
+		o.abandon()
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	o.zip = gzip.NewWriter(o.seal)
+	return o, nil
+}
+
+var errLine = errors.New("export: a resource does not fit on one line")
+
+func (o *object) line(text []byte, h vault.Header) error {
+	if bytes.ContainsAny(text, "\n\r") {
+		return errLine
+	}
+	text = append(text, '\n')
+	_, _ = o.sum.Write(text) // never fails (hash.Hash)
+	if _, err := o.zip.Write(text); err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	o.Lines++
+	o.Bytes += int64(len(text))
+	o.IDs, o.Versions, o.Rows = append(o.IDs, h.Ref.ID), append(o.Versions, h.Version), append(o.Rows, h.Row)
+	return nil
+}
+
+// abandon ends the writing of an object that did not come to its end.
+func (o *object) abandon() {
+	if o.to != nil {
+		_ = o.to.Close() // nobody will read it
+		o.to = nil
+	}
+}
+
+// done ends an object, which is durable then.
+func (w *work) done(o *object) error {
+	to := o.to
+	o.to = nil
+	if err := errors.Join(o.zip.Close(), o.seal.Close(), to.Close()); err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	copy(o.SHA256[:], o.sum.Sum(nil))
+	w.parts = append(w.parts, o.Part)
+	return nil
+}
+
+// Sweep removes what no job refers to: what a worker left behind, and what belonged to
+// jobs that were cancelled or have expired.
+func (s *Service) Sweep(ctx context.Context) error {
+	const batch = 100
+	for {
+		names, err := s.Jobs.Orphans(ctx, batch)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := s.Sink.Remove(ctx, name); err != nil {
+				return fmt.Errorf("export: %w", err)
+			}
+			if err := s.Jobs.Forget(ctx, name); err != nil {
+				return err
+			}
+		}
+		if len(names) < batch {
+			return nil
+		}
+	}
+}
