@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,12 +20,13 @@ func TestRelationsOfTheFunctionAreThoseOfStatements(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close(t.Context()) }()
+	practice := strconv.Itoa(int(h.tenant)) // which of the two practices came first is left to chance
 	for _, insert := range []string{
 		"INSERT INTO record.relation (tenant, kind, member, patient, starts, ends, source) SELECT t, k, 'Practitioner/' || m, p, s, s + interval '9 days', 0" +
 			" FROM unnest(ARRAY[1, 2]) AS t, unnest(ARRAY[1, 2]) AS k, unnest(ARRAY['a', 'b', 'c']) AS m, unnest(ARRAY['x', 'y', 'z']) AS p, unnest(ARRAY[timestamptz '2026-03-01', NULL]) AS s WHERE (t * 7 + k * 3 + ascii(m) * 5 + ascii(p)) % 4 = 0",
-		"INSERT INTO record.supervision (tenant, supervisor, supervisee, starts, ends, source) SELECT 1, 'Practitioner/' || m, 'Practitioner/' || n, timestamptz '2026-03-05', s, 0" +
+		"INSERT INTO record.supervision (tenant, supervisor, supervisee, starts, ends, source) SELECT " + practice + ", 'Practitioner/' || m, 'Practitioner/' || n, timestamptz '2026-03-05', s, 0" +
 			" FROM unnest(ARRAY['a', 'b', 'c']) AS m, unnest(ARRAY['a', 'b', 'c']) AS n, unnest(ARRAY[timestamptz '2026-03-07', NULL]) AS s WHERE (ascii(m) + ascii(n)) % 3 = 1",
-		"INSERT INTO record.emergency (tenant, id, member, subject, patient, purpose, reason, nature, recipient, facility, discloser, starts, ends) SELECT 1, gen_random_uuid(), 'Practitioner/b', '', p, 'ETREAT', 'ETREAT', '', '', '', '', timestamptz '2026-03-06', timestamptz '2026-03-08' FROM unnest(ARRAY['x', 'z']) AS p",
+		"INSERT INTO record.emergency (tenant, id, member, subject, patient, purpose, reason, nature, recipient, facility, discloser, starts, ends) SELECT " + practice + ", gen_random_uuid(), 'Practitioner/b', '', p, 'ETREAT', 'ETREAT', '', '', '', '', timestamptz '2026-03-06', timestamptz '2026-03-08' FROM unnest(ARRAY['x', 'z']) AS p",
 	} {
 		if _, err := c.Exec(t.Context(), insert); err != nil {
 			t.Fatal(err)
