@@ -19,3 +19,4 @@ ci: ## everything that must hold before a change goes in
 
 conformance: ## real clients and the HL7 validator against a running server
 	conformance/run
+	CLOISTER_NODE=required go test -count=1 -run TestTheAppOfThePageConnects ./cmd/cloister/internal/signin

@@ -183,12 +183,9 @@ func (s *server) patchGroup(r *http.Request, d Directory) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	var p patchBody
-	if err := read(r, &p); err != nil {
+	p, err := readPatch(r)
+	if err != nil {
 		return 0, nil, err
-	}
-	if len(p.Operations) == 0 {
-		return 0, nil, errSyntax
 	}
 	g := old
 	g.Members = slices.Clone(old.Members)

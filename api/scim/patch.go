@@ -53,17 +53,22 @@ func ignored(path string) bool {
 	return notKept[root]
 }
 
+// readPatch reads the body of a PATCH, which has to do something (RFC 7644, 3.5.2).
+func readPatch(r *http.Request) (p patchBody, err error) {
+	if err = read(r, &p); err == nil && len(p.Operations) == 0 {
+		err = errSyntax
+	}
+	return p, err
+}
+
 func (s *server) patchUser(r *http.Request, d Directory) (int, any, error) {
 	old, err := s.oneUser(r.Context(), d, r.PathValue("id"))
 	if err != nil {
 		return 0, nil, err
 	}
-	var p patchBody
-	if err := read(r, &p); err != nil {
+	p, err := readPatch(r)
+	if err != nil {
 		return 0, nil, err
-	}
-	if len(p.Operations) == 0 {
-		return 0, nil, errSyntax
 	}
 	u := old
 	for _, o := range p.Operations {
