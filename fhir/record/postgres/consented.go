@@ -143,7 +143,9 @@ func (x *restriction) unrestricted(alias string) string {
 	patients := "array_append(" + alias + ".co_patients, " + alias + ".patient)"
 	free := "NOT EXISTS (SELECT FROM record.consent_grant g WHERE " + restricts + " AND g.patient = ANY (" + patients + ") OFFSET 0)"
 	if !x.each() {
-		free = "NOT " + x.restricted(restricts) + " ?| " + patients
+		// One patient is the rule: a list of one would be made for each row.
+		barred, co := x.restricted(restricts), alias+".co_patients"
+		free = "NOT CASE WHEN " + co + " IS NULL THEN " + barred + " ? " + alias + ".patient ELSE " + barred + " ?| " + patients + " END"
 	}
 	lifted := ""
 	for _, f := range []authz.Fact{authz.Self, authz.Originator, authz.Emergency, authz.Exception} {

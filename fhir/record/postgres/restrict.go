@@ -115,26 +115,34 @@ func (x *restriction) was(alias string) string {
 	return x.scope(alias) + " AND " + x.arms(alias)
 }
 
-// arms is the part of where that the policy says.
+// arms is the part of where that the policy says. What all arms ask for is written once:
+// a statement takes as long to plan and to begin as it is long.
 func (x *restriction) arms(alias string) string {
-	var arms []string
-	for _, a := range x.r.Arms() {
-		if x.never(a.Needs) {
-			continue
-		}
-		var b strings.Builder
-		for _, f := range facts {
-			if !a.Needs.Has(f.Bit) {
-				continue
-			}
+	possible := x.r.Arms()
+	common := ^authz.Fact(0)
+	possible = slices.DeleteFunc(possible, func(a authz.Arm) bool { return x.never(a.Needs) })
+	for _, a := range possible {
+		common &= a.Needs
+	}
+	if len(possible) == 0 {
+		return x.ready() + "(false)"
+	}
+	arms := make([]string, len(possible))
+	for i, a := range possible {
+		arms[i] = "(" + alias + ".label_class = ANY (" + x.arg("classes "+intArray(a.Classes), func() any { return a.Classes }) + "::smallint[])" + x.all(alias, a.Needs&^common) + ")"
+	}
+	return x.ready() + "(" + strings.Join(arms, " OR ") + ")" + x.all(alias, common)
+}
+
+// all is the conjunction of facts, behind another condition.
+func (x *restriction) all(alias string, needs authz.Fact) string {
+	var b strings.Builder
+	for _, f := range facts {
+		if needs.Has(f.Bit) {
 			b.WriteString(" AND " + x.fact(alias, f.Bit))
 		}
-		arms = append(arms, "("+alias+".label_class = ANY ("+x.arg("classes "+intArray(a.Classes), func() any { return a.Classes })+"::smallint[])"+b.String()+")")
 	}
-	if arms == nil {
-		arms = []string{"false"}
-	}
-	return x.ready() + "(" + strings.Join(arms, " OR ") + ")"
+	return b.String()
 }
 
 // never reports that some of these facts can hold between this caller and no row
