@@ -76,6 +76,9 @@ type Subjects interface {
 type Member struct {
 	ID      fhir.ID // in the release
 	Patient fhir.ID // as stored, whose record it is; "" for what belongs to no patient
+	// Counted is [Found.Counted] of the survey, where the release is made in pieces: what is
+	// counted otherwise by then is [ErrChanged]. nil is not compared.
+	Counted []byte
 }
 
 // Surrogates keeps which resources are in one release, and the ids that they have
@@ -133,7 +136,10 @@ var (
 	errUnsettled = errors.New("deident: the release is not settled")
 	errSettled   = errors.New("deident: the release is settled; nothing more is surveyed")
 	errSurrogate = errors.New("deident: the surrogate of a resource is no id of its own")
-	errShift     = errors.New("deident: a date shift is out of the determined range")
+	// ErrChanged says that a resource is not what was surveyed: the counts do not hold any more.
+	ErrChanged = errors.New("deident: a resource changed since it was surveyed")
+
+	errShift = errors.New("deident: a date shift is out of the determined range")
 )
 
 func (c Config) check(p Profile) error {
