@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
@@ -55,6 +56,19 @@ func Named(name string) (Profile, bool) {
 		}
 	}
 	return Profile{}, false
+}
+
+// Canonical is the URL of the profile, without its version.
+func (p Profile) Canonical() string { return fhir.Canonical + "/release-profile/" + p.Name }
+
+// Asked finds the profile that a request names: its name or its canonical URL, with or without |version.
+func Asked(text string) (Profile, bool) {
+	name, version, versioned := strings.Cut(text, "|")
+	p, ok := Named(strings.TrimPrefix(name, fhir.Canonical+"/release-profile/"))
+	if !ok || versioned && version != p.Version {
+		return Profile{}, false
+	}
+	return p, true
 }
 
 // String is the profile as a manifest names it: "safe-harbor|1.0.0".

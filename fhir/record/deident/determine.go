@@ -278,3 +278,6 @@ func group(list *element.Node, name string) *element.Node {
 	}
 	return nil
 }
+
+// Known reports whether q is a quasi-identifier of the list.
+func (q Quasi) Known() bool { return quasiOrder[q] != 0 }
