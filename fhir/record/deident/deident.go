@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
@@ -57,6 +58,19 @@ func Named(name string) (Profile, bool) {
 	return Profile{}, false
 }
 
+// Canonical is the URL of the profile, without its version.
+func (p Profile) Canonical() string { return fhir.Canonical + "/release-profile/" + p.Name }
+
+// Asked finds the profile that a request names: its name or its canonical URL, with or without |version.
+func Asked(text string) (Profile, bool) {
+	name, version, versioned := strings.Cut(text, "|")
+	p, ok := Named(strings.TrimPrefix(name, fhir.Canonical+"/release-profile/"))
+	if !ok || versioned && version != p.Version {
+		return Profile{}, false
+	}
+	return p, true
+}
+
 // String is the profile as a manifest names it: "safe-harbor|1.0.0".
 func (p Profile) String() string { return p.Name + "|" + p.Version }
 
@@ -76,6 +90,9 @@ type Subjects interface {
 type Member struct {
 	ID      fhir.ID // in the release
 	Patient fhir.ID // as stored, whose record it is; "" for what belongs to no patient
+	// Counted is [Found.Counted] of the survey, where the release is made in pieces: what is
+	// counted otherwise by then is [ErrChanged]. nil is not compared.
+	Counted []byte
 }
 
 // Surrogates keeps which resources are in one release, and the ids that they have
@@ -133,7 +150,10 @@ var (
 	errUnsettled = errors.New("deident: the release is not settled")
 	errSettled   = errors.New("deident: the release is settled; nothing more is surveyed")
 	errSurrogate = errors.New("deident: the surrogate of a resource is no id of its own")
-	errShift     = errors.New("deident: a date shift is out of the determined range")
+	// ErrChanged says that a resource is not what was surveyed: the counts do not hold any more.
+	ErrChanged = errors.New("deident: a resource changed since it was surveyed")
+
+	errShift = errors.New("deident: a date shift is out of the determined range")
 )
 
 func (c Config) check(p Profile) error {
