@@ -72,7 +72,7 @@ func TestTokensAreBoundToTheCertificateOfTheApp(t *testing.T) {
 			"client_assertion": {w.assertion(func(c map[string]any, _ *jose.SignerOptions) { c["iss"], c["sub"] = id, id })},
 		}
 	}
-	ask := func(id, path string, v url.Values, c *x509.Certificate) answer {
+	ask := func(path string, v url.Values, c *x509.Certificate) answer {
 		t.Helper()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(v.Encode()))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -83,15 +83,17 @@ func TestTokensAreBoundToTheCertificateOfTheApp(t *testing.T) {
 	}
 	for what, c := range map[string]*x509.Certificate{"none": nil, "another": other} {
 		t.Log(what)
-		ask("hie", "/token", form("hie"), c).wants(401, "invalid_client")
+		ask("/token", form("hie"), c).wants(401, "invalid_client")
 	}
 	// The certificate alone does not prove who it is either.
 	v := form("hie")
-	v.Set("client_assertion", w.assertion(func(c map[string]any, _ *jose.SignerOptions) { c["iss"], c["sub"], c["aud"] = "hie", "hie", "https://elsewhere.example.org" }))
-	ask("hie", "/token", v, one).wants(401, "invalid_client")
+	v.Set("client_assertion", w.assertion(func(c map[string]any, _ *jose.SignerOptions) {
+		c["iss"], c["sub"], c["aud"] = "hie", "hie", "https://elsewhere.example.org"
+	}))
+	ask("/token", v, one).wants(401, "invalid_client")
 
 	for _, c := range []*x509.Certificate{one, next} {
-		a := ask("hie", "/token", form("hie"), c).ok()
+		a := ask("/token", form("hie"), c).ok()
 		token := a.str("access_token")
 		for holder, want := range map[*x509.Certificate]bool{c: true, other: false, nil: false} {
 			ctx := t.Context()
@@ -109,7 +111,7 @@ func TestTokensAreBoundToTheCertificateOfTheApp(t *testing.T) {
 		about := form("hie")
 		about.Set("token", token)
 		about.Del("grant_type")
-		said := ask("hie", "/introspect", about, c)
+		said := ask("/introspect", about, c)
 		cnf, _ := said.body["cnf"].(map[string]any)
 		if said.body["active"] != true || cnf["x5t#S256"] != mtls.Thumbprint(c) {
 			t.Errorf("introspection: %s", said.text)
@@ -118,7 +120,7 @@ func TestTokensAreBoundToTheCertificateOfTheApp(t *testing.T) {
 	// It does not outlive the certificate.
 	w.pass(24*time.Hour - 2*time.Minute)
 	w.refresh(t)
-	a := ask("hie", "/token", form("hie"), one).ok()
+	a := ask("/token", form("hie"), one).ok()
 	if _, err := w.tokens.Authenticate(mtls.With(t.Context(), one), a.str("access_token")); err != nil {
 		t.Errorf("the certificate is good for two minutes more: %v", err)
 	}
@@ -128,10 +130,10 @@ func TestTokensAreBoundToTheCertificateOfTheApp(t *testing.T) {
 	if _, err := w.tokens.Authenticate(mtls.With(t.Context(), one), a.str("access_token")); !errors.As(err, &refused) || refused.Status() != http.StatusUnauthorized {
 		t.Error("a token is good with a certificate that has expired")
 	}
-	ask("hie", "/token", form("hie"), one).wants(401, "invalid_client")
+	ask("/token", form("hie"), one).wants(401, "invalid_client")
 
 	// What an app did not register binds nothing.
-	b := ask("pump", "/token", form("pump"), other).ok()
+	b := ask("/token", form("pump"), other).ok()
 	if _, err := w.tokens.Authenticate(t.Context(), b.str("access_token")); err != nil {
 		t.Errorf("a token of an app without certificates: %v", err)
 	}

@@ -1,6 +1,7 @@
 package mtls_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -154,7 +155,7 @@ func TestPresented(t *testing.T) {
 func TestRead(t *testing.T) {
 	der := certificate(t).Certificate[0]
 	for _, file := range [][]byte{der, []byte(asPEM(der)), []byte("a comment\n" + asPEM(der))} {
-		if c, err := mtls.Read(file); err != nil || string(c.Raw) != string(der) {
+		if c, err := mtls.Read(file); err != nil || !bytes.Equal(c.Raw, der) {
 			t.Error(err)
 		}
 	}
