@@ -81,10 +81,12 @@ type Principal struct {
 	Scopes        Scopes  // nil denies everything
 	// Profile is the release profile that the client is registered with: it gets
 	// de-identified releases under it, see [Engine.Releasing], and nothing else.
-	Profile   string
-	Expiry    time.Time
-	SignedIn  time.Time // when the user last proved who she is (OpenID Connect, auth_time); zero if unknown
-	RequestID string
+	Profile string
+	// Certificate is the thumbprint of the client certificate to which the token is bound (RFC 8705), or "".
+	Certificate string
+	Expiry      time.Time
+	SignedIn    time.Time // when the user last proved who she is (OpenID Connect, auth_time); zero if unknown
+	RequestID   string
 }
 
 // Action is what is done to a resource, in the words of policy lines.

@@ -38,6 +38,12 @@ type accessClaims struct {
 	User          string    `json:"fhirUser,omitempty"`
 	Patient       fhir.ID   `json:"patient,omitempty"`
 	SignedIn      int64     `json:"auth_time,omitempty"`
+	Bound         *bound    `json:"cnf,omitempty"`
+}
+
+// bound says with which certificate a token is good (RFC 8705, 3.1).
+type bound struct {
+	Certificate string `json:"x5t#S256"`
 }
 
 // access makes an access token.
@@ -53,6 +59,9 @@ func (s *Server) access(ctx context.Context, g Grant, roles []string, organizati
 	}
 	if g.User.Type == "Person" { // it identifies a human, and is no party to care: no rule decides by it
 		c.User = ""
+	}
+	if g.Certificate != "" {
+		c.Bound = &bound{g.Certificate}
 	}
 	if !g.SignedIn.IsZero() {
 		c.SignedIn = g.SignedIn.Unix()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz/app"
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/mtls"
 )
 
 // client is an app as op sees it.
@@ -133,6 +134,9 @@ func (s *Server) authenticate(ctx context.Context, c *op.ClientCredentials, basi
 			break
 		}
 		good = true
+	}
+	if len(a.Certificates) > 0 && !slices.Contains(a.Certificates, mtls.Presented(ctx, s.Now())) {
+		good = false
 	}
 	if !good {
 		return app.App{}, s.noClient(ctx, id)

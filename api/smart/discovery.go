@@ -21,6 +21,7 @@ type discovered struct {
 	Prompts      []string `json:"prompt_values_supported"`                          // OpenID Connect Prompt Create 1.0
 	Challenges   []string `json:"code_challenge_methods_supported"`                 // RFC 8414
 	Register     string   `json:"registration_endpoint,omitempty"`                  // where apps may register themselves
+	Bound        bool     `json:"tls_client_certificate_bound_access_tokens"`       // RFC 8705, 3.3
 }
 
 // Configuration is what [base]/.well-known/smart-configuration says (SMART App Launch 2.2, Conformance).
@@ -80,7 +81,7 @@ func (p *provider) Discovery(context.Context, *op.Request[struct{}]) (*op.Respon
 			ClaimTypesSupported: []string{"normal"}, ClaimsSupported: []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "amr", "azp", "sid", "at_hash", "fhirUser", "profile", "name"},
 		},
 		Pushed: c.Issuer + pathPushed, ISS: true, Capabilities: c.Capabilities, Introspects: confidential, TokenAlgs: c.AuthAlgorithms,
-		Prompts: []string{"none", "login", "consent", "select_account"}, Challenges: c.Challenges, Register: c.Registration,
+		Prompts: []string{"none", "login", "consent", "select_account"}, Challenges: c.Challenges, Register: c.Registration, Bound: true,
 	}
 	for _, g := range c.GrantTypes {
 		d.GrantTypesSupported = append(d.GrantTypesSupported, oidc.GrantType(g))

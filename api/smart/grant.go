@@ -30,7 +30,9 @@ type Grant struct {
 	Scopes   []string
 	Purpose  string
 	Profile  string `json:",omitempty"` // the release profile of the app
-	Keep     Keep
+	// Certificate is the thumbprint of the one with which its tokens are good alone, or "".
+	Certificate string `json:",omitempty"`
+	Keep        Keep
 
 	// Launch context (SMART App Launch 2.2, Launch context arrives with your access_token).
 	Patient   fhir.ID

@@ -31,6 +31,7 @@ type introspection struct {
 	Encounter fhir.ID `json:"encounter,omitempty"`
 	User      string  `json:"fhirUser,omitempty"`
 	Practice  string  `json:"practice,omitempty"`
+	Bound     *bound  `json:"cnf,omitempty"` // RFC 8705, 3.2
 }
 
 // Introspect implements op.Server. An app learns about its own tokens, a registered resource server about those of the practices
@@ -62,7 +63,7 @@ func (s *Server) introspect(ctx context.Context, a app.App, text string) (intros
 	}
 	out := introspection{
 		Active: true, Scope: c.Scope, Client: c.Client, Type: "Bearer", Expiry: c.Expiry, Issued: c.Issued, Subject: c.Subject, Audience: c.Audience,
-		Issuer: c.Issuer, ID: c.ID, Patient: c.Patient, User: c.User, Practice: c.Practice,
+		Issuer: c.Issuer, ID: c.ID, Patient: c.Patient, User: c.User, Practice: c.Practice, Bound: c.Bound,
 	}
 	g, err := s.Store.Grant(ctx, c.Grant)
 	if err != nil && !errors.Is(err, ErrNotFound) { // a backend service has none

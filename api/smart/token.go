@@ -18,6 +18,7 @@ import (
 	"github.com/cloister-health/cloister/authz/app"
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/identity"
+	"github.com/cloister-health/cloister/authz/mtls"
 	"github.com/cloister-health/cloister/fhir"
 )
 
@@ -287,6 +288,9 @@ func (s *Server) backend(ctx context.Context, a app.App, scope, practice string)
 		return Grant{}, nil, badScope("the app registered none of these scopes")
 	}
 	g := Grant{ID: newID(), App: a.ID, Tenant: by.Tenant, Practice: by.Practice, Scopes: granted, Purpose: a.Purposes[0], Profile: a.Profile}
+	if len(a.Certificates) > 0 {
+		g.Certificate = mtls.Presented(ctx, s.Now()) // the one that authenticated the app
+	}
 	access, err := s.access(ctx, g, a.Roles, a.Organizations, granted, AccessLife)
 	if err != nil {
 		return Grant{}, nil, err

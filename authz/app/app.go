@@ -61,6 +61,9 @@ type App struct {
 	// Profile is the release profile of a backend service that gets de-identified releases under
 	// it and nothing else, or "".
 	Profile string
+	// Certificates are those with one of which a backend service connects, by their thumbprints
+	// (x5t#S256, RFC 8705): it proves its key besides, and its tokens are good with that certificate alone.
+	Certificates []string `json:",omitempty"`
 	// Introspects marks a resource server: it may introspect tokens of other apps (RFC 7662, 2.1).
 	Introspects bool
 	// Host marks an EHR, or a portal, that people use with accounts of this server: it may launch other apps for its users.

@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/mtls"
 	"github.com/cloister-health/cloister/authz/smart"
 )
 
@@ -219,6 +220,9 @@ func web(uri string) bool {
 	return secure(uri) || err == nil && len(uri) <= maxURI && u.Scheme == "http" && local(u) && u.User == nil && u.Fragment == ""
 }
 
+// maxCertificates lets the next one be registered while the present one is still in use.
+const maxCertificates = 4
+
 // validateReach checks what the app may ask for.
 func (a App) validateReach() error {
 	var errs []error
@@ -251,6 +255,9 @@ func (a App) validateReach() error {
 	}
 	if a.Profile != "" && (!a.Backend() || !profile.MatchString(a.Profile)) {
 		errs = append(errs, errors.New("release_profile: the name of a profile, of a backend service alone"))
+	}
+	if len(a.Certificates) > maxCertificates || len(a.Certificates) > 0 && !a.Backend() || slices.ContainsFunc(a.Certificates, func(c string) bool { return !mtls.Valid(c) }) {
+		errs = append(errs, fmt.Errorf("certificates: SHA-256 thumbprints in base64url, at most %d, of a backend service alone", maxCertificates))
 	}
 	for _, r := range a.Roles {
 		if !role.MatchString(r) || r == authz.Operator {

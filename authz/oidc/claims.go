@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/mtls"
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir"
 )
@@ -26,12 +27,13 @@ const (
 	claimPurpose       = "purpose_of_use"
 	claimProfile       = "release_profile" // the client gets de-identified releases under it, and nothing else
 	claimSignedIn      = "auth_time"       // OpenID Connect Core 2, RFC 9068 2.2.1
+	claimBound         = "cnf"             // RFC 7800: the token is good for whoever holds a key
 	claimGrant         = "sid"             // of the local issuer: the grant that the token ends with
 )
 
 var known = []string{
 	"iss", "aud", "exp", "nbf", "iat", claimSubject, claimScope, claimClient, claimUser, claimPatient,
-	claimPractice, claimRoles, claimOrganizations, claimPurpose, claimProfile, claimSignedIn, claimGrant,
+	claimPractice, claimRoles, claimOrganizations, claimPurpose, claimProfile, claimSignedIn, claimGrant, claimBound,
 }
 
 // operator is the role of the command line; a token that claims it is forged
@@ -69,6 +71,7 @@ func principal(raw map[string]json.RawMessage, issuer Issuer, tenants Tenants) (
 	for _, o := range c.list(claimOrganizations) {
 		p.Organizations = append(p.Organizations, fhir.ID(o))
 	}
+	p.Certificate = c.certificate()
 	user := c.text(claimUser, false)
 	if err := c.err(); err != nil {
 		return authz.Principal{}, err
@@ -175,6 +178,20 @@ func (r reader) text(name string, required bool) string {
 		r.fail(name)
 	}
 	return *s
+}
+
+// certificate is the thumbprint to which the token is bound; "" for one that its bearer may use. A
+// token that is bound to anything else is malformed here: it would be taken for one that is not bound.
+func (r reader) certificate() string {
+	v, ok := r[claimBound]
+	if !ok {
+		return ""
+	}
+	var members map[string]string
+	if json.Unmarshal(v, &members) != nil || len(members) != 1 || !mtls.Valid(members["x5t#S256"]) {
+		r.fail(claimBound)
+	}
+	return members["x5t#S256"]
 }
 
 // moment reads a NumericDate (RFC 7519, 2); zero if it is absent.

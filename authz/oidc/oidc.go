@@ -19,6 +19,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/mtls"
 	"github.com/cloister-health/cloister/fhir/outcome"
 )
 
@@ -114,8 +115,18 @@ func refuse(reason error) error {
 // Authenticate checks a bearer token (without the word Bearer) and reads the
 // principal from it. The error is an [outcome.Error]: Login for any token that is not
 // good, Unavailable while its issuer cannot be asked for the keys.
+//
+// A token that is bound to a certificate is good on a connection that was made with it alone, see [mtls.Presented].
 func (a *Authenticator) Authenticate(ctx context.Context, bearer string) (authz.Principal, error) {
 	now := a.now()
+	p, err := a.authenticate(ctx, bearer, now)
+	if err == nil && p.Certificate != "" && p.Certificate != mtls.Presented(ctx, now) {
+		return authz.Principal{}, refuse(errors.New("oidc: the token is bound to a certificate with which this request did not come"))
+	}
+	return p, err
+}
+
+func (a *Authenticator) authenticate(ctx context.Context, bearer string, now time.Time) (authz.Principal, error) {
 	if p, keys, ok := a.verified.get(bearer, now); ok {
 		if err := a.alive(keys); err != nil {
 			return authz.Principal{}, err

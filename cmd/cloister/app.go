@@ -17,6 +17,7 @@ import (
 	identities "github.com/cloister-health/cloister/api/smart/postgres"
 	"github.com/cloister-health/cloister/authz/app"
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/mtls"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/fhir"
@@ -96,6 +97,7 @@ type appRegisterCmd struct {
 	Role           []string `name:"role" placeholder:"ROLE,..." help:"Roles of a backend service."`
 	Organization   []string `name:"organization" placeholder:"ID,..." help:"Organizations of a backend service, by their logical ids."`
 	Profile        string   `name:"release-profile" placeholder:"NAME" help:"It gets de-identified releases under this profile, and nothing else: safe-harbor, limited-data-set or expert-determination."`
+	Certificate    []string `name:"certificate" placeholder:"FILE,..." help:"Client certificates (PEM or DER) with one of which a backend service connects; its tokens are good with that one alone."`
 	JWKS           string   `name:"jwks" placeholder:"FILE" help:"JSON Web Key Set with its public keys."`
 	JWKSURI        string   `name:"jwks-url" placeholder:"URL" help:"Where it publishes its public keys."`
 }
@@ -121,6 +123,17 @@ func (c *appRegisterCmd) app() (app.App, error) {
 		a.Grants = []string{app.ClientCredentials}
 	case len(c.Redirect) > 0:
 		a.Grants = []string{app.Code, app.Refresh}
+	}
+	for _, name := range c.Certificate {
+		text, err := os.ReadFile(name) //nolint:gosec // the operator names it
+		if err != nil {
+			return a, fmt.Errorf("--certificate: %w", err)
+		}
+		cert, err := mtls.Read(text)
+		if err != nil {
+			return a, fmt.Errorf("--certificate %s: %w", name, err)
+		}
+		a.Certificates = append(a.Certificates, mtls.Thumbprint(cert))
 	}
 	if c.JWKS != "" {
 		text, err := os.ReadFile(c.JWKS)

@@ -13,6 +13,7 @@ import (
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
+	"github.com/cloister-health/cloister/authz/mtls"
 	"github.com/cloister-health/cloister/authz/oidc"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/httpd"
@@ -105,6 +106,11 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 			return fmt.Errorf("serve: %w", err)
 		}
 	}
+	proxies, err := c.TrustedProxies()
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	h = mtls.Handler(c.CertHeader, proxies, h)
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", c.Listen)
 	if err != nil {

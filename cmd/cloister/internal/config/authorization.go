@@ -20,7 +20,8 @@ type Authorization struct {
 	Registration string   `name:"app-registration" env:"CLOISTER_APP_REGISTRATION" default:"off" help:"Whether apps may register themselves (RFC 7591): off, pending (a practice has to approve each) or open (those for patients alone are good at once)."`
 	KeyHosts     []string `name:"app-key-hosts" env:"CLOISTER_APP_KEY_HOSTS" placeholder:"HOST,..." help:"Hosts of the key sets of apps (jwks_uri) that may have an address of a private network. All others must have a public one."`
 	Branding     string   `name:"branding" env:"CLOISTER_BRANDING" placeholder:"DIR" help:"Directory with the looks of practices on the pages of sign-in: NAME.json (name, color, dark) and NAME.png or NAME.svg, where NAME is the practice, or default."`
-	Proxies      []string `name:"trusted-proxies" env:"CLOISTER_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128" placeholder:"PREFIX,..." help:"Networks of the proxies before this server, whose X-Forwarded-For is believed. Sign-in and tokens are limited by address."`
+	CertHeader   string   `name:"client-certificate-header" env:"CLOISTER_CLIENT_CERTIFICATE_HEADER" placeholder:"NAME" help:"Header in which a trusted proxy tells the client certificate of a connection (RFC 9440: Client-Cert; or PEM in percent-encoding). The proxy has to remove it from what clients send. Without it no request has a certificate."`
+	Proxies      []string `name:"trusted-proxies" env:"CLOISTER_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128" placeholder:"PREFIX,..." help:"Networks of the proxies before this server, whose X-Forwarded-For, and header with a client certificate, is believed. Sign-in and tokens are limited by address."`
 }
 
 // On reports whether this server gives tokens itself.
