@@ -141,6 +141,7 @@ var layers = []struct {
 	{"fhir/patch", 5, ""},
 	{"fhir/profile", 5, ""},
 	{"fhir/signature", 5, ""},
+	{"fhir/view", 5, ""},
 	{"fhir/codec", 4, ""},
 	{"authz", 4, ""},
 	{"consent", 3, ""},
