@@ -10,6 +10,7 @@ import (
 type function struct {
 	min, max int
 	typeArg  bool // its one argument is a type
+	optional bool // that argument may be left out
 	call     func(ev *evaluator, n *node, in []Value, s scope) ([]Value, error)
 }
 
@@ -105,6 +106,9 @@ var functions = sync.OnceValue(func() map[string]*function {
 		m[name] = f
 	}
 	for name, f := range conversions() {
+		m[name] = f
+	}
+	for name, f := range boundaries() {
 		m[name] = f
 	}
 	return m

@@ -49,9 +49,12 @@ type parser struct {
 	toks  []token
 	pos   int
 	depth int
+	more  map[string]*function // besides those of FHIRPath and R4
 }
 
-func parse(text string) (*node, error) {
+func parse(text string) (*node, error) { return parseWith(text, nil) }
+
+func parseWith(text string, more map[string]*function) (*node, error) {
 	if len(text) > MaxExpression {
 		return nil, &SyntaxError{MaxExpression, "the expression is too long"}
 	}
@@ -59,7 +62,7 @@ func parse(text string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parser{toks: toks}
+	p := &parser{toks: toks, more: more}
 	n, err := p.expression(0)
 	if err != nil {
 		return nil, err
@@ -294,10 +297,13 @@ func (p *parser) invocation(focus *node) (*node, error) {
 	}
 	fn := functions()[t.text]
 	if fn == nil {
+		fn = p.more[t.text]
+	}
+	if fn == nil {
 		return nil, &SyntaxError{t.at, "this function is not supported"}
 	}
 	n := &node{op: opCall, left: focus, name: t.text, fn: fn}
-	if fn.typeArg {
+	if fn.typeArg && !(fn.optional && p.peek().kind == tSymbol && p.peek().text == ")") {
 		typ, err := p.typeName()
 		if err != nil {
 			return nil, err
