@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/audit/trail"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 )
@@ -129,14 +130,57 @@ func (s *Store) Record(ctx context.Context, e audit.Event) error {
 	return s.audit.record(ctx, e)
 }
 
-const copyEventsSQL = `COPY audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, consents, organizations, facts, sessions) FROM STDIN (FORMAT binary)`
+// marks are the columns of a table of the trail, and what proves that a server wrote a row.
+type marks struct {
+	columns []string
+	layout  *trail.Layout
+	sql     string
+}
+
+func newMarks(kind trail.Kind, columns ...string) *marks {
+	return &marks{columns, trail.NewLayout(kind, columns), "COPY audit." + kind.String() + " (" + strings.Join(columns, ", ") + ", " + trail.ColumnMac + ") FROM STDIN (FORMAT binary)"}
+}
+
+var (
+	eventMarks = newMarks(trail.Event, "tenant", "at", "id", "outcome", "interaction", "type", "subject", "client", "fhir_user", "roles", "purpose", "policy", "request", "entities", "labels", "patients", "consents", "organizations", "facts", "sessions")
+	// securityMarks and downgradeMarks are in the order in which rows of theirs are written.
+	securityMarks  = newMarks(trail.Security, "tenant", "at", "id", "kind", "outcome", "reason", "account", "fhir_user", "actor", "client", "session", "methods", "address")
+	downgradeMarks = newMarks(trail.Downgrade, "tenant", "at", "event", "entity", "labels_old", "labels_new", "rules")
+)
+
+// errUnmarked says that rows without a mark would count as forged.
+var errUnmarked = errors.New("postgres: the audit trail of this database is signed, and CLOISTER_AUDIT_KEY (--audit-key) is not set: what is recorded without the key of the servers would count as forged")
+
+// add writes rows of the trail, each of which row fills in the order of the columns, in the transaction
+// that the connection is in, or in one of their own.
+func (s *Store) add(ctx context.Context, conn *pgx.Conn, m *marks, n, size int, row func(c *copyRows, i int) error) error {
+	if s.trail == nil && s.trailSigned {
+		return errUnmarked
+	}
+	rows := newCopyRows(int16(len(m.columns)+1), size)
+	values := make([][]byte, len(m.columns))
+	for i := range n {
+		rows.row()
+		at := len(rows.b)
+		if err := row(rows, i); err != nil {
+			return err
+		}
+		if s.trail == nil {
+			rows.null()
+			continue
+		}
+		rows.values(at, values)
+		rows.bytes(s.trail.Mac(m.layout, values))
+	}
+	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), m.sql)
+	return private(err)
+}
 
 // insertEvents writes events in the transaction that the connection is in, or in one of their own.
-func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) error {
-	rows := newCopyRows(20, 512*(len(events)+1))
-	for _, e := range events {
+func (s *Store) insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) error {
+	return s.add(ctx, conn, eventMarks, len(events), 512*(len(events)+1), func(rows *copyRows, i int) error {
+		e := events[i]
 		c, n := e.Caller, len(e.Entities)
-		rows.row()
 		rows.int4(c.Tenant)
 		rows.timestamptz(e.At)
 		if err := rows.uuid(e.ID); err != nil {
@@ -160,15 +204,14 @@ func insertEvents(ctx context.Context, conn *pgx.Conn, events []audit.Event) err
 		rows.array(oidInt4, n, func(i int) { rows.int4(int32(e.Entities[i].Facts)) })
 		sessions := sessionsOf(e)
 		rows.array(oidText, len(sessions), func(i int) { rows.text(sessions[i]) })
-	}
-	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyEventsSQL)
-	return private(err)
+		return nil
+	})
 }
 
 // inserted writes the event of what a transaction does into it. Where it cannot,
 // the transaction must come to nothing; refusal tells the client so.
-func inserted(ctx context.Context, tx pgx.Tx, e audit.Event, refusal string) error {
-	if err := insertEvents(ctx, tx.Conn(), []audit.Event{e}); err != nil {
+func (s *Store) inserted(ctx context.Context, tx pgx.Tx, e audit.Event, refusal string) error {
+	if err := s.insertEvents(ctx, tx.Conn(), []audit.Event{e}); err != nil {
 		return outcome.New(outcome.Unavailable, refusal).Because(err)
 	}
 	return nil

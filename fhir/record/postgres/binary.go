@@ -45,6 +45,20 @@ func (c *copyRows) timestamptz(t time.Time) {
 	c.b = binary.BigEndian.AppendUint64(c.b, uint64(t.Sub(epoch).Microseconds()))
 }
 
+// null is a field without a value.
+func (c *copyRows) null() { c.int(-1) }
+
+func (c *copyRows) bytes(b []byte) { c.int(len(b)); c.b = append(c.b, b...) }
+
+// values finds the fields that follow each other from at on, none of them NULL.
+func (c *copyRows) values(at int, out [][]byte) {
+	for i := range out {
+		n := int(binary.BigEndian.Uint32(c.b[at:]))
+		out[i] = c.b[at+4 : at+4+n]
+		at += 4 + n
+	}
+}
+
 // uuid takes the usual form with hyphens.
 func (c *copyRows) uuid(s string) error {
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {

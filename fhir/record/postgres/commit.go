@@ -469,7 +469,7 @@ func (w *write) record(ctx context.Context) error {
 		}
 		e.Entities = append(e.Entities, x)
 	}
-	return inserted(ctx, w.tx, e, "the access record cannot be written, so nothing was changed: try again")
+	return w.s.inserted(ctx, w.tx, e, "the access record cannot be written, so nothing was changed: try again")
 }
 
 func (w *write) receipts() []record.Receipt {

@@ -196,19 +196,29 @@ func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*beare
 				}
 			}
 			e.Entities = append(e.Entities, audit.Entity{Ref: r.ref, Version: r.version, Labels: r.kept, Patient: r.patient})
-			if err := w.recordLowered(ctx, e.ID, at, c, r); err != nil {
-				return err
-			}
 		}
-		if err := insertEvents(ctx, w.tx.Conn(), []audit.Event{e}); err != nil {
+		if err := w.recordLowered(ctx, e.ID, at, c, chunk); err != nil {
+			return err
+		}
+		if err := w.s.insertEvents(ctx, w.tx.Conn(), []audit.Event{e}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *write) recordLowered(ctx context.Context, event string, at time.Time, c *label.Classifier, r *bearer) error {
-	_, err := w.tx.Exec(ctx, "INSERT INTO audit.downgrade (tenant, at, event, entity, labels_old, labels_new, rules) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-		w.practice, at, event, r.ref.String()+"/_history/"+r.version.String(), int32(r.labels), int32(r.kept), c.Version())
-	return err
+func (w *write) recordLowered(ctx context.Context, event string, at time.Time, c *label.Classifier, list []*bearer) error {
+	return w.s.add(ctx, w.tx.Conn(), downgradeMarks, len(list), 256*len(list), func(rows *copyRows, i int) error {
+		r := list[i]
+		rows.int4(w.practice)
+		rows.timestamptz(at)
+		if err := rows.uuid(event); err != nil {
+			return err
+		}
+		rows.text(r.ref.String() + "/_history/" + r.version.String())
+		rows.int4(int32(r.labels))
+		rows.int4(int32(r.kept))
+		rows.text(c.Version())
+		return nil
+	})
 }

@@ -129,7 +129,7 @@ func (s *Store) act(ctx context.Context, g authz.Grant, t fhir.ResourceType, do 
 			return err
 		}
 		e := audit.Event{ID: record.NewID(), At: s.now().UTC(), Caller: g.Caller(), Interaction: fhir.Operation, Type: t, Outcome: audit.Success, Acts: ids}
-		return inserted(ctx, tx, e, "the act could not be recorded, so nothing was done: try again")
+		return s.inserted(ctx, tx, e, "the act could not be recorded, so nothing was done: try again")
 	}))
 }
 

@@ -22,21 +22,25 @@ func (s *Store) RecordSecurity(ctx context.Context, e audit.Security) error {
 	return s.security.record(ctx, e)
 }
 
-var securityColumns = []string{"tenant", "at", "id", "kind", "outcome", "reason", "account", "fhir_user", "actor", "client", "session", "methods", "address"}
-
-func insertSecurity(ctx context.Context, conn *pgx.Conn, events []audit.Security) error {
-	_, err := conn.CopyFrom(ctx, pgx.Identifier{"audit", "security"}, securityColumns, pgx.CopyFromSlice(len(events), func(i int) ([]any, error) {
+func (s *Store) insertSecurity(ctx context.Context, conn *pgx.Conn, events []audit.Security) error {
+	return s.add(ctx, conn, securityMarks, len(events), 256*(len(events)+1), func(rows *copyRows, i int) error {
 		e := events[i]
-		methods, from := e.Methods, ""
-		if methods == nil {
-			methods = []string{}
+		rows.int4(e.Tenant)
+		rows.timestamptz(e.At)
+		if err := rows.uuid(e.ID); err != nil {
+			return err
 		}
+		for _, text := range []string{string(e.Kind), string(e.Outcome), string(e.Reason), e.Account, e.User.String(), e.By, e.Client, e.Session} {
+			rows.text(text)
+		}
+		rows.array(oidText, len(e.Methods), func(i int) { rows.text(e.Methods[i]) })
+		from := ""
 		if e.Address.IsValid() {
 			from = e.Address.String()
 		}
-		return []any{e.Tenant, e.At, e.ID, string(e.Kind), string(e.Outcome), string(e.Reason), e.Account, e.User.String(), e.By, e.Client, e.Session, methods, from}, nil
-	}))
-	return private(err)
+		rows.text(from)
+		return nil
+	})
 }
 
 // SecurityQuery says which security events are asked for. Zero fields leave open.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/audit/trail"
 	"github.com/cloister-health/cloister/authz/pdp"
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir"
@@ -21,7 +23,15 @@ import (
 // BenchmarkAudit writes groups of events as the recorder does; the time is that of one event.
 func BenchmarkAudit(b *testing.B) {
 	ctx := context.Background()
-	s, err := Open(ctx, Options{URL: cluster.NewDatabase(b, filled), MaxConns: 2})
+	path := filepath.Join(b.TempDir(), "trail.jwks")
+	if err := trail.Create(path, nil); err != nil {
+		b.Fatal(err)
+	}
+	keys, err := trail.ReadFile(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := Open(ctx, Options{URL: cluster.NewDatabase(b, filled), MaxConns: 2, Trail: keys})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -33,7 +43,7 @@ func BenchmarkAudit(b *testing.B) {
 				for i := range group {
 					group[i] = event(n + i)
 				}
-				if err := s.side.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return insertEvents(ctx, c.Conn(), group) }); err != nil {
+				if err := s.side.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return s.insertEvents(ctx, c.Conn(), group) }); err != nil {
 					b.Fatal(err)
 				}
 			}

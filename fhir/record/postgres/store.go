@@ -19,6 +19,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/audit/trail"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir/definition"
 	"github.com/cloister-health/cloister/fhir/outcome"
@@ -59,6 +60,9 @@ type Store struct {
 
 	noteKeys *noteKeys
 
+	trail       *trail.Keys // mark the rows of the audit trail; nil: they have no mark
+	trailSigned bool        // rows without a mark count as forged
+
 	audit    *recorder[audit.Event]
 	security *recorder[audit.Security]
 
@@ -77,6 +81,9 @@ type Options struct {
 	// Keys wrap the data keys of psychotherapy and SUD counseling notes. Without
 	// them the store keeps no such note, and opens none.
 	Keys *envelope.Keys
+	// Trail marks what is added to the audit trail as written by a server, with its first key, which is private. Without
+	// it a store adds unmarked rows to a trail that nobody signs yet, and none to one that is signed.
+	Trail *trail.Keys
 	// AgeOfMajority is the age in years at which a patient stands for herself, by
 	// the law of the state; 0 means DefaultAgeOfMajority.
 	AgeOfMajority int
@@ -99,7 +106,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.AgeOfMajority == 0 {
 		o.AgeOfMajority = DefaultAgeOfMajority
 	}
-	s := &Store{now: o.Now, windows: o.Windows, majority: o.AgeOfMajority, noteKeys: newNoteKeys(o.Keys, o.Now)}
+	s := &Store{now: o.Now, windows: o.Windows, majority: o.AgeOfMajority, noteKeys: newNoteKeys(o.Keys, o.Now), trail: o.Trail}
+	if o.Trail != nil && !o.Trail.CanSign() {
+		return nil, errors.New("postgres: the key set of the audit trail holds no private key in its first place")
+	}
 	s.appReads, s.noteReads = newReader(s), newReader(s)
 	for _, p := range []struct {
 		pool  **pgxpool.Pool
@@ -121,12 +131,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 		*p.pool = opened
 	}
-	if err := errors.Join(s.refreshClasses(ctx), s.refreshTenants(ctx), s.encrypted(ctx)); err != nil {
+	signed := func() error {
+		return private(s.side.QueryRow(ctx, "SELECT EXISTS (SELECT FROM audit.checkpoint)").Scan(&s.trailSigned))
+	}
+	if err := errors.Join(s.refreshClasses(ctx), s.refreshTenants(ctx), s.encrypted(ctx), signed()); err != nil {
 		s.Close()
 		return nil, err
 	}
-	s.audit = newRecorder(s.side, insertEvents)
-	s.security = newRecorder(s.side, insertSecurity)
+	s.audit = newRecorder(s.side, s.insertEvents)
+	s.security = newRecorder(s.side, s.insertSecurity)
 	s.definitions = definition.NewLibrary(shelf{s}, s.now, definition.DefaultMemory)
 	return s, nil
 }
