@@ -10,6 +10,7 @@ import (
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/record/notify"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -157,7 +158,20 @@ func (s *server) resource(t fhir.ResourceType, interactions *element.Node, serve
 	if len(ops.Items) > 0 {
 		n.Set("operation", ops)
 	}
+	if t == "Subscription" && s.subscriptions != nil {
+		s.topics(n)
+	}
 	return n
+}
+
+// topics lists what can be subscribed to (Subscriptions R5 Backport, "Topic Discovery").
+func (s *server) topics(n *element.Node) {
+	list := list()
+	for _, t := range notify.Topics {
+		list.Items = append(list.Items, object("url", "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical", "valueCanonical", t.URL))
+	}
+	n.Set("extension", list)
+	n.Set("supportedProfile", &element.Node{Kind: element.Array, Items: []*element.Node{text(notify.Profile)}})
 }
 
 // includes lists what _include takes for t.

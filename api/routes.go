@@ -97,6 +97,9 @@ func (s *server) routes() ([]route, error) {
 			route{method: "DELETE", path: "/fhir/_export/:id", interaction: fhir.Operation, async: true, handler: s.rest.Audited(s.bulk.Cancel)},
 			route{method: "GET", path: "/fhir/_export/:id/:file", interaction: fhir.Operation, async: true, stream: true, handler: s.rest.Audited(s.bulk.File)})
 	}
+	if s.subscriptions != nil {
+		table = append(table, s.subscribing()...)
+	}
 	for _, o := range slices.Concat(s.operations.Operations(), s.validation.Operations(), s.ceremony.Operations(), s.terms.Operations(), exports) {
 		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition, needs: o.Needs}
 		if o.Level == operation.Instance && o.Needs == "" {
@@ -133,4 +136,32 @@ func (s *server) routes() ([]route, error) {
 		r.handler = h
 	}
 	return table, nil
+}
+
+// subscribing are the rows about Subscriptions. These are kept beside the record, where policy has
+// no say: what a client may have of them is for their service.
+func (s *server) subscribing() []route {
+	const base, one = "/fhir/Subscription", "/fhir/Subscription/:id"
+	x := s.subscriptions
+	row := func(method, path string, reads content, h respond.Handler) route {
+		return route{method: method, path: path, interaction: fhir.Operation, typ: "Subscription", reads: reads, async: true, handler: s.rest.Audited(h)}
+	}
+	table := []route{
+		row("POST", base, resource, x.Create), row("GET", base, nothing, x.Search),
+		row("GET", one, nothing, x.Read), row("PUT", one, resource, x.Update), row("DELETE", one, nothing, x.Delete),
+	}
+	for _, o := range x.Operations() {
+		path := base
+		if o.Instance {
+			path = one
+		}
+		r := row("POST", path+"/$"+o.Code, parameters, o.Handler)
+		r.operation = o.Definition
+		table = append(table, r)
+		if o.Safe {
+			r.method, r.reads = "GET", nothing
+			table = append(table, r)
+		}
+	}
+	return table
 }

@@ -17,16 +17,18 @@ import (
 	"github.com/cloister-health/cloister/api/bulkdata"
 	"github.com/cloister-health/cloister/api/operation"
 	"github.com/cloister-health/cloister/api/rest"
+	"github.com/cloister-health/cloister/api/subscription"
 	"github.com/cloister-health/cloister/api/transport"
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/export"
+	"github.com/cloister-health/cloister/fhir/record/notify"
 	"github.com/cloister-health/cloister/fhir/search"
 	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
-// Config wires the server. All of it is required but Terminology, Exports, Validator, SMART, Origins, Apps, Upsert, Several, Dangling, KeyLife and Emergency.
+// Config wires the server. All of it is required but Terminology, Exports, Notify, Validator, SMART, Origins, Apps, Upsert, Several, Dangling, KeyLife and Emergency.
 type Config struct {
 	// Base is the service base URL as clients write it, without a slash at its
 	// end; its path is /fhir, perhaps behind the prefix of a proxy.
@@ -57,6 +59,8 @@ type Config struct {
 	Emergency operation.Limits
 	// Exports carries out bulk exports; nil leaves them out.
 	Exports *export.Service
+	// Notify tells clients of changes; nil leaves Subscriptions out.
+	Notify *notify.Service
 	// Validator answers $validate; nil knows the rules of R4 alone. What writes are held to is the Gate's.
 	Validator operation.Validator
 	Log       *slog.Logger
@@ -85,6 +89,9 @@ func New(c Config) (http.Handler, error) {
 	s.terms = operation.NewTerminology(c.Gate, c.Terminology)
 	if c.Exports != nil {
 		s.bulk = bulkdata.New(c.Exports)
+	}
+	if c.Notify != nil {
+		s.subscriptions = subscription.New(c.Notify)
 	}
 	e := echo.New()
 	table, err := s.routes()
@@ -178,6 +185,8 @@ type server struct {
 	operations *operation.Service
 	terms      *operation.Terminology
 	bulk       *bulkdata.Service // nil: there are no exports
-	validation *operation.Validation
-	ceremony   *operation.Ceremony
+	// subscriptions is nil where there are none.
+	subscriptions *subscription.Service
+	validation    *operation.Validation
+	ceremony      *operation.Ceremony
 }

@@ -77,3 +77,9 @@ func (f Frozen) Principal(parse func(string) Scopes) Principal {
 		Organizations: f.Organizations, Scopes: parse(f.Scopes), Profile: f.Profile, RequestID: f.RequestID,
 	}
 }
+
+// Covers reports whether the scopes of g cover an interaction on a type. Policy has no say in
+// it: it is for what is not in the record.
+func Covers(g Grant, i fhir.Interaction, t fhir.ResourceType) bool {
+	return g.Valid() && len(issue.Scoped(g, t, i)) > 0
+}

@@ -1,0 +1,235 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cloister-health/cloister/fhir/outcome"
+)
+
+// Message is one notification on its way.
+type Message struct {
+	ID       string // the same for each try
+	Endpoint string
+	Header   []Header
+	Body     []byte
+	At       time.Time
+	Keys     [][]byte // that sign it, the newest first
+	Noticed  bool     // the notice of 42 CFR 2.32 goes with it
+	Timeout  time.Duration
+}
+
+var errNotes = errors.New("notify: the query let a psychotherapy or SUD counseling note through")
+
+// Run delivers until ctx ends, so many subscriptions at a time, and forgets what nobody needs.
+func (s *Service) Run(ctx context.Context, workers int) {
+	var all sync.WaitGroup
+	all.Go(func() {
+		s.every(ctx, time.Second, func(ctx context.Context) (bool, error) { return false, s.Subscriptions.Sequence(ctx) })
+	})
+	for range workers {
+		all.Go(func() { s.every(ctx, time.Second, s.Step) })
+	}
+	all.Go(func() {
+		s.every(ctx, time.Minute, func(ctx context.Context) (bool, error) { return false, s.Sweep(ctx) })
+	})
+	all.Wait()
+}
+
+// Sweep forgets what nobody needs any more.
+func (s *Service) Sweep(ctx context.Context) error {
+	return s.Subscriptions.Sweep(ctx, s.Now().Add(-s.Keep))
+}
+
+// every does something again and again: at once while it is busy, else after a while.
+func (s *Service) every(ctx context.Context, pause time.Duration, do func(context.Context) (busy bool, err error)) {
+	t := time.NewTicker(pause)
+	defer t.Stop()
+	for ctx.Err() == nil {
+		busy, err := do(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.Log.Error("notifications", "error", private(err))
+		}
+		if busy && err == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+	}
+}
+
+// private is an error with what is behind its public half; none of it quotes content.
+func private(err error) error {
+	if cause := errors.Unwrap(err); cause != nil {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
+}
+
+// Step takes one turn with the subscription that has waited the longest: at most one delivery.
+// It is not busy where nothing waits.
+func (s *Service) Step(ctx context.Context) (busy bool, err error) {
+	x, ok, err := s.Subscriptions.Take(ctx, RestHook, lease)
+	if err != nil || !ok {
+		return false, err
+	}
+	err = s.safely(ctx, &x)
+	var end *ended
+	switch {
+	case err == nil, errors.Is(err, ErrOver):
+		return true, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err() // its lease ends
+	case errors.As(err, &end):
+		s.Log.Warn("a subscription is in error", "subscription", x.ID, "reason", end.why, "error", private(end.err))
+		return true, over(s.Subscriptions.Turned(ctx, x, Failed, end.why))
+	default:
+		return true, errors.Join(err, over(s.Subscriptions.Yield(ctx, x, s.Now().Add(patience))))
+	}
+}
+
+// ended is what cannot get better by trying again.
+type ended struct {
+	why Reason
+	err error
+}
+
+func (e *ended) Error() string { return "notify: " + string(e.why) }
+
+func (e *ended) Unwrap() error { return e.err }
+
+// refused makes of a refusal the end for that reason; what may pass stays what it is.
+func refused(why Reason, err error) error {
+	switch outcome.Of(err).Status() {
+	case http.StatusForbidden, http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusBadRequest:
+		return &ended{why, err}
+	}
+	return err
+}
+
+// over makes nothing of it where the turn is over anyway.
+func over(err error) error {
+	if errors.Is(err, ErrOver) {
+		return nil
+	}
+	return err
+}
+
+// safely is turn; a panic in it ends the turn and not the server. Its value may hold content.
+func (s *Service) safely(ctx context.Context, x *Subscription) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("notify: panic (%T) in a turn", p)
+		}
+	}()
+	return s.turn(ctx, x)
+}
+
+func (s *Service) turn(ctx context.Context, x *Subscription) error {
+	if !s.Now().Before(x.Expires) {
+		return s.Subscriptions.Turned(ctx, *x, Off, Ended)
+	}
+	c, o, err := s.ordered(ctx, x)
+	if err != nil {
+		return refused(Unreadable, err)
+	}
+	if err := s.standing(ctx, c.Principal); err != nil {
+		return refused(Denied, err)
+	}
+	if !x.Begun {
+		position, ready, err := s.Subscriptions.Begin(ctx, *x)
+		if err != nil || !ready {
+			return errors.Join(err, s.Subscriptions.Yield(ctx, *x, s.Now().Add(time.Second)))
+		}
+		x.Begun, x.Position = true, position
+	}
+	if x.Status == Requested {
+		return s.deliver(ctx, x, c, o, notification{kind: handshake})
+	}
+	if x.Sent == x.Events {
+		found, at, err := s.gather(ctx, x, c, o)
+		if err != nil {
+			return err
+		}
+		if at != x.Position {
+			if err := s.Subscriptions.Number(ctx, *x, at, found); err != nil {
+				return err
+			}
+		}
+		x.Position, x.Events = at, x.Events+int64(len(found))
+	}
+	if x.Sent < x.Events {
+		events, err := s.Subscriptions.List(ctx, *x, x.Sent+1, x.Events, o.most)
+		if err != nil {
+			return err
+		}
+		told, err := s.show(ctx, s.sight(c.Principal), events)
+		if err != nil {
+			return err
+		}
+		return s.deliver(ctx, x, c, o, notification{kind: happened, events: told})
+	}
+	if x.Beat > 0 && !s.Now().Before(x.Spoke.Add(x.Beat)) {
+		return s.deliver(ctx, x, c, o, notification{kind: beat})
+	}
+	return s.Subscriptions.Yield(ctx, *x, s.Now())
+}
+
+// ordered opens a subscription.
+func (s *Service) ordered(ctx context.Context, x *Subscription) (contents, order, error) {
+	c, err := s.open(ctx, x)
+	if err != nil {
+		return c, order{}, err
+	}
+	root, err := c.root()
+	if err != nil {
+		return c, order{}, err
+	}
+	o, err := read(root, x.Updated)
+	return c, o, err
+}
+
+// deliver tries to deliver a notification, and keeps what became of it.
+func (s *Service) deliver(ctx context.Context, x *Subscription, c contents, o order, n notification) error {
+	now := s.Now()
+	n.base, n.x, n.topic, n.content, n.at = s.Base, x, o.topic.URL, o.content, now
+	sent := x.Sent
+	if k := len(n.events); k > 0 {
+		sent = n.events[k-1].Number
+	}
+	body, err := n.write()
+	if err != nil {
+		return err
+	}
+	err = s.Hooks.Send(ctx, Message{
+		ID: "msg_" + n.name(), Endpoint: o.endpoint, Header: o.headers, Body: body, At: now, Keys: c.keys(now), Noticed: n.noticed(), Timeout: time.Duration(o.timeout) * time.Second,
+	})
+	switch {
+	case err == nil:
+		return s.Subscriptions.Delivered(ctx, *x, sent, Active)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, ErrGone):
+		return s.Subscriptions.Turned(ctx, *x, Failed, Gone)
+	case x.Failures+1 >= s.Tries:
+		s.Log.Warn("a subscription is in error: its endpoint did not take what was sent", "subscription", x.ID, "tries", s.Tries, "error", err)
+		return s.Subscriptions.Turned(ctx, *x, Failed, Undelivered)
+	}
+	return s.Subscriptions.Undelivered(ctx, *x, s.Now().Add(s.pause(x.Failures)))
+}
+
+// pause is how long to wait after so many failures before this one: exponential, with jitter,
+// so that what failed together is not tried together.
+func (s *Service) pause(failures int) time.Duration {
+	d := longest
+	if failures < 10 {
+		d = min(longest, firstPause<<failures)
+	}
+	return d/2 + time.Duration(s.Jitter()*float64(d/2))
+}
