@@ -139,7 +139,7 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 }
 
 // visible says of each line of a part whether the caller may see it now: the very view, and
-// if the resource has changed since, the very version.
+// if the resource has changed since, the very version; that something was deleted, while it is.
 func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, error) {
 	keep := make([]bool, len(p.IDs))
 	if p.Kind == Error {
@@ -156,14 +156,6 @@ func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, 
 		return nil, err
 	}
 	r := reach.Of(p.Type)
-	if p.Kind == Deleted {
-		for i, id := range p.IDs {
-			if keep[i], err = the(p.Rows[i], true)(s.Records.Read(ctx, r, id)); err != nil {
-				return nil, err
-			}
-		}
-		return keep, nil
-	}
 	now, err := s.Records.Current(ctx, r, p.IDs)
 	if err != nil {
 		return nil, err
@@ -172,10 +164,12 @@ func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, 
 		for _, v := range now[id] {
 			switch {
 			case v.Row != p.Rows[i]:
+			case v.Deleted || p.Kind == Deleted:
+				keep[i] = v.Deleted && p.Kind == Deleted
 			case v.Version == p.Versions[i]:
 				keep[i] = true
 			default:
-				if keep[i], err = the(p.Rows[i], false)(s.Records.VRead(ctx, r, id, p.Versions[i])); err != nil {
+				if keep[i], err = the(p.Rows[i])(s.Records.VRead(ctx, r, id, p.Versions[i])); err != nil {
 					return nil, err
 				}
 			}
@@ -185,13 +179,13 @@ func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, 
 }
 
 // the reports whether what was read is that view; what is not found is not.
-func the(row int64, deleted bool) func(record.Sealed, error) (bool, error) {
+func the(row int64) func(record.Sealed, error) (bool, error) {
 	return func(x record.Sealed, err error) (bool, error) {
 		if err != nil && outcome.Of(err).Status() == outcome.New(outcome.NotFound, "").Status() {
 			return false, nil
 		}
 		h := vault.Head(x)
-		return err == nil && h.Row == row && h.Deleted == deleted, err
+		return err == nil && h.Row == row && !h.Deleted, err
 	}
 }
 
