@@ -291,7 +291,6 @@ func TestLinesOfSupersededVersions(t *testing.T) {
 	}
 }
 
-
 func TestCancel(t *testing.T) {
 	h := newHouse(t)
 	ctx := context.Background()

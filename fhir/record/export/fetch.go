@@ -1,10 +1,7 @@
 package export
 
 import (
-	"bufio"
-	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -15,7 +12,6 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
-	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 )
 
@@ -124,18 +120,11 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 	if _, err := s.Gate.Release(ctx, sub, file[0].Type); err != nil {
 		return record.Stream{}, err
 	}
-	return vault.Flow(g, noticed, func(w io.Writer) error {
-		for i := range file {
-			keep, err := s.visible(ctx, sub, &file[i])
-			if err == nil {
-				err = s.copyPart(ctx, w, key, j.ID, &file[i], keep)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}), nil
+	d := &download{s: s, g: sub, key: key, job: j.ID, parts: file}
+	if err := d.decide(ctx, name); err != nil {
+		return record.Stream{}, err
+	}
+	return vault.Flow(g, noticed, d.tag, d.size, func(w io.Writer, from, to int64) error { return d.copy(ctx, w, from, to) }), nil
 }
 
 // visible says of each line of a part whether the caller may see it now: the very view, and
@@ -186,50 +175,6 @@ func the(row int64) func(record.Sealed, error) (bool, error) {
 		}
 		h := vault.Head(x)
 		return err == nil && h.Row == row && !h.Deleted, err
-	}
-}
-
-var errPart = errors.New("export: a part is not what was written")
-
-// copyPart copies the lines of a part that are kept, however long they are.
-func (s *Service) copyPart(ctx context.Context, w io.Writer, key *envelope.StreamKey, job string, p *Part, keep []bool) (err error) {
-	from, err := s.Sink.Open(ctx, p.Name)
-	if err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	defer func() { _ = from.Close() }() // it was read
-	plain, err := key.Open(from, bound(job, p.Name))
-	if err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	zip, err := gzip.NewReader(plain)
-	if err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	in := bufio.NewReaderSize(zip, 64<<10)
-	for n := 0; ; {
-		piece, err := in.ReadSlice('\n')
-		if len(piece) > 0 {
-			if n >= len(keep) {
-				return errPart
-			}
-			if keep[n] {
-				if _, err := w.Write(piece); err != nil {
-					return err //nolint:wrapcheck // the client has gone
-				}
-			}
-		}
-		switch {
-		case err == nil:
-			n++
-		case errors.Is(err, bufio.ErrBufferFull): // the line goes on
-		case errors.Is(err, io.EOF) && len(piece) == 0 && n == len(keep):
-			return ctx.Err()
-		case errors.Is(err, io.EOF):
-			return errPart
-		default:
-			return fmt.Errorf("export: %w", err)
-		}
 	}
 }
 

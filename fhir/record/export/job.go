@@ -79,10 +79,12 @@ type Part struct {
 	Bytes   int64 // before compression
 	SHA256  [32]byte
 	Noticed bool // some of it is disclosed with a consent under part 2
-	// Of each line: which resource, in which version, and which view of it.
+	// Of each line: which resource, in which version, and which view of it; and how many
+	// bytes it has. Find leaves them out.
 	IDs      []fhir.ID
 	Versions []fhir.VersionID
 	Rows     []int64
+	Lengths  []int32
 }
 
 // Jobs is where jobs are kept. A job of another owner is not found, like one that never was.
@@ -94,6 +96,8 @@ type Jobs interface {
 	Enqueue(ctx context.Context, j Job, most int) error
 	// Find finds a job with its parts, in their order.
 	Find(ctx context.Context, tenant int32, owner [32]byte, id string) (Job, []Part, error)
+	// Lines fills in what is known of each line of a part.
+	Lines(ctx context.Context, job string, p *Part) error
 	// Take takes a job that nobody holds, of the owner who has waited for a turn the
 	// longest, until the lease ends; ok is false where there is none.
 	Take(ctx context.Context, lease time.Duration) (j Job, ok bool, err error)

@@ -333,6 +333,7 @@ func (o *object) line(text []byte, h vault.Header) error {
 	o.Lines++
 	o.Bytes += int64(len(text))
 	o.IDs, o.Versions, o.Rows = append(o.IDs, h.Ref.ID), append(o.Versions, h.Version), append(o.Rows, h.Row)
+	o.Lengths = append(o.Lengths, int32(len(text))) //nolint:gosec // a resource is shorter
 	return nil
 }
 

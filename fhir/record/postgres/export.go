@@ -96,25 +96,36 @@ func (x exports) Find(ctx context.Context, tenant int32, owner [32]byte, id stri
 		}
 		var p export.Part
 		var sum []byte
-		var ids []string
-		var versions []int32
-		var rows []int64
-		return forEach(ctx, tx, "SELECT number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows FROM export.part WHERE job = $1 ORDER BY number", []any{j.ID},
-			[]any{&p.Number, &p.File, &p.Kind, &p.Type, &p.Name, &p.Lines, &p.Bytes, &sum, &p.Noticed, &ids, &versions, &rows}, func() error {
+		return forEach(ctx, tx, "SELECT number, file, kind, type, name, lines, bytes, sha256, noticed FROM export.part WHERE job = $1 ORDER BY number", []any{j.ID},
+			[]any{&p.Number, &p.File, &p.Kind, &p.Type, &p.Name, &p.Lines, &p.Bytes, &sum, &p.Noticed}, func() error {
 				part := p
 				copy(part.SHA256[:], sum)
-				part.IDs, part.Versions, part.Rows = make([]fhir.ID, len(ids)), make([]fhir.VersionID, len(versions)), append([]int64(nil), rows...)
-				for i, id := range ids {
-					part.IDs[i] = fhir.ID(id)
-				}
-				for i, v := range versions {
-					part.Versions[i] = fhir.VersionID(v)
-				}
 				parts = append(parts, part)
 				return nil
 			})
 	})
 	return j, parts, failed(err)
+}
+
+// Lines implements [export.Jobs].
+func (x exports) Lines(ctx context.Context, job string, p *export.Part) error {
+	var ids []string
+	var versions []int32
+	p.IDs, p.Versions = nil, nil
+	err := x.s.side.QueryRow(ctx, "SELECT ids, versions, rows, lengths FROM export.part WHERE job = $1 AND number = $2", job, p.Number).Scan(&ids, &versions, &p.Rows, &p.Lengths)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errNotFound
+	}
+	if n := p.Lines; err == nil && (len(ids) != n || len(versions) != n || len(p.Rows) != n || len(p.Lengths) != n) {
+		err = errors.New("postgres: a part of an export does not say what is in each line")
+	}
+	if err != nil {
+		return failed(err)
+	}
+	for i, id := range ids {
+		p.IDs, p.Versions = append(p.IDs, fhir.ID(id)), append(p.Versions, fhir.VersionID(versions[i]))
+	}
+	return nil
 }
 
 // Take implements [export.Jobs]. Owners take turns: whose last turn was longest ago comes first,
@@ -196,10 +207,10 @@ func publish(ctx context.Context, tx pgx.Tx, job string, p export.Part, longest 
 	for i, v := range p.Versions {
 		versions[i] = int32(v)
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO export.part (job, number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows)
+	_, err = tx.Exec(ctx, `INSERT INTO export.part (job, number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows, lengths)
 SELECT $1::uuid, l.number + 1, COALESCE((SELECT f.file FROM (SELECT p.file, sum(p.lines) AS lines FROM export.part p WHERE p.job = $1 AND p.kind = $2 AND p.type = $3 GROUP BY p.file ORDER BY p.file DESC LIMIT 1) AS f WHERE f.lines + $5 <= $12::bigint), l.file + 1),
- $2::text, $3::text, $4::uuid, $5::integer, $6::bigint, $7::bytea, $8::boolean, $9::text[], $10::integer[], $11::bigint[] FROM (SELECT COALESCE(max(number), 0) AS number, COALESCE(max(file), 0) AS file FROM export.part WHERE job = $1) AS l`,
-		job, string(p.Kind), string(p.Type), p.Name, p.Lines, p.Bytes, p.SHA256[:], p.Noticed, texts(p.IDs), versions, p.Rows, longest)
+ $2::text, $3::text, $4::uuid, $5::integer, $6::bigint, $7::bytea, $8::boolean, $9::text[], $10::integer[], $11::bigint[], $13::integer[] FROM (SELECT COALESCE(max(number), 0) AS number, COALESCE(max(file), 0) AS file FROM export.part WHERE job = $1) AS l`,
+		job, string(p.Kind), string(p.Type), p.Name, p.Lines, p.Bytes, p.SHA256[:], p.Noticed, texts(p.IDs), versions, p.Rows, longest, p.Lengths)
 	return err
 }
 
