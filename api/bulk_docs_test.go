@@ -23,7 +23,7 @@ func TestDocsBulkExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := bulkBlock.FindAllStringSubmatch(string(text), -1)
-	if len(blocks) != 7 {
+	if len(blocks) != 9 {
 		t.Fatalf("%d blocks", len(blocks))
 	}
 	id := ""

@@ -140,9 +140,6 @@ func TestBulkFlow(t *testing.T) {
 	if text, err := io.ReadAll(zip); err != nil || string(text) != plain {
 		t.Errorf("gzip: %q %v", text, err)
 	}
-	if w := ask(t, c, "GET", file, "exchange", "", "Range", "bytes=0-9", "Accept-Encoding", "gzip;q=0"); w.Code != 200 || w.Body.String() != plain || w.Header().Get("Accept-Ranges") != "none" {
-		t.Errorf("a range: %d %v", w.Code, w.Header())
-	}
 	if w := ask(t, c, "HEAD", file, "exchange", ""); w.Code != 200 || w.Body.Len() != 0 || w.Header().Get("Content-Type") != "application/fhir+ndjson" {
 		t.Errorf("HEAD: %d %v", w.Code, w.Header())
 	}
@@ -252,7 +249,7 @@ func TestABrokenFileBreaksOff(t *testing.T) {
 	w := ask(t, c, "GET", "/fhir/$export?_type=Observation", "exchange", "", "Prefer", "respond-async")
 	work(t, s)
 	place := below(t, w.Header().Get("Content-Location"))
-	c.exec(t, "UPDATE export.part SET lines = lines - 1, ids = ids[1:array_length(ids, 1) - 1], versions = versions[1:array_length(versions, 1) - 1], rows = rows[1:array_length(rows, 1) - 1]")
+	c.exec(t, "UPDATE export.part SET lengths[lines] = lengths[lines] + 1")
 	server := httptest.NewServer(c.Handler)
 	defer server.Close()
 	rq, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+place+"/1.ndjson", nil)

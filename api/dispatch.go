@@ -58,6 +58,9 @@ func (s *server) dispatch(rows []route) echo.HandlerFunc {
 		row := &rows[0]
 		if row.stream {
 			x.Head.Gzip = respond.Zipped(r.Header["Accept-Encoding"])
+			if x.Head.NoBody {
+				rq.Range = "" // it is defined for GET alone
+			}
 		} else if err := negotiate(x, rq.Query); err != nil {
 			return err
 		}
@@ -276,6 +279,9 @@ func headers(rq *respond.Request, h http.Header) error {
 	rq.Conditions = respond.Conditions{
 		IfMatch: h.Get("If-Match"), IfNoneMatch: strings.Join(h["If-None-Match"], ","),
 		IfModifiedSince: h.Get("If-Modified-Since"), IfNoneExist: h.Get("If-None-Exist"),
+	}
+	if r := h["Range"]; len(r) == 1 {
+		rq.Range, rq.IfRange = r[0], h.Get("If-Range")
 	}
 	if p := h["Prefer"]; p != nil {
 		rq.Prefer = respond.ParsePrefer(p)

@@ -81,6 +81,9 @@ type Conditions struct {
 	IfNoneMatch     string
 	IfModifiedSince string
 	IfNoneExist     string
+	// Of the request for a file (RFC 9110, sections 13.1.5 and 14.2).
+	Range   string
+	IfRange string
 }
 
 // Head is what the answer to one exchange carries, whatever it is.
@@ -130,6 +133,8 @@ type message struct {
 	body            []byte
 	expires         time.Time
 	stream          func(io.Writer) error // the body, in place of body
+	size            int64                 // of the stream
+	contentRange    string                // Content-Range: the stream is a part of what was asked for
 }
 
 func (m *message) Write(p []byte) (int, error) {
@@ -260,9 +265,9 @@ var (
 	noContent     = []string{"default-src 'none'; frame-ancestors 'none'"}
 	secureOnly    = []string{"max-age=31536000; includeSubDomains"}
 	vary          = []string{"Accept, Authorization, Origin"}
-	exposed       = []string{"Content-Location, ETag, Last-Modified, Link, Location, Redisclosure-Notice, Retry-After, X-Progress, X-Request-Id"}
+	exposed       = []string{"Accept-Ranges, Content-Location, Content-Range, ETag, Last-Modified, Link, Location, Redisclosure-Notice, Retry-After, X-Progress, X-Request-Id"}
 	allowMethods  = []string{"GET, HEAD, POST, PUT, PATCH, DELETE"}
-	allowHeaders  = []string{"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer"}
+	allowHeaders  = []string{"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, If-Range, Prefer, Range"}
 	retryAfter    = []string{"2"}
 	preflightLife = []string{"600"}
 )
@@ -346,6 +351,9 @@ func (m *message) head(h http.Header, head *Head) {
 	}
 	if !m.modified.IsZero() {
 		h["Last-Modified"] = []string{m.modified.UTC().Format(http.TimeFormat)}
+	}
+	if m.contentRange != "" {
+		h["Content-Range"] = []string{m.contentRange}
 	}
 	if !m.expires.IsZero() {
 		h["Expires"] = []string{m.expires.UTC().Format(http.TimeFormat)}

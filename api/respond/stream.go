@@ -4,14 +4,18 @@ import (
 	"bufio"
 	"compress/gzip"
 	"fmt"
+	"io"
+	"math"
 	"net/http"
+	"strconv"
+	"strings"
 
+	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 )
 
-// NDJSON answers with released resources, one on each line (Bulk Data Access 2.0, "Bulk
-// Data Output File Request"). It is written as it is read: its length is not known, and a
-// part of it cannot be asked for.
+// NDJSON answers with released resources, one on each line (Bulk Data Access, "Bulk Data
+// Output File Request"), or with the range of their bytes that is asked for.
 func NDJSON(s record.Stream) Response { return lines{s} }
 
 type lines struct{ s record.Stream }
@@ -20,9 +24,59 @@ func (x lines) build(m *message, rq *Request) error {
 	if !x.s.HeldBy(rq.Grant) {
 		return errHeld
 	}
-	m.status, m.contentType, m.stream = http.StatusOK, "application/fhir+ndjson", x.s.Copy
+	m.etag = `"` + x.s.Tag() + `"`
+	m.status, m.contentType, m.stream, m.size = http.StatusOK, "application/fhir+ndjson", x.s.Copy, x.s.Size()
 	m.noticed, m.explained = x.s.Noticed(), true // by a file of its own
+	// A range of what the client has no part of is all of it.
+	if rq.Range == "" || rq.IfRange != "" && rq.IfRange != m.etag {
+		return nil
+	}
+	from, to, ok := byteRange(rq.Range, m.size)
+	switch {
+	case !ok:
+	case from >= to:
+		m.reset()
+		m.status, m.outcome, m.contentRange = http.StatusRequestedRangeNotSatisfiable, true, "bytes */"+strconv.FormatInt(x.s.Size(), 10)
+		m.body = outcome.Resource([]outcome.Issue{{Category: outcome.Invalid, Text: "the file has no byte of that range: ask for its beginning"}}).AppendJSON(m.body)
+	default:
+		m.status, m.contentRange = http.StatusPartialContent, fmt.Sprintf("bytes %d-%d/%d", from, to-1, m.size)
+		m.stream, m.size = func(w io.Writer) error { return x.s.CopyRange(w, from, to) }, to-from
+	}
 	return nil
+}
+
+// byteRange reads a Range of one range of bytes; from is not below to where there are no
+// such bytes. What is not well-formed, of other units, or of several ranges is ignored
+// (RFC 9110, section 14.2).
+func byteRange(field string, size int64) (from, to int64, ok bool) {
+	set, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(field)), "bytes=")
+	first, last, dash := strings.Cut(strings.TrimSpace(set), "-")
+	if !ok || !dash {
+		return 0, 0, false
+	}
+	a, beginning := offset(first)
+	b, end := offset(last)
+	switch {
+	case first == "" && end: // the last bytes
+		return max(size-b, 0), size, true
+	case !beginning || last != "" && (!end || b < a):
+		return 0, 0, false
+	case end:
+		return a, min(b, size-1) + 1, true
+	}
+	return a, size, true
+}
+
+// offset reads digits; a number that is too large is beyond every file.
+func offset(s string) (int64, bool) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		n = math.MaxInt64 - 1
+	}
+	return n, true
 }
 
 // pour writes a stream. What fails before the first byte is an error like any other.
@@ -54,6 +108,9 @@ type spout struct {
 	n     int
 }
 
+// zipped reports whether the body is compressed: a range is one of the bytes as they are.
+func (s *spout) zipped() bool { return s.head.Gzip && s.m.contentRange == "" }
+
 const spoutSize = 64 << 10
 
 func (s *spout) fill() (err error) {
@@ -63,7 +120,7 @@ func (s *spout) fill() (err error) {
 		}
 	}()
 	to := bufio.NewWriterSize(s, spoutSize)
-	if s.head.Gzip {
+	if s.zipped() {
 		zip := gzip.NewWriter(to)
 		if err = s.m.stream(zip); err == nil {
 			err = zip.Close()
@@ -85,10 +142,16 @@ func (s *spout) begin() {
 	h := s.w.Header()
 	s.m.head(h, s.head)
 	h["Content-Type"] = []string{s.m.contentType}
-	h["Accept-Ranges"] = []string{"none"}
+	h["Accept-Ranges"] = []string{"bytes"}
 	h["Vary"] = []string{"Accept, Accept-Encoding, Authorization, Origin"}
-	if s.head.Gzip {
-		h["Content-Encoding"] = []string{"gzip"}
+	if s.zipped() {
+		// Its bytes are others, of which no range can be asked for.
+		h["Content-Encoding"], h["Accept-Ranges"] = []string{"gzip"}, []string{"none"}
+		if tag, ok := strings.CutSuffix(s.m.etag, `"`); ok {
+			h["Etag"] = []string{tag + `-gzip"`}
+		}
+	} else {
+		h["Content-Length"] = []string{strconv.FormatInt(s.m.size, 10)}
 	}
 	s.w.WriteHeader(s.m.status)
 }

@@ -22,11 +22,18 @@ import (
 // It is good until expires, to the second.
 func EncodeCursor(key [32]byte, binding []byte, c Cursor, expires time.Time) string {
 	plain := make([]byte, 0, 64)
-	plain = append(plain, cursorForm)
+	form := byte(cursorForm)
+	if c.Row != 0 {
+		form = cursorOfRow
+	}
+	plain = append(plain, form)
 	plain = binary.BigEndian.AppendUint64(plain, uint64(expires.Unix())) //nolint:gosec // the same bits
 	plain = append(plain, flag(c.Backward))
 	plain = appendText(plain, string(c.Type))
 	plain = appendText(plain, string(c.ID))
+	if c.Row != 0 {
+		plain = binary.BigEndian.AppendUint64(plain, uint64(c.Row)) //nolint:gosec // the same bits
+	}
 	for _, k := range c.Keys {
 		plain = appendText(append(plain, flag(k.Null)), k.Text)
 	}
@@ -52,8 +59,9 @@ func DecodeCursor(key [32]byte, binding []byte, token string, now time.Time) (Cu
 }
 
 const (
-	cursorForm = 2
-	maxToken   = 8 << 10
+	cursorForm  = 2
+	cursorOfRow = 3 // with a row
+	maxToken    = 8 << 10
 )
 
 func flag(b bool) byte {
@@ -96,6 +104,14 @@ func (r *cursorReader) text() string {
 	return string(r.take(n))
 }
 
+func (r *cursorReader) number() int64 {
+	b := r.take(8)
+	if r.bad {
+		return 0
+	}
+	return int64(binary.BigEndian.Uint64(b)) //nolint:gosec // the same bits
+}
+
 func openCursor(key [32]byte, binding []byte, token string) (c Cursor, expires time.Time, err error) {
 	if len(token) > maxToken {
 		return c, expires, errors.New("cursor: token too long")
@@ -116,13 +132,16 @@ func openCursor(key [32]byte, binding []byte, token string) (c Cursor, expires t
 	if err != nil {
 		return c, expires, errors.New("cursor: token is not authentic for this binding")
 	}
-	if len(plain) < 9 || plain[0] != cursorForm {
+	if len(plain) < 9 || plain[0] != cursorForm && plain[0] != cursorOfRow {
 		return c, expires, errors.New("cursor: token of another form")
 	}
 	expires = time.Unix(int64(binary.BigEndian.Uint64(plain[1:])), 0) //nolint:gosec // the same bits
 	r := cursorReader{rest: plain[9:]}
 	c.Backward = r.flag()
 	c.Type, c.ID = fhir.ResourceType(r.text()), fhir.ID(r.text())
+	if plain[0] == cursorOfRow {
+		c.Row = r.number()
+	}
 	for len(r.rest) > 0 && !r.bad {
 		k := Key{Null: r.flag()}
 		k.Text = r.text()

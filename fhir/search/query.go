@@ -122,7 +122,8 @@ type Cursor struct {
 	Keys     []Key // one per sort key, or one for the default order
 	Type     fhir.ResourceType
 	ID       fhir.ID
-	Backward bool // the page that ends before this place
+	Row      int64 // of the resource, where others of the same id are on the other side of the place; else 0
+	Backward bool  // the page that ends before this place
 }
 
 // Key is the value of one sort key, in the spelling of the store that made it.

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
@@ -86,17 +87,18 @@ type Config struct {
 
 	Most    int           // jobs of one client that are under way at a time; 0 is 4
 	Keep    time.Duration // of what is done; 0 is a day
-	Settle  time.Duration // how long changes that began before the kick-off may take to be stored; below 0 is none, 0 is 2 s
+	Settle  time.Duration // how far the clocks of the servers of one database may be apart; below 0 is none, 0 is 2 s
 	Page    int           // resources of a page; 0 is 500
 	Bytes   int           // of a page, unless one resource alone is longer; 0 is 8 MiB
 	Longest int           // lines of a file; 0 is 100,000
 }
 
 const (
-	lease     = time.Minute     // after which another worker goes on with a job
-	attempts  = 8               // turns in a row that come to nothing, after which a job has failed
-	unfetched = 24 * time.Hour  // for how long a job can be under way
-	patience  = 5 * time.Second // before a turn after one that came to nothing
+	lease     = time.Minute            // after which another worker goes on with a job
+	attempts  = 8                      // turns in a row that come to nothing, after which a job has failed
+	unfetched = 24 * time.Hour         // for how long a job can be under way
+	patience  = 5 * time.Second        // before a turn after one that came to nothing
+	unsettled = 200 * time.Millisecond // before it is asked again whether what began before is over
 )
 
 // ErrOver is the end of a turn: somebody else has taken the job since, or it was cancelled.
@@ -227,7 +229,7 @@ func (s *Service) check(ctx context.Context, g authz.Grant, r Request, now time.
 		return err
 	}
 	visible, err := s.Records.Current(ctx, reach.Of("Group"), []fhir.ID{r.Group})
-	if err == nil && len(visible) == 0 {
+	if err == nil && !slices.ContainsFunc(visible[r.Group], func(v Visible) bool { return !v.Deleted }) {
 		err = outcome.New(outcome.NotFound, "")
 	}
 	return err

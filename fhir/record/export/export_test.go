@@ -2,7 +2,6 @@ package export_test
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"testing"
 
@@ -289,27 +288,6 @@ func TestLinesOfSupersededVersions(t *testing.T) {
 	h.finish()
 	if got := ids(h.fetched(p, now)["output Condition"]); got != "k1" {
 		t.Errorf("what it says now needs none: %q", got)
-	}
-}
-
-func TestDeleted(t *testing.T) {
-	h := newHouse(t, func(c *export.Config) { c.Page = 1 })
-	p := h.exchange()
-	since := h.now().Add(500 * 1e6).Format("2006-01-02T15:04:05.000Z")
-	h.remove("Observation/o00")
-	h.remove("Observation/o03")
-	h.remove("Observation/sb") // hidden: nobody learns of its end
-	h.remove("Observation/o06")
-	h.load(observation("o06", "anna", "")) // it is there again
-	id := h.accept(p, export.Request{Types: []fhir.ResourceType{"Observation", "Patient"}, Since: since})
-	h.finish()
-	got := h.fetched(p, id)
-	want := []string{
-		`{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Observation/o00"}}]}`,
-		`{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Observation/o03"}}]}`,
-	}
-	if !slices.Equal(got["deleted Bundle"], want) || ids(got["output Observation"]) != "o06" {
-		t.Errorf("%v", got)
 	}
 }
 

@@ -1,10 +1,7 @@
 package export
 
 import (
-	"bufio"
-	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -15,7 +12,6 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
-	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 )
 
@@ -124,7 +120,7 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 		return record.Stream{}, outcome.New(outcome.NotFound, "")
 	}
 	if c.Request.Release != nil {
-		return s.fetchRelease(ctx, g, j, c, file)
+		return s.fetchRelease(ctx, g, j, c, name, file)
 	}
 	if err := s.standing(ctx, c.Principal); err != nil {
 		return record.Stream{}, err
@@ -139,22 +135,15 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 	if _, err := s.Gate.Release(ctx, sub, file[0].Type); err != nil {
 		return record.Stream{}, err
 	}
-	return vault.Flow(g, noticed, func(w io.Writer) error {
-		for i := range file {
-			keep, err := s.visible(ctx, sub, &file[i])
-			if err == nil {
-				err = s.copyPart(ctx, w, key, j.ID, &file[i], keep)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}), nil
+	d := &download{s: s, keep: func(ctx context.Context, p *Part) ([]bool, error) { return s.visible(ctx, sub, p) }, key: key, job: j.ID, parts: file}
+	if err := d.decide(ctx, name); err != nil {
+		return record.Stream{}, err
+	}
+	return vault.Flow(g, noticed, d.tag, d.size, func(w io.Writer, from, to int64) error { return d.copy(ctx, w, from, to) }), nil
 }
 
 // visible says of each line of a part whether the caller may see it now: the very view, and
-// if the resource has changed since, the very version.
+// if the resource has changed since, the very version; that something was deleted, while it is.
 func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, error) {
 	keep := make([]bool, len(p.IDs))
 	if p.Kind == Error {
@@ -171,14 +160,6 @@ func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, 
 		return nil, err
 	}
 	r := reach.Of(p.Type)
-	if p.Kind == Deleted {
-		for i, id := range p.IDs {
-			if keep[i], err = the(p.Rows[i], true)(s.Records.Read(ctx, r, id)); err != nil {
-				return nil, err
-			}
-		}
-		return keep, nil
-	}
 	now, err := s.Records.Current(ctx, r, p.IDs)
 	if err != nil {
 		return nil, err
@@ -187,10 +168,12 @@ func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, 
 		for _, v := range now[id] {
 			switch {
 			case v.Row != p.Rows[i]:
+			case v.Deleted || p.Kind == Deleted:
+				keep[i] = v.Deleted && p.Kind == Deleted
 			case v.Version == p.Versions[i]:
 				keep[i] = true
 			default:
-				if keep[i], err = the(p.Rows[i], false)(s.Records.VRead(ctx, r, id, p.Versions[i])); err != nil {
+				if keep[i], err = the(p.Rows[i])(s.Records.VRead(ctx, r, id, p.Versions[i])); err != nil {
 					return nil, err
 				}
 			}
@@ -200,57 +183,13 @@ func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, 
 }
 
 // the reports whether what was read is that view; what is not found is not.
-func the(row int64, deleted bool) func(record.Sealed, error) (bool, error) {
+func the(row int64) func(record.Sealed, error) (bool, error) {
 	return func(x record.Sealed, err error) (bool, error) {
 		if err != nil && outcome.Of(err).Status() == outcome.New(outcome.NotFound, "").Status() {
 			return false, nil
 		}
 		h := vault.Head(x)
-		return err == nil && h.Row == row && h.Deleted == deleted, err
-	}
-}
-
-var errPart = errors.New("export: a part is not what was written")
-
-// copyPart copies the lines of a part that are kept, however long they are.
-func (s *Service) copyPart(ctx context.Context, w io.Writer, key *envelope.StreamKey, job string, p *Part, keep []bool) (err error) {
-	from, err := s.Sink.Open(ctx, p.Name)
-	if err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	defer func() { _ = from.Close() }() // it was read
-	plain, err := key.Open(from, bound(job, p.Name))
-	if err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	zip, err := gzip.NewReader(plain)
-	if err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	in := bufio.NewReaderSize(zip, 64<<10)
-	for n := 0; ; {
-		piece, err := in.ReadSlice('\n')
-		if len(piece) > 0 {
-			if n >= len(keep) {
-				return errPart
-			}
-			if keep[n] {
-				if _, err := w.Write(piece); err != nil {
-					return err //nolint:wrapcheck // the client has gone
-				}
-			}
-		}
-		switch {
-		case err == nil:
-			n++
-		case errors.Is(err, bufio.ErrBufferFull): // the line goes on
-		case errors.Is(err, io.EOF) && len(piece) == 0 && n == len(keep):
-			return ctx.Err()
-		case errors.Is(err, io.EOF):
-			return errPart
-		default:
-			return fmt.Errorf("export: %w", err)
-		}
+		return err == nil && h.Row == row && !h.Deleted, err
 	}
 }
 

@@ -171,21 +171,24 @@ func newHouse(t *testing.T, set ...func(*export.Config)) *house {
 
 func (h *house) now() time.Time { return time.UnixMilli(h.clock.Load()).UTC() }
 
-func (h *house) write(i fhir.Interaction, text string) error {
+func (h *house) write(i fhir.Interaction, text string, who ...authz.Principal) error {
 	ctx := context.Background()
 	h.clock.Add(1000)
 	r, err := codec.Parse([]byte(text))
 	if err != nil {
 		return err
 	}
-	operator := authz.Principal{Tenant: h.tenant, Subject: "test|operator", Roles: []string{"operator"}, Purpose: "HSYSADMIN", Scopes: smart.Parse("system/*.cruds")}
-	g, err := h.engine.Authorize(ctx, operator, i, r.Type)
+	p := authz.Principal{Tenant: h.tenant, Subject: "test|operator", Roles: []string{"operator"}, Purpose: "HSYSADMIN", Scopes: smart.Parse("system/*.cruds")}
+	if len(who) > 0 {
+		p = who[0]
+	}
+	g, err := h.engine.Authorize(ctx, p, i, r.Type)
 	if err != nil {
 		return err
 	}
 	c := record.Change{Interaction: i, Ref: r.Ref()}
 	if i == fhir.Update {
-		c.Content, c.Upsert, c.Import = r, true, true
+		c.Content, c.Upsert, c.Import = r, true, len(who) == 0
 	}
 	x, err := h.gate.Admit(ctx, g, c)
 	if err == nil {
@@ -393,4 +396,12 @@ func (h *house) exec(query string, args ...any) {
 func releasing(c *export.Config) {
 	store := c.Records.(*postgres.Store)
 	c.Releases, c.OptOuts, c.Terms = store.Releases(), store, &terms.Practices{}
+}
+
+// export is what an export lets out when it is done.
+func (h *house) export(p authz.Principal, r export.Request) map[string][]string {
+	h.t.Helper()
+	id := h.accept(p, r)
+	h.finish()
+	return h.fetched(p, id)
 }

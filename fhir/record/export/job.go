@@ -81,10 +81,12 @@ type Part struct {
 	Bytes   int64 // before compression
 	SHA256  [32]byte
 	Noticed bool // some of it is disclosed with a consent under part 2
-	// Of each line: which resource, in which version, and which view of it.
+	// Of each line: which resource, in which version, and which view of it; and how many
+	// bytes it has. Find leaves them out.
 	IDs      []fhir.ID
 	Versions []fhir.VersionID
 	Rows     []int64
+	Lengths  []int32
 }
 
 // Jobs is where jobs are kept. A job of another owner is not found, like one that never was.
@@ -96,6 +98,8 @@ type Jobs interface {
 	Enqueue(ctx context.Context, j Job, most int) error
 	// Find finds a job with its parts, in their order.
 	Find(ctx context.Context, tenant int32, owner [32]byte, id string) (Job, []Part, error)
+	// Lines fills in what is known of each line of a part.
+	Lines(ctx context.Context, job string, p *Part) error
 	// Take takes a job that nobody holds, of the owner who has waited for a turn the
 	// longest, until the lease ends; ok is false where there is none.
 	Take(ctx context.Context, lease time.Duration) (j Job, ok bool, err error)
@@ -110,6 +114,11 @@ type Jobs interface {
 	Finish(ctx context.Context, j Job, state State, reason Reason, expires time.Time) error
 	// Yield ends a turn that came to nothing; the next one begins then, or later.
 	Yield(ctx context.Context, j Job, at time.Time) error
+	// Wait ends a turn that was none yet: it does not count as one that came to nothing.
+	Wait(ctx context.Context, j Job, at time.Time) error
+	// Settled reports that no transaction is under way that began at that moment or
+	// before: whatever changed until then is there.
+	Settled(ctx context.Context, at time.Time) (bool, error)
 	// Drop forgets a job; its objects are to be removed.
 	Drop(ctx context.Context, tenant int32, owner [32]byte, id string) error
 	// Orphans forgets jobs that have expired, and gives at most so many objects that are
@@ -123,17 +132,19 @@ type Records interface {
 	Search(context.Context, authz.Reach, search.Query) (record.Page, error)
 	Read(context.Context, authz.Restriction, fhir.ID) (record.Sealed, error)
 	VRead(context.Context, authz.Restriction, fhir.ID, fhir.VersionID) (record.Sealed, error)
-	// Tombstones gives, by their ids, at most so many resources that were deleted at that
-	// moment or later, behind the one of that id.
-	Tombstones(ctx context.Context, r authz.Restriction, since time.Time, after fhir.ID, most int) ([]record.Sealed, error)
+	// Tombstones gives, by their ids, at most so many resources that were deleted between
+	// these moments, behind that place.
+	Tombstones(ctx context.Context, r authz.Restriction, from, to time.Time, after *search.Cursor, most int) ([]record.Sealed, error)
 	Parameters(context.Context, authz.Restriction) (*search.Registry, error)
-	// Current gives of these resources those that are visible and not deleted, and
-	// which version and which view of each that is. Two resources can bear one id.
+	// Current gives of these resources those that are visible, also as deleted, and which
+	// version and which view of each that is. Two resources can bear one id.
 	Current(context.Context, authz.Restriction, []fhir.ID) (map[fhir.ID][]Visible, error)
 }
 
 // Visible is what of a resource is visible now.
 type Visible struct {
-	Version fhir.VersionID
-	Row     int64 // of the view
+	Version  fhir.VersionID
+	Row      int64 // of the view
+	Deleted  bool
+	Patients []fhir.ID // in whose compartments it is, or was
 }

@@ -240,7 +240,7 @@ var _ io.Writer = (*released)(nil)
 
 // fetchRelease lets a file of a release out whole, as long as its client may see all that is behind it: with a line
 // left out, others would refer to nothing, and groups would be smaller than they have to be.
-func (s *Service) fetchRelease(ctx context.Context, g authz.Grant, j Job, c contents, file []Part) (record.Stream, error) {
+func (s *Service) fetchRelease(ctx context.Context, g authz.Grant, j Job, c contents, name string, file []Part) (record.Stream, error) {
 	m, err := s.maker(ctx, g, Key{Release: j.ID}, &c.Request)
 	if err != nil {
 		return record.Stream{}, err
@@ -256,23 +256,23 @@ func (s *Service) fetchRelease(ctx context.Context, g authz.Grant, j Job, c cont
 	if _, err := s.Gate.Release(ctx, g, file[0].Type); err != nil {
 		return record.Stream{}, err
 	}
-	for i := range file {
-		if err := m.stands(ctx, &file[i]); err != nil {
-			return record.Stream{}, err
-		}
+	d := &download{s: s, keep: m.whole, key: key, job: j.ID, parts: file}
+	if err := d.decide(ctx, name); err != nil {
+		return record.Stream{}, err
 	}
-	return vault.Flow(g, false, func(w io.Writer) error {
-		for i := range file {
-			all := make([]bool, len(file[i].IDs))
-			for n := range all {
-				all[n] = true
-			}
-			if err := s.copyPart(ctx, w, key, j.ID, &file[i], all); err != nil {
-				return err
-			}
-		}
-		return nil
-	}), nil
+	return vault.Flow(g, false, d.tag, d.size, func(w io.Writer, from, to int64) error { return d.copy(ctx, w, from, to) }), nil
+}
+
+// whole keeps all lines of a part, or none.
+func (m *maker) whole(ctx context.Context, p *Part) ([]bool, error) {
+	if err := m.stands(ctx, p); err != nil {
+		return nil, err
+	}
+	all := make([]bool, len(p.IDs))
+	for i := range all {
+		all[i] = true
+	}
+	return all, nil
 }
 
 // stands reports as [errGone] that the client may not see any more what is behind a part, or that somebody in it wants out.

@@ -67,8 +67,7 @@ func (r *Request) steps() []step {
 	for _, t := range r.Types {
 		out = append(out, step{Output, t})
 	}
-	// What was deleted has no compartment any more, so it is told where all patients are meant.
-	if r.Since != "" && r.Level != Group && len(r.Patients) == 0 {
+	if r.Since != "" {
 		for _, t := range r.Types {
 			out = append(out, step{Deleted, t})
 		}

@@ -77,6 +77,8 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 	switch {
 	case err == nil, errors.Is(err, ErrOver):
 		return true, nil
+	case errors.Is(err, errUnsettled):
+		return true, over(s.Jobs.Wait(ctx, j, s.Now().Add(unsettled)))
 	case ctx.Err() != nil:
 		return false, ctx.Err() // its lease ends
 	case denied(err):
@@ -121,6 +123,8 @@ func (s *Service) safely(ctx context.Context, j *Job) (err error) {
 	return s.turn(ctx, j)
 }
 
+var errUnsettled = errors.New("export: changes of before its moment are under way")
+
 var errNotes = errors.New("export: the query let a psychotherapy or SUD counseling note through")
 
 // turn does the next pages of a job, up to the first one that has something in it.
@@ -131,6 +135,14 @@ func (s *Service) turn(ctx context.Context, j *Job) error {
 	}
 	if err := s.standing(ctx, c.Principal); err != nil {
 		return err
+	}
+	if j.Position == (Position{}) {
+		// Whoever began to write before the moment of the export may not have come to the end.
+		if settled, err := s.Jobs.Settled(ctx, j.Transaction); err != nil {
+			return err
+		} else if !settled {
+			return errUnsettled
+		}
 	}
 	w := &work{s: s, j: j, key: key, c: c}
 	if c.Request.Release != nil {
@@ -243,28 +255,6 @@ func (s *Service) resources(ctx context.Context, g authz.Grant, r *Request, t fh
 	return found, after, nil
 }
 
-// deleted finds the next resources of a type that were deleted.
-func (w *work) deleted(ctx context.Context, g authz.Grant, at Position, t fhir.ResourceType) ([]record.Sealed, Position, error) {
-	_, since, _ := search.Instants(w.c.Request.Since) // it was checked at kick-off
-	reach, err := w.s.Engine.Outbound(ctx, g, fhir.SearchType, t)
-	if err != nil {
-		return nil, at, err
-	}
-	var after fhir.ID
-	if at.After != nil {
-		after = at.After.ID
-	}
-	found, err := w.s.Records.Tombstones(ctx, reach.Of(t), since, after, w.s.Page)
-	if err != nil {
-		return nil, at, err
-	}
-	if len(found) < w.s.Page {
-		return found, Position{Step: at.Step + 1}, nil
-	}
-	last := vault.Head(found[len(found)-1]).Ref
-	return found, Position{Step: at.Step, After: &search.Cursor{Type: t, ID: last.ID}}, nil
-}
-
 // explain writes, for each consent that a page is disclosed under and that no line of the
 // job explains yet, what it permits (42 CFR 2.32(b)).
 func (w *work) explain(ctx context.Context, out []record.Released) error {
@@ -368,6 +358,7 @@ func (o *object) line(text []byte, h vault.Header) error {
 	o.Lines++
 	o.Bytes += int64(len(text))
 	o.IDs, o.Versions, o.Rows = append(o.IDs, h.Ref.ID), append(o.Versions, h.Version), append(o.Rows, h.Row)
+	o.Lengths = append(o.Lengths, int32(len(text))) //nolint:gosec // a resource is shorter
 	return nil
 }
 

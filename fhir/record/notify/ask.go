@@ -3,7 +3,6 @@ package notify
 import (
 	"bytes"
 	"context"
-	"io"
 	"slices"
 
 	"github.com/cloister-health/cloister/authz"
@@ -61,10 +60,7 @@ func (s *Service) Events(ctx context.Context, g authz.Grant, id fhir.ID, r Range
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Stream: vault.Flow(g, n.noticed(), func(w io.Writer) error {
-		_, err := w.Write(body)
-		return err //nolint:wrapcheck // a writer's own
-	})}, nil
+	return Answer{Stream: vault.Whole(g, n.noticed(), body)}, nil
 }
 
 // Status tells of subscriptions of the caller's own ($status): of the one of that id, or of

@@ -442,7 +442,6 @@ func (h *house) exec(query string, args ...any) {
 	}
 }
 
-
 func (h *house) connect() *pgx.Conn {
 	h.t.Helper()
 	c, err := pgx.Connect(context.Background(), h.dsn)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"io"
 	"slices"
 	"time"
 
@@ -312,10 +311,7 @@ func (s *Service) answer(g authz.Grant, x *Subscription, c contents, key []byte)
 
 // held is an answer to the request of g.
 func held(g authz.Grant, body []byte) Answer {
-	return Answer{Stream: vault.Flow(g, false, func(w io.Writer) error {
-		_, err := w.Write(body)
-		return err //nolint:wrapcheck // a writer's own
-	})}
+	return Answer{Stream: vault.Whole(g, false, body)}
 }
 
 func array(items ...*element.Node) *element.Node {

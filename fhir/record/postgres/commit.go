@@ -194,7 +194,7 @@ func (w *write) run(ctx context.Context) error {
 	if w.notes {
 		pool = w.s.notes
 	}
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: begins(w.s.now())}, func(tx pgx.Tx) error {
 		w.tx = tx
 		for _, step := range []func(context.Context) error{
 			w.parameters, w.meet, w.load, w.kinfolk, w.unmask, w.flow, w.views, w.render, w.encrypt, w.store, w.stated, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.declare, w.announce, w.record,

@@ -15,6 +15,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/export"
+	"github.com/cloister-health/cloister/fhir/search"
 )
 
 // Exports keeps the jobs of bulk exports.
@@ -95,25 +96,36 @@ func (x exports) Find(ctx context.Context, tenant int32, owner [32]byte, id stri
 		}
 		var p export.Part
 		var sum []byte
-		var ids []string
-		var versions []int32
-		var rows []int64
-		return forEach(ctx, tx, "SELECT number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows FROM export.part WHERE job = $1 ORDER BY number", []any{j.ID},
-			[]any{&p.Number, &p.File, &p.Kind, &p.Type, &p.Name, &p.Lines, &p.Bytes, &sum, &p.Noticed, &ids, &versions, &rows}, func() error {
+		return forEach(ctx, tx, "SELECT number, file, kind, type, name, lines, bytes, sha256, noticed FROM export.part WHERE job = $1 ORDER BY number", []any{j.ID},
+			[]any{&p.Number, &p.File, &p.Kind, &p.Type, &p.Name, &p.Lines, &p.Bytes, &sum, &p.Noticed}, func() error {
 				part := p
 				copy(part.SHA256[:], sum)
-				part.IDs, part.Versions, part.Rows = make([]fhir.ID, len(ids)), make([]fhir.VersionID, len(versions)), append([]int64(nil), rows...)
-				for i, id := range ids {
-					part.IDs[i] = fhir.ID(id)
-				}
-				for i, v := range versions {
-					part.Versions[i] = fhir.VersionID(v)
-				}
 				parts = append(parts, part)
 				return nil
 			})
 	})
 	return j, parts, failed(err)
+}
+
+// Lines implements [export.Jobs].
+func (x exports) Lines(ctx context.Context, job string, p *export.Part) error {
+	var ids []string
+	var versions []int32
+	p.IDs, p.Versions = nil, nil
+	err := x.s.side.QueryRow(ctx, "SELECT ids, versions, rows, lengths FROM export.part WHERE job = $1 AND number = $2", job, p.Number).Scan(&ids, &versions, &p.Rows, &p.Lengths)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errNotFound
+	}
+	if n := p.Lines; err == nil && (len(ids) != n || len(versions) != n || len(p.Rows) != n || len(p.Lengths) != n) {
+		err = errors.New("postgres: a part of an export does not say what is in each line")
+	}
+	if err != nil {
+		return failed(err)
+	}
+	for i, id := range ids {
+		p.IDs, p.Versions = append(p.IDs, fhir.ID(id)), append(p.Versions, fhir.VersionID(versions[i]))
+	}
+	return nil
 }
 
 // Take implements [export.Jobs]. Owners take turns: whose last turn was longest ago comes first,
@@ -195,10 +207,10 @@ func publish(ctx context.Context, tx pgx.Tx, job string, p export.Part, longest 
 	for i, v := range p.Versions {
 		versions[i] = int32(v)
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO export.part (job, number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows)
+	_, err = tx.Exec(ctx, `INSERT INTO export.part (job, number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows, lengths)
 SELECT $1::uuid, l.number + 1, COALESCE((SELECT f.file FROM (SELECT p.file, sum(p.lines) AS lines FROM export.part p WHERE p.job = $1 AND p.kind = $2 AND p.type = $3 GROUP BY p.file ORDER BY p.file DESC LIMIT 1) AS f WHERE f.lines + $5 <= $12::bigint), l.file + 1),
- $2::text, $3::text, $4::uuid, $5::integer, $6::bigint, $7::bytea, $8::boolean, $9::text[], $10::integer[], $11::bigint[] FROM (SELECT COALESCE(max(number), 0) AS number, COALESCE(max(file), 0) AS file FROM export.part WHERE job = $1) AS l`,
-		job, string(p.Kind), string(p.Type), p.Name, p.Lines, p.Bytes, p.SHA256[:], p.Noticed, texts(p.IDs), versions, p.Rows, longest)
+ $2::text, $3::text, $4::uuid, $5::integer, $6::bigint, $7::bytea, $8::boolean, $9::text[], $10::integer[], $11::bigint[], $13::integer[] FROM (SELECT COALESCE(max(number), 0) AS number, COALESCE(max(file), 0) AS file FROM export.part WHERE job = $1) AS l`,
+		job, string(p.Kind), string(p.Type), p.Name, p.Lines, p.Bytes, p.SHA256[:], p.Noticed, texts(p.IDs), versions, p.Rows, longest, p.Lengths)
 	return err
 }
 
@@ -236,6 +248,33 @@ func (x exports) Finish(ctx context.Context, j export.Job, state export.State, r
 func (x exports) Yield(ctx context.Context, j export.Job, at time.Time) error {
 	tag, err := x.s.side.Exec(ctx, "UPDATE export.job SET lease = $3 WHERE "+onTurn, j.ID, j.Turn, at)
 	return one(tag.RowsAffected(), err)
+}
+
+// Wait implements [export.Jobs].
+func (x exports) Wait(ctx context.Context, j export.Job, at time.Time) error {
+	tag, err := x.s.side.Exec(ctx, "UPDATE export.job SET lease = $3, attempts = 0 WHERE "+onTurn, j.ID, j.Turn, at)
+	return one(tag.RowsAffected(), err)
+}
+
+// A transaction that writes resources holds a lock from its beginning to its end, which
+// says in which second it began. Nobody waits for these locks: they are there to be seen.
+const beganLock = 0x436c6f69 // "Cloi"
+
+var beganZero = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC) // second 0
+
+func beganSecond(at time.Time) int64 { return at.Unix() - beganZero.Unix() }
+
+// begins is the beginning of a transaction that writes resources. What it stores changes
+// at this moment or later.
+func begins(now time.Time) string {
+	return "BEGIN; SELECT pg_advisory_xact_lock_shared(" + strconv.Itoa(beganLock) + ", " + strconv.FormatInt(beganSecond(now), 10) + ")"
+}
+
+// Settled implements [export.Jobs].
+func (x exports) Settled(ctx context.Context, at time.Time) (settled bool, err error) {
+	err = x.s.side.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::bigint::oid AND objid::bigint <= $2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+		beganLock, beganSecond(at)).Scan(&settled)
+	return settled, failed(err)
 }
 
 // Drop implements [export.Jobs].
@@ -284,7 +323,7 @@ func (x exports) Forget(ctx context.Context, name string) error {
 	return failed(err)
 }
 
-// Current gives of these resources those that are visible under r and not deleted. It reads no content.
+// Current gives of these resources those that are visible under r, also as deleted. It reads no content.
 func (s *Store) Current(ctx context.Context, r authz.Restriction, ids []fhir.ID) (map[fhir.ID][]export.Visible, error) {
 	out := map[fhir.ID][]export.Visible{}
 	if r.Empty() || len(ids) == 0 {
@@ -294,12 +333,17 @@ func (s *Store) Current(ctx context.Context, r authz.Restriction, ids []fhir.ID)
 	x := restrict(q, r)
 	in := q.arg(texts(ids))
 	legs(q, r, func(schema string) {
-		q.WriteString("SELECT r.id, r.version, r.pk FROM " + schema + ".resource r WHERE r.id = ANY (" + in + "::text[]) AND NOT r.deleted AND " + x.where("r"))
+		q.WriteString("SELECT r.id, r.version, r.pk, r.deleted, r.patient || COALESCE(r.co_patients, '{}') FROM " + schema + ".resource r WHERE r.id = ANY (" + in + "::text[]) AND " + x.where("r"))
 	})
 	var id fhir.ID
 	var v export.Visible
-	err := forEach(ctx, s.pool(r), q.String(), q.args, []any{&id, &v.Version, &v.Row}, func() error {
-		out[id] = append(out[id], v)
+	var patients []string
+	err := forEach(ctx, s.pool(r), q.String(), q.args, []any{&id, &v.Version, &v.Row, &v.Deleted, &patients}, func() error {
+		x := v
+		for _, p := range patients {
+			x.Patients = append(x.Patients, fhir.ID(p))
+		}
+		out[id] = append(out[id], x)
 		return nil
 	})
 	if err != nil {
@@ -309,17 +353,21 @@ func (s *Store) Current(ctx context.Context, r authz.Restriction, ids []fhir.ID)
 }
 
 // Tombstones gives, by their ids, at most so many resources that r covers and that were
-// deleted at that moment or later, behind the one of that id.
-func (s *Store) Tombstones(ctx context.Context, r authz.Restriction, since time.Time, after fhir.ID, most int) ([]record.Sealed, error) {
+// deleted between these moments, behind that place.
+func (s *Store) Tombstones(ctx context.Context, r authz.Restriction, from, to time.Time, after *search.Cursor, most int) ([]record.Sealed, error) {
 	if r.Empty() {
 		return nil, nil
 	}
 	q := &statement{}
 	x := restrict(q, r)
+	beyond := ""
+	if after != nil {
+		beyond = " AND (r.id, r.pk) > (" + q.arg(string(after.ID)) + ", " + q.arg(after.Row) + ")"
+	}
 	q.WriteString("SELECT * FROM (")
 	legs(q, r, func(schema string) {
-		q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE r.deleted AND r.updated >= " + q.arg(since) + " AND r.id > " + q.arg(string(after)) + " AND " + x.where("r"))
+		q.WriteString("SELECT " + x.columns("r") + " FROM " + schema + ".resource r WHERE r.deleted AND r.updated >= " + q.arg(from) + " AND r.updated <= " + q.arg(to) + beyond + " AND " + x.where("r"))
 	})
-	q.WriteString(") AS t ORDER BY t.id LIMIT " + strconv.Itoa(most))
+	q.WriteString(") AS t ORDER BY t.id, t.pk LIMIT " + strconv.Itoa(most))
 	return s.sealed(ctx, s.pool(r), r, q)
 }

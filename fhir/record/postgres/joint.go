@@ -138,10 +138,14 @@ func (w *pageWriter) together(legs []leg, schema string) string {
 		if p.inclusive {
 			op = strings.TrimSuffix(op, " ") + "= "
 		}
-		beyond = " WHERE (r.updated, r.type, r.id)" + op + "(" +
+		row, its := "", ""
+		if p.at.Row != 0 {
+			row, its = ", r.pk", ", "+k.q.named("place row", func() any { return p.at.Row })
+		}
+		beyond = " WHERE (r.updated, r.type, r.id" + row + ")" + op + "(" +
 			k.q.named("place 0", func() any { return p.values[0] }) + "::timestamptz, " +
 			k.q.named("place type", func() any { return p.at.Type.Code() }) + "::smallint, " +
-			k.q.named("place id", func() any { return string(p.at.ID) }) + ")"
+			k.q.named("place id", func() any { return string(p.at.ID) }) + its + ")"
 	}
 	return "(SELECT " + selected + ", r.updated AS k0 FROM " + found(schema+".resource r", where, "") + beyond + p.clause([]string{"r.updated"}, "r.type", "r.id", 0) + " LIMIT " + w.limit + ")"
 }

@@ -181,3 +181,58 @@ func TestEstimate(t *testing.T) {
 		t.Fatalf("total %d without asking", page.Total)
 	}
 }
+
+// Two resources can bear one id, where a client chose the id of one that is hidden from it.
+// Whoever sees both finds both, wherever pages end.
+func TestPagesEndBetweenRowsOfOneID(t *testing.T) {
+	h := clinic(t)
+	h.load(strings.NewReplacer("'team'", "'team2'", "anna", "bert", "dora", "emil").Replace(team))
+	anna := func(id string) string { return strings.Replace(observation(""), "{", "{'id':'"+id+"',", 1) }
+	bert := func(id string) string {
+		return strings.NewReplacer("anna", "bert", "'valueInteger':12", "'valueInteger':3").Replace(anna(id))
+	}
+	emil := h.as("therapist", "TREAT", "Practitioner/emil")
+	for _, id := range []string{"a", "b", "c"} {
+		h.load(anna(id))
+	}
+	for _, id := range []string{"b", "c"} {
+		if _, err := h.update(emil, bert(id), upsert); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// So that they have all sort keys in common.
+	if err := h.row("WITH u AS (UPDATE record.resource SET updated = '2026-03-01T12:00:00Z' WHERE id IN ('a', 'b', 'c') RETURNING pk) SELECT count(*) FROM u", new(int)); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"Observation?_sort=_id&_id=a,b,c", "Observation?_sort=-_id&_id=a,b,c", "Observation?_id=a,b,c", "Observation?_sort=date&_id=a,b,c", "Observation?_sort=code&_id=a,b,c", "Observation?_sort=status,_lastUpdated&_id=a,b,c", "?_type=Observation,Encounter&_id=a,b,c"} {
+		for _, count := range []int{1, 2, 3, 4} {
+			if got := h.walk(h.operator(), text, count, 5); len(got) != 5 || strings.Count(strings.Join(got, ""), "b") != 2 || strings.Count(strings.Join(got, ""), "c") != 2 {
+				t.Errorf("%s by %d: %v", text, count, got)
+			}
+			bodies := map[string]bool{}
+			q := query(t, text)
+			for q.Count = count; ; {
+				reach := h.reach(h.operator(), q)
+				page, err := h.store.Search(context.Background(), reach, q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out, err := h.release(reach.Grant(), q.Type(), page.Entries...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, body := range out {
+					bodies[body] = true
+				}
+				if !page.More {
+					break
+				}
+				last := page.Last
+				q.After = &last
+			}
+			if len(bodies) != 5 {
+				t.Errorf("%s by %d: %d different ones", text, count, len(bodies))
+			}
+		}
+	}
+}

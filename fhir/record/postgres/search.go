@@ -135,13 +135,24 @@ func (f *finder) entries(ctx context.Context, p *record.Page, at place) error {
 	if err != nil {
 		return err
 	}
-	fit := f.query.Count
-	if i := slices.IndexFunc(hits, func(x hit) bool { return x.over }); i >= 0 {
-		fit = min(fit, i)
+	fit, split := f.fit(hits)
+	if split && !at.rows {
+		// Rows that bear one id have no order until a page ends between them.
+		at.rows = true
+		if hits, places, err = f.read(ctx, at, f.query.Count+1, links); err != nil {
+			return err
+		}
+		fit, split = f.fit(hits)
 	}
 	beyond := len(hits) > fit
 	if beyond {
 		hits, places = hits[:fit], places[:fit]
+	}
+	if split {
+		places[fit-1].Row = hits[fit-1].h.Row
+	}
+	if at.at != nil && at.at.Row != 0 && len(hits) > 0 && places[0].Type == at.at.Type && places[0].ID == at.at.ID {
+		places[0].Row = hits[0].h.Row
 	}
 	behind := false
 	if at.at != nil {
@@ -173,6 +184,15 @@ func (f *finder) entries(ctx context.Context, p *record.Page, at place) error {
 		return f.include(ctx, p, hits)
 	}
 	return nil
+}
+
+// fit is how many of the rows fill the page, and whether it ends between two rows of one id.
+func (f *finder) fit(hits []hit) (n int, split bool) {
+	n = min(f.query.Count, len(hits))
+	if i := slices.IndexFunc(hits, func(x hit) bool { return x.over }); i >= 0 {
+		n = min(n, i)
+	}
+	return n, 0 < n && n < len(hits) && hits[n-1].t == hits[n].t && hits[n-1].h.Ref.ID == hits[n].h.Ref.ID
 }
 
 // count counts the matches.

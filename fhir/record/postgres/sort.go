@@ -105,6 +105,7 @@ type place struct {
 	values    []any          // of at; nil for null
 	reverse   bool           // rows come in the opposite order
 	inclusive bool           // the place itself belongs to the page
+	rows      bool           // rows that bear one id are in order, too
 }
 
 var errCursor = outcome.New(outcome.Invalid, "this page link is not valid here: start the search again").Because(errors.New("postgres: a cursor of another order"))
@@ -114,7 +115,7 @@ func placeOf(q search.Query) (place, error) {
 	if p.at == nil {
 		return p, nil
 	}
-	p.reverse = p.at.Backward
+	p.reverse, p.rows = p.at.Backward, p.at.Row != 0
 	if len(p.at.Keys) != len(p.by.keys) || !p.at.Type.Valid() {
 		return p, errCursor
 	}
@@ -170,7 +171,8 @@ func (p place) descends(i int) bool { return p.by.keys[i].Descending != p.revers
 // tie says which way type and id go in the statement.
 func (p place) tie() bool { return p.descends(0) }
 
-// clause is ORDER BY over expressions of the keys, type and id. Keys before
+// clause is ORDER BY over expressions of the keys, type and id, and where that
+// matters of the row beside the id. Keys before
 // from are the same in all rows.
 func (p place) clause(keys []string, typ, id string, from int) string {
 	var terms []string
@@ -185,7 +187,11 @@ func (p place) clause(keys []string, typ, id string, from int) string {
 		}
 		terms = append(terms, s)
 	}
-	for _, s := range []string{typ, id} {
+	row := ""
+	if p.rows {
+		row = strings.TrimSuffix(id, "id") + "pk"
+	}
+	for _, s := range []string{typ, id, row} {
 		if s == "" {
 			continue
 		}
@@ -207,28 +213,29 @@ func (k *compiler) beyond(p place, t fhir.ResourceType, keys []string, id string
 	further := map[bool]string{false: " > ", true: " < "}
 	mine, its := t.Code(), p.at.Type.Code()
 	// The rows that have all keys of the place: by type and id.
-	last, tied := "", true
+	op, self, last, tied := "", id, "", true
 	switch {
 	case mine == its:
-		op := further[p.tie()]
-		if p.inclusive {
+		if op = further[p.tie()]; p.inclusive {
 			op = strings.TrimSuffix(op, " ") + "= "
 		}
-		last = op + k.q.named("place id", func() any { return string(p.at.ID) })
+		if last = k.q.named("place id", func() any { return string(p.at.ID) }); p.at.Row != 0 {
+			self += ", " + strings.TrimSuffix(id, "id") + "pk"
+			last += ", " + k.q.named("place row", func() any { return p.at.Row })
+		}
 	case (mine < its) != p.tie():
 		tied = false
 	}
 	// An index takes one comparison of rows, or of the first key.
 	bound := ""
 	if from == 0 && present {
-		switch op := further[p.descends(0)]; {
+		switch first := further[p.descends(0)]; {
 		case last != "" && len(keys) == 1:
-			cut := strings.LastIndexByte(last, ' ') + 1
-			return " AND (" + keys[0] + ", " + id + ")" + last[:cut] + "(" + at(0) + ", " + last[cut:] + ")"
+			return " AND (" + keys[0] + ", " + self + ")" + op + "(" + at(0) + ", " + last + ")"
 		case len(keys) == 1 && !tied:
-			return " AND " + keys[0] + op + at(0)
+			return " AND " + keys[0] + first + at(0)
 		default:
-			bound = " AND " + keys[0] + strings.TrimSuffix(op, " ") + "= " + at(0)
+			bound = " AND " + keys[0] + strings.TrimSuffix(first, " ") + "= " + at(0)
 			if len(keys) == 1 {
 				return bound
 			}
@@ -254,7 +261,7 @@ func (k *compiler) beyond(p place, t fhir.ResourceType, keys []string, id string
 	}
 	switch {
 	case last != "":
-		ways = append(ways, same+id+last)
+		ways = append(ways, same+"("+self+")"+op+"("+last+")")
 	case tied:
 		ways = append(ways, same+"true")
 	}
