@@ -120,6 +120,12 @@ func New(c Config) (*Service, error) {
 			return nil, errors.New("export: " + name + " is missing")
 		}
 	}
+	c.sized()
+	return &Service{c, newHeldKeys()}, nil
+}
+
+// sized fills in what has a default.
+func (c *Config) sized() {
 	defaults(&c.Most, 4)
 	defaults(&c.Keep, 24*time.Hour)
 	defaults(&c.Settle, 2*time.Second)
@@ -128,7 +134,6 @@ func New(c Config) (*Service, error) {
 	defaults(&c.Longest, 100_000)
 	c.Settle = max(c.Settle, 0)
 	c.Page = min(c.Page, search.MaxCount)
-	return &Service{c, newHeldKeys()}, nil
 }
 
 func defaults[T comparable](v *T, otherwise T) {

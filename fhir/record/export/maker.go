@@ -27,7 +27,7 @@ type maker struct {
 
 // config is that of a piece, for those people and those members.
 func (m *maker) config(who *people, in deident.Surrogates) deident.Config {
-	c := deident.Config{Grant: m.g, Now: m.at, Subjects: who, Surrogates: in, Codes: m.x.Codes, Questionnaires: m.x.Answers}
+	c := deident.Config{Grant: m.g, Now: m.at, Subjects: who, Surrogates: in, Codes: m.x.Codes, Questionnaires: m.x.Answers, Purpose: m.r.Purpose}
 	if m.p.Method == deident.LimitedSet {
 		c.Agreement = m.x.Reference
 	}

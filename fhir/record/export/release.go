@@ -13,6 +13,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/deident"
+	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 	"github.com/cloister-health/cloister/fhir/search"
 )
@@ -69,7 +70,7 @@ func (s *Service) releasing(g authz.Grant, r *Request) (authz.Grant, error) {
 	if err != nil {
 		return g, err
 	}
-	if r.Release, err = s.grounds(out, p); err != nil {
+	if r.Release, _, err = s.grounds(out, p, r.Purpose); err != nil {
 		return g, err
 	}
 	released := deident.TypesOf(p)
@@ -101,20 +102,20 @@ func join(types []fhir.ResourceType) string {
 }
 
 // grounds finds what a release goes by now.
-func (s *Service) grounds(g authz.Grant, p deident.Profile) (*Release, error) {
+func (s *Service) grounds(g authz.Grant, p deident.Profile, purpose string) (*Release, terms.Grounds, error) {
 	c := g.Caller()
-	if p.Method == deident.LimitedSet && !deidentify.LimitedSetPermits(true, c.Purpose) {
-		return nil, errPurpose
+	if purpose == "" {
+		purpose = c.Purpose
+	}
+	if p.Method == deident.LimitedSet && !deidentify.LimitedSetPermits(true, purpose) {
+		return nil, terms.Grounds{}, errPurpose
 	}
 	x, err := s.Terms.Of(c.Tenant).For(p, c.Client, c.Now)
-	if err != nil {
-		return nil, err
-	}
-	return &Release{Profile: p.String(), Reference: x.Reference, Grounds: x.Digest[:]}, nil
+	return &Release{Profile: p.String(), Reference: x.Reference, Grounds: x.Digest[:]}, x, err
 }
 
 // maker resumes the making of a release for a caller: by the grounds on which it was begun, or not at all.
-func (s *Service) maker(ctx context.Context, who authz.Grant, k Key, r *Request) (*maker, error) {
+func (s *Service) maker(who authz.Grant, k Key, r *Request) (*maker, error) {
 	p, ok := deident.Asked(r.Release.Profile)
 	if !ok || s.Releases == nil {
 		return nil, authz.ErrDenied
@@ -123,16 +124,14 @@ func (s *Service) maker(ctx context.Context, who authz.Grant, k Key, r *Request)
 	if err != nil {
 		return nil, err
 	}
-	now, err := s.grounds(g, p)
+	now, x, err := s.grounds(g, p, r.Purpose)
 	if err != nil {
 		return nil, err
 	}
 	if !slices.Equal(now.Grounds, r.Release.Grounds) {
 		return nil, authz.ErrDenied
 	}
-	c := g.Caller()
-	x, err := s.Terms.Of(c.Tenant).For(p, c.Client, c.Now)
-	return &maker{s: s, g: g, k: k, r: r, p: p, x: x}, err
+	return &maker{s: s, g: g, k: k, r: r, p: p, x: x}, nil
 }
 
 // releaseTurn does the next piece of a release.
@@ -143,7 +142,7 @@ func (s *Service) releaseTurn(ctx context.Context, w *work) error {
 		return err
 	}
 	k := Key{j.ID, j.Turn}
-	m, err := s.maker(ctx, who, k, &w.c.Request)
+	m, err := s.maker(who, k, &w.c.Request)
 	if err != nil {
 		return err
 	}
@@ -241,7 +240,7 @@ var _ io.Writer = (*released)(nil)
 // fetchRelease lets a file of a release out whole, as long as its client may see all that is behind it: with a line
 // left out, others would refer to nothing, and groups would be smaller than they have to be.
 func (s *Service) fetchRelease(ctx context.Context, g authz.Grant, j Job, c contents, name string, file []Part) (record.Stream, error) {
-	m, err := s.maker(ctx, g, Key{Release: j.ID}, &c.Request)
+	m, err := s.maker(g, Key{Release: j.ID}, &c.Request)
 	if err != nil {
 		return record.Stream{}, err
 	}

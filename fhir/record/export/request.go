@@ -43,6 +43,7 @@ type Request struct {
 	Labels   obligation.Labelling `json:"labels,omitempty"`
 	Released bool                 `json:"released,omitempty"` // it is to be de-identified
 	Profile  string               `json:"profile,omitempty"`  // under this profile, as the client wrote it
+	Purpose  string               `json:"purpose,omitempty"`  // of the recipient, where the operator asks
 	Release  *Release             `json:"release,omitempty"`  // what that comes to
 }
 
