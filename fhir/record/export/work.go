@@ -227,7 +227,10 @@ func (w *work) search(ctx context.Context, g authz.Grant, at Position, t fhir.Re
 		h := vault.Head(x)
 		return h.Created && h.Updated.After(w.j.Transaction)
 	})
-	return found, next, nil
+	if t == provenance && w.c.Request.Provenance == LatestProvenance {
+		found, err = w.latest(ctx, g, opt, found)
+	}
+	return found, next, err
 }
 
 // explain writes, for each consent that a page is disclosed under and that no line of the
