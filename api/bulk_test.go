@@ -76,6 +76,7 @@ type manifest struct {
 	Output              []entry
 	Deleted             []entry
 	Error               []entry
+	Link                []struct{ Relation, URL string }
 }
 
 type entry struct {
@@ -203,6 +204,12 @@ func TestBulkRefusals(t *testing.T) {
 		{"/fhir/$export?_outputFormat=application/fhir%2Bndjson", "exchange", "", async, 202},
 		{"/fhir/$export?_outputFormat=ndjson", "exchange", "", async, 202},
 		{"/fhir/$export?_outputFormat=application/fhir%2Bparquet", "exchange", "", async, 400},
+		{"/fhir/$export?_type=Patient&includeAssociatedData=LatestProvenanceResources,_own", "exchange", "", async, 400},
+		{"/fhir/$export?_type=Patient&includeAssociatedData=LatestProvenanceResources,_own", "exchange", "", lenient, 202},
+		{"/fhir/$export?_type=Patient&includeAssociatedData=RelevantProvenanceResources&includeAssociatedData=LatestProvenanceResources", "exchange", "", async, 202},
+		{"/fhir/$export?allowPartialManifests=perhaps", "exchange", "", async, 400},
+		{"/fhir/$export?allowPartialManifests=false", "exchange", "", async, 202},
+		{"/fhir/$export?organizeOutputBy=Patient", "exchange", "", async, 400},
 		{"/fhir/$export?_since=x", "exchange", "", async, 400},
 		{"/fhir/$export?_since=2026-01-01T00:00:00Z&_since=2026-01-02T00:00:00Z", "exchange", "", async, 400},
 		{"/fhir/Patient/$export?patient=Patient/anna", "exchange", "", async, 400},
@@ -236,6 +243,63 @@ func TestBulkRefusals(t *testing.T) {
 	c.Handler = h
 	if w := ask(t, c, "GET", "/fhir/$export", "exchange", "", async...); w.Code != 404 {
 		t.Errorf("without exports: %d", w.Code)
+	}
+}
+
+// Manifests that link to each other, of an export that is under way and of one that is done.
+func TestBulkPartialManifests(t *testing.T) {
+	c, s := newBulk(t)
+	body := `{"resourceType":"Parameters","parameter":[{"name":"allowPartialManifests","valueBoolean":true},{"name":"_type","valueString":"Patient"},{"name":"_type","valueString":"Practitioner"}]}`
+	w := ask(t, c, "POST", "/fhir/$export", "exchange", body, "Prefer", "respond-async")
+	place := below(t, w.Header().Get("Content-Location"))
+	if w := ask(t, c, "GET", place, "exchange", ""); w.Code != 202 || w.Body.Len() != 0 {
+		t.Errorf("at its beginning: %d %s", w.Code, w.Body)
+	}
+	if _, err := s.Step(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	w = ask(t, c, "GET", place, "exchange", "")
+	var first, again, next manifest
+	if err := json.Unmarshal(w.Body.Bytes(), &first); err != nil || w.Code != 202 || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Retry-After") == "" || w.Header().Get("X-Progress") == "" {
+		t.Fatalf("%d %v %v %s", w.Code, err, w.Header(), w.Body)
+	}
+	if len(first.Output) != 1 || first.Output[0].Type != "Patient" || first.Link != nil {
+		t.Fatalf("%+v", first)
+	}
+	if w := ask(t, c, "GET", below(t, first.Output[0].URL), "exchange", ""); w.Code != 200 {
+		t.Errorf("a file that is shown: %d", w.Code)
+	}
+	if w := ask(t, c, "GET", place+"?page=2", "exchange", ""); w.Code != 404 {
+		t.Errorf("a manifest that there is not: %d", w.Code)
+	}
+	work(t, s)
+	w = ask(t, c, "GET", place, "exchange", "")
+	if err := json.Unmarshal(w.Body.Bytes(), &again); err != nil || w.Code != 200 || len(again.Output) != 1 || again.Output[0] != first.Output[0] || len(again.Link) != 1 || again.Link[0].Relation != "next" {
+		t.Fatalf("%d %v %s", w.Code, err, w.Body)
+	}
+	w = ask(t, c, "GET", below(t, again.Link[0].URL), "exchange", "")
+	if err := json.Unmarshal(w.Body.Bytes(), &next); err != nil || w.Code != 200 || len(next.Output) != 1 || next.Output[0].Type != "Practitioner" || next.Link != nil || next.TransactionTime != first.TransactionTime || next.Request != first.Request {
+		t.Errorf("%d %v %s", w.Code, err, w.Body)
+	}
+}
+
+// A client that asks too often is told when to come back.
+func TestBulkPollingTooOften(t *testing.T) {
+	c, _ := newBulk(t)
+	w := ask(t, c, "GET", "/fhir/$export?_type=Patient", "exchange", "", "Prefer", "respond-async")
+	place := below(t, w.Header().Get("Content-Location"))
+	for range 40 {
+		w = ask(t, c, "GET", place, "exchange", "")
+	}
+	if w.Code != 429 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `"throttled"`) {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	for range 3 {
+		ask(t, c, "GET", "/fhir/$export?_type=Patient", "exchange", "", "Prefer", "respond-async")
+	}
+	w = ask(t, c, "GET", "/fhir/$export?_type=Patient", "exchange", "", "Prefer", "respond-async")
+	if w.Code != 429 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("a fifth export: %d %v", w.Code, w.Header())
 	}
 }
 

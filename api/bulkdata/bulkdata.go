@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cloister-health/cloister/api/operation"
@@ -63,7 +64,7 @@ func (s *Service) kickOff(level export.Level, path string) respond.Handler {
 }
 
 // known are the parameters of an export, in the order of the specification.
-var known = []string{"_outputFormat", "_since", "_until", "_type", "_elements", "patient", "_typeFilter", "_profile"}
+var known = []string{"_outputFormat", "_since", "_until", "_type", "_elements", "patient", "includeAssociatedData", "_typeFilter", "allowPartialManifests", "_profile"}
 
 var errPatient = outcome.New(outcome.Invalid, "the parameter patient is a valueReference to a Patient of this server, in the Parameters of a POST")
 
@@ -90,7 +91,7 @@ func request(rq *respond.Request) (export.Request, error) {
 	if r.Released = values.Has("_profile"); r.Released {
 		r.Profile = values.Get("_profile")
 	}
-	for _, name := range []string{"_outputFormat", "_since", "_until", "_profile"} {
+	for _, name := range []string{"_outputFormat", "_since", "_until", "allowPartialManifests", "_profile"} {
 		if len(values[name]) > 1 {
 			return r, outcome.New(outcome.Invalid, "the parameter "+name+" may stand once")
 		}
@@ -108,6 +109,25 @@ func request(rq *respond.Request) (export.Request, error) {
 	r.Elements = split(values["_elements"])
 	for _, f := range values["_typeFilter"] {
 		r.Filters = append(r.Filters, export.SplitFilters(f)...)
+	}
+	switch values.Get("allowPartialManifests") {
+	case "true":
+		r.Partial = true
+	case "", "false":
+	default:
+		return r, outcome.New(outcome.Invalid, "allowPartialManifests is true or false")
+	}
+	for _, preset := range split(values["includeAssociatedData"]) {
+		switch {
+		case preset == "RelevantProvenanceResources":
+			r.Provenance = export.RelevantProvenance // of two, the one that leaves out less
+		case preset == "LatestProvenanceResources":
+			if r.Provenance == "" {
+				r.Provenance = export.LatestProvenance
+			}
+		case !r.Lenient:
+			return r, outcome.New(outcome.Invalid, "includeAssociatedData is LatestProvenanceResources or RelevantProvenanceResources here (or send Prefer: handling=lenient)")
+		}
 	}
 	for _, text := range values["patient"] {
 		ref, ok := fhir.ParseRef(strings.TrimPrefix(text, rq.Base+"/"))
@@ -158,7 +178,11 @@ func split(values []string) (out []string) {
 // Status answers GET [base]/_export/[id]: 202 while the export is under way, then its manifest.
 // Whoever did not begin it finds nothing there.
 func (s *Service) Status(ctx context.Context, rq *respond.Request) (respond.Response, error) {
-	st, err := s.exports.Status(ctx, rq.Grant, string(rq.ID))
+	page, err := pageOf(rq.Query)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.exports.Status(ctx, rq.Grant, string(rq.ID), page)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +198,23 @@ func (s *Service) Status(ctx context.Context, rq *respond.Request) (respond.Resp
 	case st.State == export.Failed:
 		return nil, outcome.New(outcome.Internal, "").Because(errors.New("bulkdata: the export failed"))
 	}
-	return respond.Pending(st.Progress()), nil
+	if st.Files != nil {
+		return respond.Manifest(st, place(rq, string(rq.ID))), nil
+	}
+	return respond.Pending(st.Progress(), st.Wait), nil
+}
+
+// pageOf is the number of a manifest, as the link to it says.
+func pageOf(query string) (int, error) {
+	values, err := url.ParseQuery(query)
+	if err != nil || !values.Has("page") {
+		return 1, nil //nolint:nilerr // the status has no parameters
+	}
+	n, err := strconv.Atoi(values.Get("page"))
+	if err != nil || n < 1 {
+		return 0, outcome.New(outcome.NotFound, "")
+	}
+	return n, nil
 }
 
 // Cancel answers DELETE [base]/_export/[id]: what the export has written is removed.

@@ -8,8 +8,8 @@ import (
 	"github.com/cloister-health/cloister/fhir/record/export"
 )
 
-// Manifest answers with what an export that is done has written (Bulk Data Access 2.0,
-// "Response - Complete Status"). place is the URL of the export.
+// Manifest answers with what an export has written (Bulk Data Access, "Response - Output
+// Manifest"): 200 once it is done, 202 with a part of it before. place is the URL of the export.
 func Manifest(s export.Status, place string) Response { return manifest{s, place} }
 
 type manifest struct {
@@ -18,7 +18,12 @@ type manifest struct {
 }
 
 func (x manifest) build(m *message, _ *Request) error {
-	m.status, m.contentType, m.expires = http.StatusOK, "application/json", x.s.Expires
+	m.status, m.contentType = http.StatusOK, "application/json"
+	if x.s.State == export.Done {
+		m.expires = x.s.Expires
+	} else {
+		m.status, m.progress, m.wait = http.StatusAccepted, x.s.Progress(), x.s.Wait
+	}
 	m.str(`{"transactionTime":"`)
 	m.instant(x.s.Transaction)
 	m.str(`","request":`)
@@ -28,7 +33,7 @@ func (x manifest) build(m *message, _ *Request) error {
 		m.str(`,"` + string(kind) + `":[`)
 		first := true
 		for _, f := range x.s.Files {
-			if f.Kind != kind {
+			if x.list(f.Kind) != kind {
 				continue
 			}
 			if !first {
@@ -56,6 +61,20 @@ func (x manifest) build(m *message, _ *Request) error {
 		}
 		m.str(`}}`)
 	}
+	if x.s.Next > 0 {
+		m.str(`,"link":[{"relation":"next","url":`)
+		m.body = element.AppendQuoted(m.body, x.place+"?page="+strconv.Itoa(x.s.Next))
+		m.str(`}]`)
+	}
 	m.str(`}`)
 	return nil
+}
+
+// list is where a file is listed. Manifests that link to each other have the same error
+// list, so messages that come up while they are shown are part of their output.
+func (x manifest) list(kind export.Kind) export.Kind {
+	if x.s.Partial && kind == export.Error {
+		return export.Output
+	}
+	return kind
 }

@@ -122,13 +122,18 @@ func (x deleted) build(m *message, rq *Request) error {
 // result, or with none where it was given up.
 func Accepted(place string) Response { return later{place: place} }
 
-// Pending answers who asks for a result that is not there yet: 202.
-func Pending(progress string) Response { return later{progress: progress} }
+// Pending answers who asks for a result that is not there yet, and how long to wait before asking again: 202.
+func Pending(progress string, wait time.Duration) Response {
+	return later{progress: progress, wait: wait}
+}
 
-type later struct{ place, progress string }
+type later struct {
+	place, progress string
+	wait            time.Duration
+}
 
 func (x later) build(m *message, _ *Request) error {
-	m.status, m.place, m.progress = http.StatusAccepted, x.place, x.progress
+	m.status, m.place, m.progress, m.wait = http.StatusAccepted, x.place, x.progress, x.wait
 	return nil
 }
 

@@ -115,8 +115,9 @@ type message struct {
 	contentType  string // "": the negotiated FHIR type
 	cacheControl string // "": no-store
 	location     string
-	place        string // Content-Location
-	progress     string // X-Progress, and Retry-After with it
+	place        string        // Content-Location
+	progress     string        // X-Progress
+	wait         time.Duration // Retry-After
 	etag         string
 	modified     time.Time
 	challenge    string // WWW-Authenticate of a 401, in place of that of the exchange
@@ -215,7 +216,7 @@ func compose(m *message, rq *Request, resp Response) (err error) {
 // fail replaces the answer by the OperationOutcome of err.
 func (m *message) fail(err error) {
 	e := outcome.Of(err)
-	m.status, m.outcome = e.Status(), true
+	m.status, m.outcome, m.wait = e.Status(), true, e.Wait()
 	if len(e.Issues) > 0 && e.Issues[0].Category == outcome.SignIn {
 		m.challenge = `Bearer error="insufficient_user_authentication"` // RFC 9470, 3
 	}
@@ -268,7 +269,6 @@ var (
 	exposed       = []string{"Accept-Ranges, Content-Location, Content-Range, ETag, Last-Modified, Link, Location, Redisclosure-Notice, Retry-After, X-Progress, X-Request-Id"}
 	allowMethods  = []string{"GET, HEAD, POST, PUT, PATCH, DELETE"}
 	allowHeaders  = []string{"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, If-Range, Prefer, Range"}
-	retryAfter    = []string{"2"}
 	preflightLife = []string{"600"}
 )
 
@@ -343,7 +343,10 @@ func (m *message) head(h http.Header, head *Head) {
 		h["Content-Location"] = []string{m.place}
 	}
 	if m.progress != "" {
-		h["X-Progress"], h["Retry-After"] = []string{m.progress}, retryAfter
+		h["X-Progress"] = []string{m.progress}
+	}
+	if m.wait > 0 {
+		h["Retry-After"] = []string{strconv.Itoa(int((m.wait + time.Second - 1) / time.Second))}
 	}
 	m.notice(h)
 	if m.etag != "" {

@@ -100,7 +100,7 @@ func (s *Service) Job(ctx context.Context, rq *respond.Request) (respond.Respons
 	}
 	if !j.Ready {
 		s.work(ctx, j, d, sub)
-		return respond.Pending("the batch is being carried out"), nil
+		return respond.Pending("the batch is being carried out", 2*time.Second), nil
 	}
 	h, ok := s.Handler(d.Interaction)
 	if !ok {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/cloister-health/cloister/fhir/element"
 )
@@ -91,6 +92,7 @@ type Issue struct {
 type Error struct {
 	Issues []Issue
 	cause  error
+	wait   time.Duration
 }
 
 // New makes an Error of one issue.
@@ -102,7 +104,13 @@ func At(c Category, path, text string) *Error {
 }
 
 // Because returns e with a private cause for the log.
-func (e *Error) Because(cause error) *Error { return &Error{e.Issues, cause} }
+func (e *Error) Because(cause error) *Error { return &Error{e.Issues, cause, e.wait} }
+
+// After returns e with how long the client has to wait before it tries again.
+func (e *Error) After(wait time.Duration) *Error { return &Error{e.Issues, e.cause, wait} }
+
+// Wait is how long the client has to wait before it tries again, or 0.
+func (e *Error) Wait() time.Duration { return e.wait }
 
 // Status is the HTTP status of the whole: that of its first issue that is an error.
 func (e *Error) Status() int {

@@ -198,14 +198,14 @@ func TestL28_AnothersExportIsNotThere(t *testing.T) {
 	for _, p := range []authz.Principal{other, moved} {
 		for _, x := range []string{id, "0b7f4e9c-0000-4000-8000-000000000000", "x"} {
 			g := h.grant(p)
-			_, one := h.Status(ctx, g, x)
+			_, one := h.Status(ctx, g, x, 1)
 			_, two := h.Fetch(ctx, g, x, "1.ndjson")
 			if three := h.Cancel(ctx, g, x); status(one) != 404 || status(two) != 404 || status(three) != 404 || one.Error() != two.Error() || one.Error() != three.Error() {
 				t.Errorf("%s: %v %v %v", x, one, two, three)
 			}
 		}
 	}
-	if _, err := h.Status(ctx, h.grant(user), id); status(err) != 403 {
+	if _, err := h.Status(ctx, h.grant(user), id, 1); status(err) != 403 {
 		t.Errorf("a user of the same client: %v", err)
 	}
 	if s := h.status(h.exchange(), id); s.State != export.Done {
@@ -307,7 +307,7 @@ func TestCancel(t *testing.T) {
 	if err := h.Cancel(ctx, h.grant(p), id); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Status(ctx, h.grant(p), id); status(err) != 404 {
+	if _, err := h.Status(ctx, h.grant(p), id, 1); status(err) != 404 {
 		t.Errorf("it is there still: %v", err)
 	}
 	if err := h.Cancel(ctx, h.grant(p), id); status(err) != 404 {
@@ -321,7 +321,7 @@ func TestCancel(t *testing.T) {
 	id = h.accept(p, export.Request{})
 	h.finish()
 	h.clock.Add(25 * 3600 * 1000)
-	if _, err := h.Status(ctx, h.grant(p), id); status(err) != 404 {
+	if _, err := h.Status(ctx, h.grant(p), id, 1); status(err) != 404 {
 		t.Errorf("it has not expired: %v", err)
 	}
 	if err := h.Sweep(ctx); err != nil || h.objects() != 0 {

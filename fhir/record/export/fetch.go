@@ -2,11 +2,9 @@ package export
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
@@ -14,50 +12,6 @@ import (
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 )
-
-// Status is how far an export is.
-type Status struct {
-	State       State
-	Reason      Reason
-	Step, Steps int       // pieces that are done, and all
-	Lines       int64     // of resources
-	Transaction time.Time // the moment of the export
-	URL         string    // of the kick-off
-	Expires     time.Time
-	Files       []File // once it is done
-	Release     *Told  // nil: it is not de-identified
-}
-
-// File is one file of an export.
-type File struct {
-	Name  string // below the URL of the job
-	Kind  Kind
-	Type  fhir.ResourceType // of its lines
-	Lines int
-}
-
-// Status finds an export of the caller's own.
-func (s *Service) Status(ctx context.Context, g authz.Grant, id string) (Status, error) {
-	j, parts, err := s.find(ctx, g, id)
-	if err != nil {
-		return Status{}, err
-	}
-	_, c, err := s.open(ctx, &j)
-	if err != nil {
-		return Status{}, err
-	}
-	if !open(g, &c.Request) {
-		return Status{}, outcome.New(outcome.NotFound, "")
-	}
-	out := Status{
-		State: j.State, Reason: j.Reason, Lines: j.Lines, Transaction: j.Transaction, URL: c.Request.URL, Expires: j.Expires, Release: c.Request.told(),
-	}
-	out.Step, out.Steps = c.Request.progress(&j)
-	if j.State == Done {
-		out.Files = files(parts)
-	}
-	return out, nil
-}
 
 // open reports whether an export is for the holder of g: a client that is registered with a release profile gets releases alone.
 func open(g authz.Grant, r *Request) bool {
@@ -71,28 +25,6 @@ func (s *Service) find(ctx context.Context, g authz.Grant, id string) (Job, []Pa
 	}
 	c := g.Caller()
 	return s.Jobs.Find(ctx, c.Tenant, ownerOf(c), id)
-}
-
-const extension = ".ndjson"
-
-// files joins parts into files, in the order of their numbers.
-func files(parts []Part) []File {
-	var out []File
-	at := map[int]int{}
-	for _, p := range parts {
-		i, there := at[p.File]
-		if !there {
-			i = len(out)
-			at[p.File] = i
-			t := p.Type
-			if p.Kind == Deleted {
-				t = "Bundle"
-			}
-			out = append(out, File{Name: strconv.Itoa(p.File) + extension, Kind: p.Kind, Type: t})
-		}
-		out[i].Lines += p.Lines
-	}
-	return out
 }
 
 // Fetch lets a file out to its owner: the lines of it that the owner may see now. What it
@@ -109,7 +41,7 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 			file, noticed = append(file, p), noticed || p.Noticed
 		}
 	}
-	if j.State != Done || file == nil {
+	if len(file) == 0 || !j.shown(file[0].File) {
 		return record.Stream{}, outcome.New(outcome.NotFound, "")
 	}
 	key, c, err := s.open(ctx, &j)
@@ -191,14 +123,4 @@ func the(row int64) func(record.Sealed, error) (bool, error) {
 		h := vault.Head(x)
 		return err == nil && h.Row == row && !h.Deleted, err
 	}
-}
-
-// Progress is how far an export is, in the words of X-Progress.
-func (s Status) Progress() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d of %d resource types", s.Step, s.Steps)
-	if s.Lines > 0 {
-		fmt.Fprintf(&b, ", %d resources", s.Lines)
-	}
-	return b.String()
 }

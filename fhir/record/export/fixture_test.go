@@ -158,7 +158,7 @@ func newHouse(t *testing.T, set ...func(*export.Config)) *house {
 	t.Cleanup(func() { _ = h.sink.Close() })
 	h.cfg = export.Config{
 		Base: base, Engine: h.engine, Gate: h.gate, Records: h.store, Consents: h.store, Jobs: h.store.Exports(), Sink: h.sink, Keys: envelopetest.Keys(),
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: h.now, Page: 3, Settle: -1,
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: h.now, Page: 3, Settle: -1, Haste: 1 << 20,
 	}
 	for _, f := range set {
 		f(&h.cfg)
@@ -263,7 +263,7 @@ func (h *house) finish() {
 
 func (h *house) status(p authz.Principal, id string) export.Status {
 	h.t.Helper()
-	s, err := h.Status(context.Background(), h.grant(p), id)
+	s, err := h.Status(context.Background(), h.grant(p), id, 1)
 	if err != nil {
 		h.t.Fatal(err)
 	}

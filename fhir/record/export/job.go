@@ -52,6 +52,10 @@ type Job struct {
 	Lease     time.Time // until when nobody else takes it
 	Created   time.Time
 	Expires   time.Time
+	Parts     int       // how many there are
+	Pages     []int     // the last file of each manifest that was shown
+	Polled    time.Time // when its client last asked how far it is, or zero
+	Haste     int       // how often that was too early
 }
 
 // Position is how far a job is: the pages before it are written.
@@ -116,6 +120,11 @@ type Jobs interface {
 	Yield(ctx context.Context, j Job, at time.Time) error
 	// Wait ends a turn that was none yet: it does not count as one that came to nothing.
 	Wait(ctx context.Context, j Job, at time.Time) error
+	// Polled notes that the client asked how far the job is.
+	Polled(ctx context.Context, j Job, at time.Time, haste int) error
+	// Cut closes the files up to that one: nothing is added to them any more. It closes
+	// none, and is no error, where the job has changed since.
+	Cut(ctx context.Context, j Job, file int) error
 	// Settled reports that no transaction is under way that began at that moment or
 	// before: whatever changed until then is there.
 	Settled(ctx context.Context, at time.Time) (bool, error)

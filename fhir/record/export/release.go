@@ -40,7 +40,7 @@ const rounds = 3
 
 var (
 	errProfile = outcome.New(outcome.Invalid, "_profile names no release profile of this server: it is safe-harbor, limited-data-set or expert-determination, or their canonical URL, with or without |version")
-	errSafe    = outcome.New(outcome.Invalid, "a de-identified release takes _type, _outputFormat and _profile alone: what _since, _until, _typeFilter, _elements or patient select would tell of the records what the release leaves out")
+	errSafe    = outcome.New(outcome.Invalid, "a de-identified release takes _type, _outputFormat and _profile alone: what _since, _until, _typeFilter, _elements, includeAssociatedData or patient select would tell of the records what the release leaves out")
 	errOff     = outcome.New(outcome.Invalid, "no de-identified releases are made here")
 	errGone    = outcome.New(outcome.Deleted, "something of this release was changed or withdrawn since: ask for a new one")
 	errPurpose = outcome.New(outcome.Forbidden, "a limited data set is for research, public health and operations alone (45 CFR 164.514(e)(3)): the purpose of the token is another")
@@ -63,7 +63,7 @@ func (s *Service) releasing(g authz.Grant, r *Request) (authz.Grant, error) {
 		return g, errProfile
 	case s.Releases == nil || s.OptOuts == nil || s.Terms == nil:
 		return g, errOff
-	case r.Since != "" || r.Until != "" || len(r.Filters) > 0 || len(r.Elements) > 0 || len(r.Patients) > 0:
+	case r.Since != "" || r.Until != "" || len(r.Filters) > 0 || len(r.Elements) > 0 || len(r.Patients) > 0 || r.Provenance != "":
 		return g, errSafe
 	}
 	out, err := s.Engine.Releasing(g, p.Name)
@@ -89,6 +89,7 @@ func (s *Service) releasing(g authz.Grant, r *Request) (authz.Grant, error) {
 			return g, outcome.New(outcome.Invalid, "_type names a type of which nothing is released under this profile; it may name "+join(released))
 		}
 	}
+	r.Partial = false // it is made over should it change on the way
 	r.Lenient = false // what a release cannot honour is not ignored
 	return out, nil
 }

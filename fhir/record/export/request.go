@@ -30,15 +30,19 @@ const (
 
 // Request is what a client asks for at kick-off.
 type Request struct {
-	URL      string               `json:"url"` // as the client wrote it
-	Level    Level                `json:"level"`
-	Group    fhir.ID              `json:"group,omitempty"`
-	Types    []fhir.ResourceType  `json:"types"`              // without any, all that the client can be permitted
-	Since    string               `json:"since,omitempty"`    // instant: changed after that
-	Until    string               `json:"until,omitempty"`    // instant: changed before that, or then
-	Filters  []string             `json:"filters,omitempty"`  // Type?query
-	Elements []string             `json:"elements,omitempty"` // name or Type.name
-	Patients []fhir.ID            `json:"patients,omitempty"` // only what is in the compartment of one of them
+	URL      string              `json:"url"` // as the client wrote it
+	Level    Level               `json:"level"`
+	Group    fhir.ID             `json:"group,omitempty"`
+	Types    []fhir.ResourceType `json:"types"`              // without any, all that the client can be permitted
+	Since    string              `json:"since,omitempty"`    // instant: changed after that
+	Until    string              `json:"until,omitempty"`    // instant: changed before that, or then
+	Filters  []string            `json:"filters,omitempty"`  // Type?query
+	Elements []string            `json:"elements,omitempty"` // name or Type.name
+	Patients []fhir.ID           `json:"patients,omitempty"` // only what is in the compartment of one of them
+	// Provenance says which Provenance goes with what is exported (includeAssociatedData).
+	Provenance Provenance `json:"provenance,omitempty"`
+	// Partial shows files in manifests of their own before all are there (allowPartialManifests).
+	Partial  bool                 `json:"partial,omitempty"`
 	Lenient  bool                 `json:"lenient,omitempty"`
 	Labels   obligation.Labelling `json:"labels,omitempty"`
 	Released bool                 `json:"released,omitempty"` // it is to be de-identified
@@ -46,6 +50,15 @@ type Request struct {
 	Purpose  string               `json:"purpose,omitempty"`  // of the recipient, where the operator asks
 	Release  *Release             `json:"release,omitempty"`  // what that comes to
 }
+
+// Provenance says which Provenance goes with what is exported.
+type Provenance string
+
+// The presets of includeAssociatedData. Without one, Provenance is a type like others.
+const (
+	LatestProvenance   Provenance = "latest"   // of each resource the one that was recorded last
+	RelevantProvenance Provenance = "relevant" // all of each resource
+)
 
 // The bounds on one request.
 const (
@@ -121,6 +134,14 @@ func (r *Request) settle(engine Engine, g authz.Grant) error {
 	if len(kept) == 0 {
 		return authz.ErrDenied
 	}
+	if r.Provenance != "" {
+		switch {
+		case open(provenance):
+			kept = append(kept, provenance)
+		case !r.Lenient:
+			return authz.ErrDenied
+		}
+	}
 	slices.Sort(kept)
 	r.Types = slices.Compact(kept)
 	return nil
@@ -186,10 +207,11 @@ func (r *Request) filters(t fhir.ResourceType, opt search.Options) ([]search.Cri
 // nothing moves while the export goes on.
 func (r *Request) query(t fhir.ResourceType, opt search.Options) (search.Query, error) {
 	values := url.Values{"_sort": {"_id"}}
-	if r.Since != "" {
+	associated := t == provenance && r.Provenance != ""
+	if r.Since != "" && !associated {
 		values.Add("_lastUpdated", "gt"+r.Since)
 	}
-	if r.Until != "" {
+	if r.Until != "" && !associated {
 		values.Add("_lastUpdated", "le"+r.Until)
 	}
 	q, _, err := search.Parse(t, values, opt)
@@ -202,6 +224,11 @@ func (r *Request) query(t fhir.ResourceType, opt search.Options) (search.Query, 
 	}
 	l := &q.Legs[0]
 	l.Where = append(l.Where, where...)
+	if associated {
+		exported, err := r.exported(opt)
+		l.Where = append(l.Where, exported)
+		return q, err
+	}
 	if r.Level == System {
 		return q, nil
 	}
@@ -210,12 +237,29 @@ func (r *Request) query(t fhir.ResourceType, opt search.Options) (search.Query, 
 		l.Where = append(l.Where, who...)
 		return q, nil
 	}
-	var ways [][]search.Criterion
-	for _, code := range compartment.Parameters(t) {
-		ways = append(ways, []search.Criterion{{Op: search.Chain, Param: code, Type: search.Reference, Hops: []search.Hop{{Type: "Patient", Where: who}}}})
+	ways := r.ways(t, who)
+	if t == provenance {
+		// What is said of a resource in the compartment of a patient is there, too.
+		of := search.Criterion{Op: search.Chain, Param: "target", Type: search.Reference}
+		for _, other := range r.Types {
+			if other != provenance && other != "Patient" && compartment.InPatientCompartment(other) {
+				of.Hops = append(of.Hops, search.Hop{Type: other, Where: []search.Criterion{{Op: search.Either, Groups: r.ways(other, who)}}})
+			}
+		}
+		if of.Hops != nil {
+			ways = append(ways, []search.Criterion{of})
+		}
 	}
 	l.Where = append(l.Where, search.Criterion{Op: search.Either, Groups: ways})
 	return q, nil
+}
+
+// ways are the conditions one of which holds for what is in the compartment of a patient who is meant.
+func (r *Request) ways(t fhir.ResourceType, who []search.Criterion) (ways [][]search.Criterion) {
+	for _, code := range compartment.Parameters(t) {
+		ways = append(ways, []search.Criterion{{Op: search.Chain, Param: code, Type: search.Reference, Hops: []search.Hop{{Type: "Patient", Where: who}}}})
+	}
+	return ways
 }
 
 // who are the patients that are meant: conditions on a Patient. Only those whom the

@@ -218,7 +218,10 @@ func (w *work) search(ctx context.Context, g authz.Grant, at Position, t fhir.Re
 	if after != nil {
 		next = Position{Step: at.Step, After: after}
 	}
-	return found, next, nil
+	if t == provenance && w.c.Request.Provenance == LatestProvenance {
+		found, err = w.latest(ctx, g, found)
+	}
+	return found, next, err
 }
 
 // resources finds the next resources of a type that a request is about, by their ids, of those alone if there are

@@ -23,7 +23,7 @@ func (s *Store) Exports() export.Jobs { return exports{s} }
 
 type exports struct{ s *Store }
 
-const exportColumns = "j.id, j.tenant, j.owner, j.sealed, j.kek, j.wrapped, j.policy, j.transaction, j.state, j.reason, j.step, j.after, j.lines, j.explained, j.attempts, COALESCE(j.turn, 0), j.lease, j.created, j.expires"
+const exportColumns = "j.id, j.tenant, j.owner, j.sealed, j.kek, j.wrapped, j.policy, j.transaction, j.state, j.reason, j.step, j.after, j.lines, j.explained, j.attempts, COALESCE(j.turn, 0), j.lease, j.created, j.expires, j.parts, j.pages, j.polled, j.haste"
 
 // exportRow reads what [exportColumns] select.
 type exportRow struct {
@@ -31,12 +31,14 @@ type exportRow struct {
 	owner     []byte
 	after     []byte
 	explained []string
+	pages     []int32
+	polled    *time.Time
 }
 
 func (x *exportRow) scan() []any {
 	j := &x.j
 	return []any{&j.ID, &j.Tenant, &x.owner, &j.Sealed, &j.KEK, &j.Wrapped, &j.Policy, &j.Transaction, &j.State, &j.Reason,
-		&j.Step, &x.after, &j.Lines, &x.explained, &j.Attempts, &j.Turn, &j.Lease, &j.Created, &j.Expires}
+		&j.Step, &x.after, &j.Lines, &x.explained, &j.Attempts, &j.Turn, &j.Lease, &j.Created, &j.Expires, &j.Parts, &x.pages, &x.polled, &j.Haste}
 }
 
 func (x *exportRow) job() (export.Job, error) {
@@ -45,6 +47,12 @@ func (x *exportRow) job() (export.Job, error) {
 		return j, errors.New("postgres: an export without an owner")
 	}
 	j.Transaction = j.Transaction.UTC()
+	for _, p := range x.pages {
+		j.Pages = append(j.Pages, int(p))
+	}
+	if x.polled != nil {
+		j.Polled = *x.polled
+	}
 	for _, id := range x.explained {
 		j.Explained = append(j.Explained, fhir.ID(id))
 	}
@@ -68,7 +76,7 @@ func (x exports) Enqueue(ctx context.Context, j export.Job, most int) error {
 			return err
 		}
 		if n >= most {
-			return outcome.New(outcome.Throttled, "too many exports of yours are under way: wait for one of them, or cancel it")
+			return outcome.New(outcome.Throttled, "too many exports of yours are under way: wait for one of them, or cancel it").After(time.Minute)
 		}
 		_, err := tx.Exec(ctx, "INSERT INTO export.job (id, tenant, owner, sealed, kek, wrapped, policy, transaction, state, lease, created, expires) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'accepted', $9, $10, $11)",
 			j.ID, j.Tenant, j.Owner[:], j.Sealed, j.KEK, j.Wrapped, j.Policy, j.Transaction, j.Lease, j.Created, j.Expires)
@@ -183,8 +191,8 @@ func (x exports) Publish(ctx context.Context, j export.Job, next export.Position
 				lines += p.Lines
 			}
 		}
-		tag, err := tx.Exec(ctx, "UPDATE export.job SET step = $3, after = $4::jsonb, lines = lines + $5, explained = explained || $6::text[], attempts = 0, lease = $7 WHERE "+onTurn,
-			j.ID, j.Turn, next.Step, after, lines, texts(explained), x.s.now().UTC())
+		tag, err := tx.Exec(ctx, "UPDATE export.job SET step = $3, after = $4::jsonb, lines = lines + $5, explained = explained || $6::text[], attempts = 0, lease = $7, parts = parts + $8 WHERE "+onTurn,
+			j.ID, j.Turn, next.Step, after, lines, texts(explained), x.s.now().UTC(), len(parts))
 		if err != nil || tag.RowsAffected() != 1 {
 			return one(tag.RowsAffected(), err)
 		}
@@ -208,7 +216,7 @@ func publish(ctx context.Context, tx pgx.Tx, job string, p export.Part, longest 
 		versions[i] = int32(v)
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO export.part (job, number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows, lengths)
-SELECT $1::uuid, l.number + 1, COALESCE((SELECT f.file FROM (SELECT p.file, sum(p.lines) AS lines FROM export.part p WHERE p.job = $1 AND p.kind = $2 AND p.type = $3 GROUP BY p.file ORDER BY p.file DESC LIMIT 1) AS f WHERE f.lines + $5 <= $12::bigint), l.file + 1),
+SELECT $1::uuid, l.number + 1, COALESCE((SELECT f.file FROM (SELECT p.file, sum(p.lines) AS lines FROM export.part p WHERE p.job = $1 AND p.kind = $2 AND p.type = $3 AND p.file > COALESCE((SELECT j.pages[cardinality(j.pages)] FROM export.job j WHERE j.id = $1), 0) GROUP BY p.file ORDER BY p.file DESC LIMIT 1) AS f WHERE f.lines + $5 <= $12::bigint), l.file + 1),
  $2::text, $3::text, $4::uuid, $5::integer, $6::bigint, $7::bytea, $8::boolean, $9::text[], $10::integer[], $11::bigint[], $13::integer[] FROM (SELECT COALESCE(max(number), 0) AS number, COALESCE(max(file), 0) AS file FROM export.part WHERE job = $1) AS l`,
 		job, string(p.Kind), string(p.Type), p.Name, p.Lines, p.Bytes, p.SHA256[:], p.Noticed, texts(p.IDs), versions, p.Rows, longest, p.Lengths)
 	return err
@@ -248,6 +256,22 @@ func (x exports) Finish(ctx context.Context, j export.Job, state export.State, r
 func (x exports) Yield(ctx context.Context, j export.Job, at time.Time) error {
 	tag, err := x.s.side.Exec(ctx, "UPDATE export.job SET lease = $3 WHERE "+onTurn, j.ID, j.Turn, at)
 	return one(tag.RowsAffected(), err)
+}
+
+// Polled implements [export.Jobs].
+func (x exports) Polled(ctx context.Context, j export.Job, at time.Time, haste int) error {
+	_, err := x.s.side.Exec(ctx, "UPDATE export.job SET polled = $2, haste = $3 WHERE id = $1", j.ID, at, haste)
+	return failed(err)
+}
+
+// Cut implements [export.Jobs]. Whoever publishes at this moment has locked the job, and more parts when it lets go.
+func (x exports) Cut(ctx context.Context, j export.Job, file int) error {
+	shown := make([]int32, len(j.Pages)) // not nil, which would be NULL
+	for i, p := range j.Pages {
+		shown[i] = int32(p)
+	}
+	_, err := x.s.side.Exec(ctx, "UPDATE export.job SET pages = pages || $4::integer WHERE id = $1 AND parts = $2 AND pages = $3", j.ID, j.Parts, shown, file)
+	return failed(err)
 }
 
 // Wait implements [export.Jobs].
@@ -333,7 +357,7 @@ func (s *Store) Current(ctx context.Context, r authz.Restriction, ids []fhir.ID)
 	x := restrict(q, r)
 	in := q.arg(texts(ids))
 	legs(q, r, func(schema string) {
-		q.WriteString("SELECT r.id, r.version, r.pk, r.deleted, r.patient || COALESCE(r.co_patients, '{}') FROM " + schema + ".resource r WHERE r.id = ANY (" + in + "::text[]) AND " + x.where("r"))
+		q.WriteString("SELECT r.id, r.version, r.pk, r.deleted, array_remove(r.patient || COALESCE(r.co_patients, '{}'), NULL) FROM " + schema + ".resource r WHERE r.id = ANY (" + in + "::text[]) AND " + x.where("r"))
 	})
 	var id fhir.ID
 	var v export.Visible
