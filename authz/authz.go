@@ -79,9 +79,12 @@ type Principal struct {
 	Organizations []fhir.ID
 	Patient       fhir.ID // launch context
 	Scopes        Scopes  // nil denies everything
-	Expiry        time.Time
-	SignedIn      time.Time // when the user last proved who she is (OpenID Connect, auth_time); zero if unknown
-	RequestID     string
+	// Profile is the release profile that the client is registered with: it gets
+	// de-identified releases under it, see [Engine.Releasing], and nothing else.
+	Profile   string
+	Expiry    time.Time
+	SignedIn  time.Time // when the user last proved who she is (OpenID Connect, auth_time); zero if unknown
+	RequestID string
 }
 
 // Action is what is done to a resource, in the words of policy lines.
@@ -208,6 +211,9 @@ func (e *Engine) Authorize(_ context.Context, p Principal, i fhir.Interaction, t
 		c.Organizations = append(c.Organizations, string(o))
 	}
 	g := issue.NewGrant(c, p.Scopes, p.Patient, i)
+	if p.Profile != "" {
+		g = issue.Confine(g, p.Profile)
+	}
 	if _, onType := ActionOf(i); t == "" && (!onType || OnSystem(i)) {
 		return g, nil
 	}
@@ -221,7 +227,7 @@ func (e *Engine) Authorize(_ context.Context, p Principal, i fhir.Interaction, t
 // asks for; most ask for none.
 func (e *Engine) Extend(g Grant, i fhir.Interaction, t fhir.ResourceType) (Grant, error) {
 	action, ok := ActionOf(i)
-	if !g.Valid() || !ok || !t.Valid() {
+	if !g.Valid() || !ok || !t.Valid() || issue.Closed(g) {
 		return Grant{}, ErrDenied
 	}
 	if len(issue.Scoped(g, t, i)) == 0 {
@@ -253,7 +259,7 @@ func (e *Engine) Plan(_ context.Context, g Grant, i fhir.Interaction, t fhir.Res
 
 func (e *Engine) plan(g Grant, i fhir.Interaction, t fhir.ResourceType) (Restriction, error) {
 	action, ok := ActionOf(i)
-	if !ok || !t.Valid() {
+	if !ok || !t.Valid() || issue.Closed(g) {
 		return Restriction{}, ErrDenied
 	}
 	extents := issue.Scoped(g, t, i)
@@ -321,7 +327,7 @@ func (r Resource) within(x Extent) bool {
 // through, so that a fault in either one alone does not leak.
 func (e *Engine) Decide(_ context.Context, g Grant, i fhir.Interaction, r Resource) (Decision, error) {
 	action, ok := ActionOf(i)
-	if !g.Valid() || !ok {
+	if !g.Valid() || !ok || issue.Closed(g) {
 		return Decision{}, ErrDenied
 	}
 	c := g.Caller()

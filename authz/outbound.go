@@ -46,8 +46,9 @@ type Frozen struct {
 	User          fhir.Ref  `json:"user,omitzero"`
 	Organizations []fhir.ID `json:"organizations,omitempty"`
 	Scopes        string    `json:"scopes"`
-	Policy        string    `json:"policy"`  // version of the policy at that time
-	RequestID     string    `json:"request"` // of the request that began the work
+	Profile       string    `json:"profile,omitempty"` // the release profile of the client
+	Policy        string    `json:"policy"`            // version of the policy at that time
+	RequestID     string    `json:"request"`           // of the request that began the work
 }
 
 // Freeze keeps the principal of a grant. It refuses everybody but a client that acts for
@@ -60,7 +61,7 @@ func Freeze(g Grant) (Frozen, error) {
 	c := g.Caller()
 	f := Frozen{
 		Tenant: c.Tenant, Subject: c.Subject, Client: c.Client, Roles: c.Roles, Purpose: c.Purpose, User: c.User,
-		Scopes: scopes.String(), Policy: c.PolicyVersion, RequestID: c.RequestID,
+		Scopes: scopes.String(), Profile: g.Profile(), Policy: c.PolicyVersion, RequestID: c.RequestID,
 	}
 	for _, o := range c.Organizations {
 		f.Organizations = append(f.Organizations, fhir.ID(o))
@@ -73,6 +74,6 @@ func Freeze(g Grant) (Frozen, error) {
 func (f Frozen) Principal(parse func(string) Scopes) Principal {
 	return Principal{
 		Tenant: f.Tenant, Subject: f.Subject, Client: f.Client, Roles: f.Roles, Purpose: f.Purpose, User: f.User,
-		Organizations: f.Organizations, Scopes: parse(f.Scopes), RequestID: f.RequestID,
+		Organizations: f.Organizations, Scopes: parse(f.Scopes), Profile: f.Profile, RequestID: f.RequestID,
 	}
 }

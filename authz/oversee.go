@@ -10,7 +10,7 @@ import (
 // of policy lets work on what is labelled [label.Oversight]. It depends on roles,
 // purpose and scopes alone.
 func (e *Engine) Oversee(g Grant) error {
-	if !g.Valid() {
+	if !g.Valid() || issue.Closed(g) {
 		return ErrDenied
 	}
 	if !issue.Whole(issue.Scoped(g, "Task", fhir.Update)) {

@@ -3,6 +3,8 @@ package authz
 import (
 	"errors"
 	"slices"
+
+	"github.com/cloister-health/cloister/authz/internal/issue"
 )
 
 // Explained is how the policy answers one question, and why.
@@ -24,7 +26,7 @@ var errUnexplained = errors.New("authz: the policy decision point does not expla
 // these facts held, for a caller whom nobody authenticated. It issues nothing: no record can
 // be read by it.
 func (e *Engine) WhatIf(g Grant, q Question, facts Fact) (Explained, error) {
-	if !g.Valid() {
+	if !g.Valid() || issue.Closed(g) {
 		return Explained{}, ErrDenied
 	}
 	practice := e.policies.Of(g.Caller().Tenant)

@@ -63,7 +63,7 @@ func (s *Service) kickOff(level export.Level, path string) respond.Handler {
 }
 
 // known are the parameters of an export, in the order of the specification.
-var known = []string{"_outputFormat", "_since", "_until", "_type", "_elements", "patient", "_typeFilter"}
+var known = []string{"_outputFormat", "_since", "_until", "_type", "_elements", "patient", "_typeFilter", "_profile"}
 
 var errPatient = outcome.New(outcome.Invalid, "the parameter patient is a valueReference to a Patient of this server, in the Parameters of a POST")
 
@@ -87,7 +87,10 @@ func request(rq *respond.Request) (export.Request, error) {
 			return r, outcome.New(outcome.Invalid, "an export has no parameter of one of these names here; it takes "+strings.Join(known, ", ")+" (or send Prefer: handling=lenient)")
 		}
 	}
-	for _, name := range []string{"_outputFormat", "_since", "_until"} {
+	if r.Released = values.Has("_profile"); r.Released {
+		r.Profile = values.Get("_profile")
+	}
+	for _, name := range []string{"_outputFormat", "_since", "_until", "_profile"} {
 		if len(values[name]) > 1 {
 			return r, outcome.New(outcome.Invalid, "the parameter "+name+" may stand once")
 		}
@@ -164,6 +167,10 @@ func (s *Service) Status(ctx context.Context, rq *respond.Request) (respond.Resp
 		return respond.Manifest(st, place(rq, string(rq.ID))), nil
 	case st.State == export.Failed && st.Reason == export.Denied:
 		return nil, outcome.New(outcome.Forbidden, "")
+	case st.State == export.Failed && st.Reason == export.Changed:
+		return nil, outcome.New(outcome.Conflict, "records changed again and again while the release was made: ask for it again later")
+	case st.State == export.Failed && st.Reason == export.Small:
+		return nil, outcome.New(outcome.BusinessRule, "a de-identified release of a Group is made of at least 11 patients")
 	case st.State == export.Failed:
 		return nil, outcome.New(outcome.Internal, "").Because(errors.New("bulkdata: the export failed"))
 	}

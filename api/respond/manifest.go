@@ -43,6 +43,19 @@ func (x manifest) build(m *message, _ *Request) error {
 		}
 		m.str(`]`)
 	}
+	if r := x.s.Release; r != nil {
+		m.str(`,"extension":{"release":{"profile":`)
+		m.body = element.AppendQuoted(m.body, r.Profile)
+		m.str(`,"canonical":`)
+		m.body = element.AppendQuoted(m.body, r.Canonical)
+		m.str(`,"citation":`)
+		m.body = element.AppendQuoted(m.body, r.Citation)
+		if r.Reference.ID != "" {
+			m.str(`,"basis":`)
+			m.body = element.AppendQuoted(m.body, r.Reference.String())
+		}
+		m.str(`}}`)
+	}
 	m.str(`}`)
 	return nil
 }

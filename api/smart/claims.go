@@ -34,6 +34,7 @@ type accessClaims struct {
 	Roles         []string  `json:"roles"`
 	Organizations []fhir.ID `json:"organizations,omitempty"`
 	Purpose       string    `json:"purpose_of_use"`
+	Profile       string    `json:"release_profile,omitempty"`
 	User          string    `json:"fhirUser,omitempty"`
 	Patient       fhir.ID   `json:"patient,omitempty"`
 	SignedIn      int64     `json:"auth_time,omitempty"`
@@ -45,7 +46,7 @@ func (s *Server) access(ctx context.Context, g Grant, roles []string, organizati
 	c := accessClaims{
 		Issuer: s.Issuer, Subject: g.Account, Audience: s.FHIRBase, Expiry: now.Add(life).Unix(), Issued: now.Unix(), ID: newID(),
 		Client: g.App, Scope: strings.Join(scopes, " "), Grant: g.ID, Practice: g.Practice, Roles: roles, Organizations: organizations,
-		Purpose: g.Purpose, User: s.userURL(g.User), Patient: g.Patient,
+		Purpose: g.Purpose, Profile: g.Profile, User: s.userURL(g.User), Patient: g.Patient,
 	}
 	if c.Subject == "" {
 		c.Subject = g.App

@@ -29,6 +29,7 @@ type Grant struct {
 	User     fhir.Ref
 	Scopes   []string
 	Purpose  string
+	Profile  string `json:",omitempty"` // the release profile of the app
 	Keep     Keep
 
 	// Launch context (SMART App Launch 2.2, Launch context arrives with your access_token).

@@ -286,7 +286,7 @@ func (s *Server) backend(ctx context.Context, a app.App, scope, practice string)
 		}
 		return Grant{}, nil, badScope("the app registered none of these scopes")
 	}
-	g := Grant{ID: newID(), App: a.ID, Tenant: by.Tenant, Practice: by.Practice, Scopes: granted, Purpose: a.Purposes[0]}
+	g := Grant{ID: newID(), App: a.ID, Tenant: by.Tenant, Practice: by.Practice, Scopes: granted, Purpose: a.Purposes[0], Profile: a.Profile}
 	access, err := s.access(ctx, g, a.Roles, a.Organizations, granted, AccessLife)
 	if err != nil {
 		return Grant{}, nil, err

@@ -58,6 +58,9 @@ type App struct {
 	// Roles and Organizations are those of a backend service; people bring their own.
 	Roles         []string
 	Organizations []fhir.ID
+	// Profile is the release profile of a backend service that gets de-identified releases under
+	// it and nothing else, or "".
+	Profile string
 	// Introspects marks a resource server: it may introspect tokens of other apps (RFC 7662, 2.1).
 	Introspects bool
 	// Host marks an EHR, or a portal, that people use with accounts of this server: it may launch other apps for its users.

@@ -28,6 +28,7 @@ var (
 	identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 	scopeToken = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]{1,512}$`) // RFC 6749, 3.3
 	purpose    = regexp.MustCompile(`^[A-Z][A-Z-]{0,63}$`)
+	profile    = regexp.MustCompile(`^[a-z][a-z-]{0,63}$`)
 	role       = regexp.MustCompile(`^[a-z][a-z-]{0,63}$`)
 	scheme     = regexp.MustCompile(`^[a-z][a-z0-9+-]*(\.[a-z0-9+-]+)+$`) // reverse domain name (RFC 8252, 7.1)
 )
@@ -247,6 +248,9 @@ func (a App) validateReach() error {
 	}
 	if a.Backend() != (len(a.Roles) > 0) || !a.Backend() && len(a.Organizations) > 0 {
 		errs = append(errs, errors.New("roles, organizations: a backend service has its own; the users of other apps bring theirs"))
+	}
+	if a.Profile != "" && (!a.Backend() || !profile.MatchString(a.Profile)) {
+		errs = append(errs, errors.New("release_profile: the name of a profile, of a backend service alone"))
 	}
 	for _, r := range a.Roles {
 		if !role.MatchString(r) || r == authz.Operator {

@@ -24,13 +24,14 @@ const (
 	claimRoles         = "roles"
 	claimOrganizations = "organizations"
 	claimPurpose       = "purpose_of_use"
-	claimSignedIn      = "auth_time" // OpenID Connect Core 2, RFC 9068 2.2.1
-	claimGrant         = "sid"       // of the local issuer: the grant that the token ends with
+	claimProfile       = "release_profile" // the client gets de-identified releases under it, and nothing else
+	claimSignedIn      = "auth_time"       // OpenID Connect Core 2, RFC 9068 2.2.1
+	claimGrant         = "sid"             // of the local issuer: the grant that the token ends with
 )
 
 var known = []string{
 	"iss", "aud", "exp", "nbf", "iat", claimSubject, claimScope, claimClient, claimUser, claimPatient,
-	claimPractice, claimRoles, claimOrganizations, claimPurpose, claimSignedIn, claimGrant,
+	claimPractice, claimRoles, claimOrganizations, claimPurpose, claimProfile, claimSignedIn, claimGrant,
 }
 
 // operator is the role of the command line; a token that claims it is forged
@@ -53,6 +54,7 @@ func principal(raw map[string]json.RawMessage, issuer Issuer, tenants Tenants) (
 	var c reader = raw
 	subject := c.text(claimSubject, true)
 	practice := c.text(claimPractice, true)
+	_, confined := raw[claimProfile]
 	p := authz.Principal{
 		Subject: issuer.URL + "|" + subject,
 		Client:  c.text(claimClient, false),
@@ -60,6 +62,7 @@ func principal(raw map[string]json.RawMessage, issuer Issuer, tenants Tenants) (
 		Purpose: c.text(claimPurpose, true),
 		Scopes:  smart.Parse(c.text(claimScope, false)),
 		Patient: fhir.ID(c.text(claimPatient, false)),
+		Profile: c.text(claimProfile, confined),
 
 		SignedIn: c.moment(claimSignedIn),
 	}
@@ -103,6 +106,9 @@ func check(p authz.Principal, user string, issuer Issuer) error {
 	}
 	if !word(p.Purpose, 'A', 'Z') {
 		return errors.New("oidc: purpose_of_use is not a code of v3-ActReason")
+	}
+	if p.Profile != "" && !word(p.Profile, 'a', 'z') {
+		return errors.New("oidc: release_profile is not the name of a profile")
 	}
 	for _, o := range p.Organizations {
 		if !o.Valid() {

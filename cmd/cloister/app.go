@@ -21,6 +21,7 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/deident"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
 
@@ -94,6 +95,7 @@ type appRegisterCmd struct {
 	Purpose        []string `name:"purpose" default:"TREAT" placeholder:"CODE,..." help:"Its purposes of use (v3-ActReason). Patients use an app for PATRQT, everybody else for the first other one."`
 	Role           []string `name:"role" placeholder:"ROLE,..." help:"Roles of a backend service."`
 	Organization   []string `name:"organization" placeholder:"ID,..." help:"Organizations of a backend service, by their logical ids."`
+	Profile        string   `name:"release-profile" placeholder:"NAME" help:"It gets de-identified releases under this profile, and nothing else: safe-harbor, limited-data-set or expert-determination."`
 	JWKS           string   `name:"jwks" placeholder:"FILE" help:"JSON Web Key Set with its public keys."`
 	JWKSURI        string   `name:"jwks-url" placeholder:"URL" help:"Where it publishes its public keys."`
 }
@@ -109,7 +111,7 @@ func (c *appRegisterCmd) app() (app.App, error) {
 	a := app.App{
 		ID: c.ID, Name: c.Name, Publisher: c.Publisher, Homepage: c.Homepage, LaunchURI: c.LaunchURI, Auth: app.Auth(c.Auth), JWKSURI: c.JWKSURI,
 		Redirects: c.Redirect, LogoutRedirects: c.LogoutRedirect, Origins: c.Origin, Loopback: c.Loopback, Introspects: c.Introspects, Host: c.Host,
-		Scopes: strings.Fields(strings.Join(c.Scope, " ")), Purposes: c.Purpose, Roles: c.Role, Registered: time.Now().UTC(),
+		Scopes: strings.Fields(strings.Join(c.Scope, " ")), Purposes: c.Purpose, Roles: c.Role, Profile: c.Profile, Registered: time.Now().UTC(),
 	}
 	for _, o := range c.Organization {
 		a.Organizations = append(a.Organizations, fhir.ID(o))
@@ -138,6 +140,9 @@ func (c *appRegisterCmd) Validate() error {
 		a.Secret = app.HashSecret("") // the one to be made
 	}
 	errs = append(errs, err, a.Validate())
+	if _, ok := deident.Named(c.Profile); c.Profile != "" && !ok {
+		errs = append(errs, fmt.Errorf("--release-profile: there is no %q", c.Profile))
+	}
 	for _, p := range c.Purpose {
 		if !slices.Contains(pdp.Purposes(), p) {
 			errs = append(errs, fmt.Errorf("--purpose: the policy knows no %q", p))

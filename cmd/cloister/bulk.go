@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/record/export"
 )
@@ -20,6 +21,7 @@ type bulk struct {
 	dir     string // "": there are none
 	keys    *envelope.Keys
 	clients export.Clients // or nil
+	terms   *terms.Practices
 }
 
 // begin opens the directory and works on exports until ctx ends.
@@ -31,7 +33,7 @@ func (b bulk) begin(ctx context.Context, core *server.Core, base string, labels 
 	if err != nil {
 		return nil, fmt.Errorf("CLOISTER_EXPORT_DIR (--export-dir): %w", err)
 	}
-	s, err := core.Exports(export.Config{Base: base, Sink: disk, Keys: b.keys, Clients: b.clients, Log: log, Now: time.Now}, labels)
+	s, err := core.Exports(export.Config{Base: base, Sink: disk, Keys: b.keys, Clients: b.clients, Terms: b.terms, Log: log, Now: time.Now}, labels)
 	if err != nil {
 		return nil, err
 	}

@@ -23,19 +23,20 @@ To try it: cloister dev`
 type cli struct {
 	config.Logging
 
-	Serve   serveCmd   `cmd:"" help:"Serve the FHIR API from a PostgreSQL database."`
-	Dev     devCmd     `cmd:"" help:"Try Cloister on this machine: database, sample clinic and tokens included."`
-	Migrate migrateCmd `cmd:"" help:"Bring the database schema to the version of this program."`
-	Import  importCmd  `cmd:"" help:"Load Bundles and NDJSON files into a practice."`
-	Package packageCmd `cmd:"" help:"Install and list FHIR packages: profiles, value sets, code systems."`
-	App     appCmd     `cmd:"" help:"Register, approve and withdraw the apps of the embedded authorization server."`
-	Keys    keysCmd    `cmd:"" help:"Make, put in use and change the keys that encrypt notes of sessions."`
-	Account accountCmd `cmd:"" help:"Make, invite, list and disable accounts; end sessions; read security events."`
-	Label   labelCmd   `cmd:"" help:"Say which labels a resource gets, and why; needs no database."`
-	Policy  policyCmd  `cmd:"" help:"Explain, test, check and compare access policies; needs no database."`
-	Relabel relabelCmd `cmd:"" help:"Bring the labels of what is stored up to the content rules."`
-	Bench   benchCmd   `cmd:"" help:"Measure this server against the raw ceiling of this machine."`
-	Version versionCmd `cmd:"" help:"Say which version this is."`
+	Serve   serveCmd      `cmd:"" help:"Serve the FHIR API from a PostgreSQL database."`
+	Dev     devCmd        `cmd:"" help:"Try Cloister on this machine: database, sample clinic and tokens included."`
+	Migrate migrateCmd    `cmd:"" help:"Bring the database schema to the version of this program."`
+	Deident deidentifyCmd `cmd:"" name:"deidentify" help:"Make a de-identified release of a practice: a directory of NDJSON with a manifest."`
+	Import  importCmd     `cmd:"" help:"Load Bundles and NDJSON files into a practice."`
+	Package packageCmd    `cmd:"" help:"Install and list FHIR packages: profiles, value sets, code systems."`
+	App     appCmd        `cmd:"" help:"Register, approve and withdraw the apps of the embedded authorization server."`
+	Keys    keysCmd       `cmd:"" help:"Make, put in use and change the keys that encrypt notes of sessions."`
+	Account accountCmd    `cmd:"" help:"Make, invite, list and disable accounts; end sessions; read security events."`
+	Label   labelCmd      `cmd:"" help:"Say which labels a resource gets, and why; needs no database."`
+	Policy  policyCmd     `cmd:"" help:"Explain, test, check and compare access policies; needs no database."`
+	Relabel relabelCmd    `cmd:"" help:"Bring the labels of what is stored up to the content rules."`
+	Bench   benchCmd      `cmd:"" help:"Measure this server against the raw ceiling of this machine."`
+	Version versionCmd    `cmd:"" help:"Say which version this is."`
 }
 
 // Validate checks the flags that all commands share.

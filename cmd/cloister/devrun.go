@@ -229,6 +229,10 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 		}
 	}
 	cfg.CORSOrigins = append(slices.Clone(cfg.CORSOrigins), at.demo)
+	laid, err := openTerms(ctx, c.Policies, store.Tenant, log)
+	if err != nil {
+		return fmt.Errorf("dev: CLOISTER_POLICIES (--policies): %w", err)
+	}
 	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log)
 	if err != nil {
 		return fmt.Errorf("dev: CLOISTER_POLICIES (--policies): %w", err)
@@ -236,7 +240,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if cfg.ExportDir == "" {
 		cfg.ExportDir = filepath.Join(dir, "exports")
 	}
-	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, bulk{dir: cfg.ExportDir, keys: keys, clients: sign}, log)
+	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, bulk{dir: cfg.ExportDir, keys: keys, clients: sign, terms: laid}, log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}

@@ -92,7 +92,11 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	files := bulk{dir: c.ExportDir, keys: keys}
+	laid, err := openTerms(ctx, c.Policies, store.Tenant, log)
+	if err != nil {
+		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
+	}
+	files := bulk{dir: c.ExportDir, keys: keys, terms: laid}
 	if sign != nil {
 		files.clients = sign
 	}

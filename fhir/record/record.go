@@ -187,6 +187,9 @@ func (r Released) View(v View) Released {
 // decision point does not permit, fails the whole call: nothing is released. So
 // does one that cannot be decrypted; its access stays recorded.
 func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
+	if gr.Releasing() != "" {
+		return nil, authz.ErrDenied
+	}
 	scopes, err := g.explain(ctx, gr, in)
 	if err != nil {
 		return nil, err
@@ -218,6 +221,15 @@ func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType,
 		out[i] = r
 	}
 	return out, nil
+}
+
+// Record decides on each resource as [Gate.Release] does and makes the audit record durable, but opens
+// nothing: what was read for a de-identified release goes on sealed, to package deident.
+func (g *Gate) Record(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) error {
+	if gr.Releasing() == "" {
+		return authz.ErrDenied
+	}
+	return g.disclose(ctx, gr, t, in...)
 }
 
 // disclose decides on each resource and makes the audit record durable.

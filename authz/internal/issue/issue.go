@@ -72,6 +72,11 @@ type session struct {
 	caller Caller
 	scopes Scopes
 	launch fhir.ID
+	// profile is the release profile that the client is registered with: it gets what
+	// is released under it and nothing else. "" for everybody else.
+	profile string
+	// releasing is the profile under which all that is read goes into a de-identified release.
+	releasing string
 }
 
 // Grant says that a caller may try one interaction. The zero Grant is worth nothing.
@@ -82,8 +87,43 @@ type Grant struct {
 
 // NewGrant issues a Grant for one request.
 func NewGrant(c Caller, s Scopes, launch fhir.ID, i fhir.Interaction) Grant {
-	return Grant{&session{c, s, launch}, i}
+	return Grant{&session{caller: c, scopes: s, launch: launch}, i}
 }
+
+// Confine is g for a client that is registered with a release profile.
+func Confine(g Grant, profile string) Grant {
+	s := *g.s
+	s.profile = profile
+	return Grant{&s, g.interaction}
+}
+
+// Release is a grant of the same caller under which a de-identified release is made.
+func Release(g Grant, profile string) Grant {
+	s := *g.s
+	s.releasing = profile
+	return Grant{&s, g.interaction}
+}
+
+// Profile is the release profile that the client is registered with, or "".
+func (g Grant) Profile() string {
+	if g.s == nil {
+		return ""
+	}
+	return g.s.profile
+}
+
+// Releasing is the profile of the de-identified release that is made under g, or "".
+// What is read under such a grant is for that release alone: no gate opens it.
+func (g Grant) Releasing() string {
+	if g.s == nil {
+		return ""
+	}
+	return g.s.releasing
+}
+
+// Closed reports that under g nothing is planned, extended or decided: its client gets
+// de-identified releases alone, and g is not for making one.
+func Closed(g Grant) bool { return g.Profile() != "" && g.Releasing() == "" }
 
 // Valid reports whether g was issued by the engine.
 func (g Grant) Valid() bool { return g.s != nil }

@@ -128,6 +128,14 @@ func Types() []fhir.ResourceType {
 	return out
 }
 
+// TypesOf lists the resource types of which something is released under a profile, sorted. Who treats whom is no less
+// telling than who somebody is: an expert's determination is about patients alone.
+func TypesOf(p Profile) []fhir.ResourceType {
+	return slices.DeleteFunc(Types(), func(t fhir.ResourceType) bool {
+		return p.Method == Expert && allowed().harbor[string(t)].shared
+	})
+}
+
 // readList reads an allow-list and checks it against the definitions of R4.
 func readList(text string, limited bool) (map[string]*plan, error) {
 	plans := map[string]*plan{}

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
@@ -57,6 +59,19 @@ func Named(name string) (Profile, bool) {
 	return Profile{}, false
 }
 
+// Canonical is the URL of the profile, without its version.
+func (p Profile) Canonical() string { return fhir.Canonical + "/release-profile/" + p.Name }
+
+// Asked finds the profile that a request names: its name or its canonical URL, with or without |version.
+func Asked(text string) (Profile, bool) {
+	name, version, versioned := strings.Cut(text, "|")
+	p, ok := Named(strings.TrimPrefix(name, fhir.Canonical+"/release-profile/"))
+	if !ok || versioned && version != p.Version {
+		return Profile{}, false
+	}
+	return p, true
+}
+
 // String is the profile as a manifest names it: "safe-harbor|1.0.0".
 func (p Profile) String() string { return p.Name + "|" + p.Version }
 
@@ -76,6 +91,9 @@ type Subjects interface {
 type Member struct {
 	ID      fhir.ID // in the release
 	Patient fhir.ID // as stored, whose record it is; "" for what belongs to no patient
+	// Counted is [Found.Counted] of the survey, where the release is made in pieces: what is
+	// counted otherwise by then is [ErrChanged]. nil is not compared.
+	Counted []byte
 }
 
 // Surrogates keeps which resources are in one release, and the ids that they have
@@ -96,8 +114,10 @@ type Shifts interface {
 
 // Config says who makes a release, of whom, and how.
 type Config struct {
-	Grant      authz.Grant // under which all resources are read
-	Now        time.Time   // ages are told as of then
+	Grant authz.Grant // under which all resources are read
+	Now   time.Time   // ages are told as of then
+	// Purpose is that of the recipient, where the operator of the server makes the release for one; "" is the grant's.
+	Purpose    string
 	Subjects   Subjects
 	Surrogates Surrogates
 	// Agreement names the data use agreement on file; the limited data set needs it (45 CFR 164.514(e)(4)).
@@ -133,8 +153,20 @@ var (
 	errUnsettled = errors.New("deident: the release is not settled")
 	errSettled   = errors.New("deident: the release is settled; nothing more is surveyed")
 	errSurrogate = errors.New("deident: the surrogate of a resource is no id of its own")
-	errShift     = errors.New("deident: a date shift is out of the determined range")
+	// ErrChanged says that a resource is not what was surveyed: the counts do not hold any more.
+	ErrChanged = errors.New("deident: a resource changed since it was surveyed")
+
+	errShift = errors.New("deident: a date shift is out of the determined range")
 )
+
+// purpose is what the release is for. Nobody but the operator, who has a purpose of her own, says another than the token.
+func (c Config) purpose() string {
+	caller := c.Grant.Caller()
+	if c.Purpose != "" && slices.Equal(caller.Roles, []string{authz.Operator}) {
+		return c.Purpose
+	}
+	return caller.Purpose
+}
 
 func (c Config) check(p Profile) error {
 	fault := func(text string) error { return fmt.Errorf("deident: %s: %s", p, text) }
@@ -148,7 +180,7 @@ func (c Config) check(p Profile) error {
 		if c.Agreement.ID == "" {
 			return fault("it needs a data use agreement")
 		}
-		if !deidentify.LimitedSetPermits(true, c.Grant.Caller().Purpose) {
+		if !deidentify.LimitedSetPermits(true, c.purpose()) {
 			return fault("it is for research, public health and operations only")
 		}
 	}

@@ -84,18 +84,28 @@ func (t *tally) add(m made) {
 	if m.patient == "" {
 		return
 	}
-	n, ok := t.numbers[m.patient]
-	if !ok {
-		n = uint32(len(t.numbers)) //nolint:gosec // no practice has four thousand million patients
-		t.numbers[m.patient] = n
-	}
+	n := t.number(m.patient)
 	if m.like != "" {
 		t.like[m.patient] = m.like
 	}
 	for c := range m.cells {
-		if list := t.having[c]; len(list) == 0 || list[len(list)-1] != n {
-			t.having[c] = append(list, n)
-		}
+		t.cell(c, n)
+	}
+}
+
+// number gives a patient a number.
+func (t *tally) number(patient fhir.ID) uint32 {
+	n, ok := t.numbers[patient]
+	if !ok {
+		n = uint32(len(t.numbers)) //nolint:gosec // no practice has four thousand million patients
+		t.numbers[patient] = n
+	}
+	return n
+}
+
+func (t *tally) cell(c string, n uint32) {
+	if list := t.having[c]; len(list) == 0 || list[len(list)-1] != n {
+		t.having[c] = append(list, n)
 	}
 }
 
@@ -268,3 +278,6 @@ func group(list *element.Node, name string) *element.Node {
 	}
 	return nil
 }
+
+// Known reports whether q is a quasi-identifier of the list.
+func (q Quasi) Known() bool { return quasiOrder[q] != 0 }

@@ -1,6 +1,7 @@
 package deident
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/cloister-health/cloister/authz/label"
@@ -108,6 +109,9 @@ func (r *Release) Transform(ctx context.Context, s vault.Sealed) (d Deidentified
 	if err != nil || m.left != "" {
 		return Deidentified{}, false, err
 	}
+	if m.patient != member.Patient || member.Counted != nil && !bytes.Equal(member.Counted, r.found(ref, m).Counted) {
+		return Deidentified{}, false, ErrChanged
+	}
 	text := m.root.AppendJSON(nil)
 	return Deidentified{ref: fhir.Ref{Type: ref.Type, ID: member.ID}, of: r, body: func() []byte { return append([]byte(nil), text...) }}, true, nil
 }
@@ -188,7 +192,8 @@ func (r *Release) make(ctx context.Context, s vault.Sealed, own fhir.ID) (made, 
 	}
 	m := made{patient: patient, root: out, cells: w.cells}
 	if r.tally != nil && h.Ref.Type == "Patient" {
-		m.root, m.like = generalise(out, parsed.Root, *r.config.Expert, r.settled && r.tally.generalised[patient])
+		_, m.like = generalise(out, parsed.Root, *r.config.Expert, false)
+		m.root, _ = generalise(out, parsed.Root, *r.config.Expert, r.settled && r.tally.generalised[patient])
 		m.cells = nil // its groups are counted as a whole
 	}
 	if _, err := codec.Check(m.root); err != nil {

@@ -49,6 +49,16 @@ func (r *Random) Shift(_ context.Context, patient fhir.ID, within int) (int, err
 	if days, ok := r.shifts[patient]; ok {
 		return days, nil
 	}
+	days, err := draw(within)
+	if err != nil {
+		return 0, err
+	}
+	r.shifts[patient] = days
+	return days, nil
+}
+
+// draw draws a number of days in -within to within that is not none.
+func draw(within int) (int, error) {
 	n, err := rand.Int(rand.Reader, big.NewInt(int64(2*within)))
 	if err != nil {
 		return 0, err
@@ -57,6 +67,5 @@ func (r *Random) Shift(_ context.Context, patient fhir.ID, within int) (int, err
 	if days >= 0 {
 		days++
 	}
-	r.shifts[patient] = days
 	return days, nil
 }

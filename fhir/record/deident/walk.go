@@ -37,7 +37,7 @@ type walk struct {
 	left      Reason            // why there is no copy after all
 	err       error
 	questions map[string]bool // linkIds of the questionnaire that was answered
-	cells     map[string]bool // codes that were kept, by [cell]
+	cells     map[string]bool // codes that were met, by [cell]
 	threshold bool            // whether rare codes are left out
 }
 
@@ -327,10 +327,10 @@ func (w *walk) coding(pl *plan, r rule, v *element.Node) *element.Node {
 		return nil
 	}
 	c := cell(pl.def.Name(), r.element.Name, system, code)
+	w.cells[c] = true // also one that is left out: it was counted
 	if w.threshold && w.release.rare(c) {
 		return nil
 	}
-	w.cells[c] = true
 	return element.NewObject(element.Field{Name: "system", Value: element.NewString(system)}, element.Field{Name: "code", Value: element.NewString(code)})
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/search"
 )
@@ -33,12 +34,14 @@ type Engine interface {
 	Authorize(context.Context, authz.Principal, fhir.Interaction, fhir.ResourceType) (authz.Grant, error)
 	Extend(authz.Grant, fhir.Interaction, fhir.ResourceType) (authz.Grant, error)
 	Plan(context.Context, authz.Grant, fhir.Interaction, fhir.ResourceType) (authz.Restriction, error)
+	Releasing(g authz.Grant, profile string) (authz.Grant, error)
 	Outbound(context.Context, authz.Grant, fhir.Interaction, ...fhir.ResourceType) (authz.Reach, error)
 }
 
 // Gate is the one way out of the store.
 type Gate interface {
 	Release(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) ([]record.Released, error)
+	Record(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) error
 }
 
 // Consents explains consents, see [record.Consents].
@@ -62,7 +65,7 @@ type Clients interface {
 	Standing(context.Context, authz.Frozen) error
 }
 
-// Config wires the exports. All of it is required but Terminology, Clients, and what has a default.
+// Config wires the exports. All of it is required but Terminology, Clients, what releases need, and what has a default.
 type Config struct {
 	Base        string // of the service, see api.Config
 	Engine      Engine
@@ -74,8 +77,12 @@ type Config struct {
 	Keys        *envelope.Keys // wrap the key of each job
 	Clients     Clients        // nil: the token at kick-off is all that is known of a client
 	Terminology search.Terminology
-	Log         *slog.Logger
-	Now         func() time.Time // the one clock of the server
+	// De-identified releases need all three; without one of them none is made.
+	Releases Releases
+	OptOuts  OptOuts
+	Terms    *terms.Practices
+	Log      *slog.Logger
+	Now      func() time.Time // the one clock of the server
 
 	Most    int           // jobs of one client that are under way at a time; 0 is 4
 	Keep    time.Duration // of what is done; 0 is a day
@@ -111,6 +118,12 @@ func New(c Config) (*Service, error) {
 			return nil, errors.New("export: " + name + " is missing")
 		}
 	}
+	c.sized()
+	return &Service{c, newHeldKeys()}, nil
+}
+
+// sized fills in what has a default.
+func (c *Config) sized() {
 	defaults(&c.Most, 4)
 	defaults(&c.Keep, 24*time.Hour)
 	defaults(&c.Settle, 2*time.Second)
@@ -119,7 +132,6 @@ func New(c Config) (*Service, error) {
 	defaults(&c.Longest, 100_000)
 	c.Settle = max(c.Settle, 0)
 	c.Page = min(c.Page, search.MaxCount)
-	return &Service{c, newHeldKeys()}, nil
 }
 
 func defaults[T comparable](v *T, otherwise T) {
@@ -152,14 +164,18 @@ func (s *Service) Accept(ctx context.Context, g authz.Grant, r Request) (string,
 	if err != nil {
 		return "", err
 	}
-	if err := r.settle(s.Engine, g); err != nil {
+	under, err := s.releasing(g, &r)
+	if err != nil {
+		return "", err
+	}
+	if err := r.settle(s.Engine, under); err != nil {
 		return "", err
 	}
 	c := g.Caller()
 	if err := s.standing(ctx, who); err != nil {
 		return "", err
 	}
-	if err := s.check(ctx, g, r, c.Now); err != nil {
+	if err := s.check(ctx, under, r, c.Now); err != nil {
 		return "", err
 	}
 	j := Job{
@@ -301,6 +317,11 @@ func (s *Service) Cancel(ctx context.Context, g authz.Grant, id string) error {
 		return err
 	}
 	s.held.forget(id)
+	if s.Releases != nil {
+		if err := s.Releases.Erase(ctx, id); err != nil {
+			return err
+		}
+	}
 	// What is left of it is removed later, too; sooner is better.
 	if err := s.Sweep(ctx); err != nil {
 		s.Log.Warn("what an export wrote could not be removed yet", "error", err)

@@ -29,6 +29,7 @@ type Status struct {
 	URL         string    // of the kick-off
 	Expires     time.Time
 	Files       []File // once it is done
+	Release     *Told  // nil: it is not de-identified
 }
 
 // File is one file of an export.
@@ -49,14 +50,22 @@ func (s *Service) Status(ctx context.Context, g authz.Grant, id string) (Status,
 	if err != nil {
 		return Status{}, err
 	}
-	out := Status{
-		State: j.State, Reason: j.Reason, Step: j.Step, Steps: len(c.Request.steps()), Lines: j.Lines,
-		Transaction: j.Transaction, URL: c.Request.URL, Expires: j.Expires,
+	if !open(g, &c.Request) {
+		return Status{}, outcome.New(outcome.NotFound, "")
 	}
+	out := Status{
+		State: j.State, Reason: j.Reason, Lines: j.Lines, Transaction: j.Transaction, URL: c.Request.URL, Expires: j.Expires, Release: c.Request.told(),
+	}
+	out.Step, out.Steps = c.Request.progress(&j)
 	if j.State == Done {
 		out.Files = files(parts)
 	}
 	return out, nil
+}
+
+// open reports whether an export is for the holder of g: a client that is registered with a release profile gets releases alone.
+func open(g authz.Grant, r *Request) bool {
+	return g.Profile() == "" || r.Release != nil && strings.HasPrefix(r.Release.Profile, g.Profile()+"|")
 }
 
 // find finds a job of the caller's own. Whoever does not act for itself has none.
@@ -110,6 +119,12 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 	key, c, err := s.open(ctx, &j)
 	if err != nil {
 		return record.Stream{}, err
+	}
+	if !open(g, &c.Request) {
+		return record.Stream{}, outcome.New(outcome.NotFound, "")
+	}
+	if c.Request.Release != nil {
+		return s.fetchRelease(ctx, g, j, c, file)
 	}
 	if err := s.standing(ctx, c.Principal); err != nil {
 		return record.Stream{}, err

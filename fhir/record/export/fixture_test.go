@@ -25,6 +25,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/export"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
@@ -386,4 +387,10 @@ func (h *house) exec(query string, args ...any) {
 	if _, err := c.Exec(ctx, query, args...); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// releasing lets a house make de-identified releases.
+func releasing(c *export.Config) {
+	store := c.Records.(*postgres.Store)
+	c.Releases, c.OptOuts, c.Terms = store.Releases(), store, &terms.Practices{}
 }

@@ -28,6 +28,8 @@ type Reason string
 const (
 	Denied   Reason = "denied" // its client may not go on
 	Internal Reason = "internal"
+	Changed  Reason = "changed" // records changed again and again while a release was made of them
+	Small    Reason = "small"   // a release of so few patients would tell who they are
 )
 
 // Job is an export as it is kept.
@@ -102,6 +104,8 @@ type Jobs interface {
 	// Publish moves the job on to a position, and makes the parts part of it, in one
 	// transaction, and ends the turn. longest is how many lines a file has at most.
 	Publish(ctx context.Context, j Job, next Position, parts []Part, explained []fhir.ID, longest int) error
+	// Restart takes away what a job has written, moves it to a position, and ends the turn.
+	Restart(ctx context.Context, j Job, next Position) error
 	// Finish ends the job, which is kept until then.
 	Finish(ctx context.Context, j Job, state State, reason Reason, expires time.Time) error
 	// Yield ends a turn that came to nothing; the next one begins then, or later.

@@ -41,6 +41,10 @@ type Request struct {
 	Patients []fhir.ID            `json:"patients,omitempty"` // only what is in the compartment of one of them
 	Lenient  bool                 `json:"lenient,omitempty"`
 	Labels   obligation.Labelling `json:"labels,omitempty"`
+	Released bool                 `json:"released,omitempty"` // it is to be de-identified
+	Profile  string               `json:"profile,omitempty"`  // under this profile, as the client wrote it
+	Purpose  string               `json:"purpose,omitempty"`  // of the recipient, where the operator asks
+	Release  *Release             `json:"release,omitempty"`  // what that comes to
 }
 
 // The bounds on one request.
@@ -57,6 +61,9 @@ type step struct {
 
 // steps is the plan of a request.
 func (r *Request) steps() []step {
+	if r.Release != nil {
+		return r.releaseSteps()
+	}
 	out := make([]step, 0, 2*len(r.Types))
 	for _, t := range r.Types {
 		out = append(out, step{Output, t})
@@ -76,9 +83,7 @@ func (r *Request) settle(engine Engine, g authz.Grant) error {
 		_, err := engine.Extend(g, fhir.SearchType, t)
 		return err == nil
 	}
-	belongs := func(t fhir.ResourceType) bool {
-		return r.Level == System || t == "Patient" || compartment.InPatientCompartment(t)
-	}
+	belongs := r.belongs
 	for _, text := range []string{r.Since, r.Until} {
 		if _, _, ok := search.Instants(text); text != "" && (!ok || !strings.Contains(text, "T")) {
 			return outcome.New(outcome.Invalid, "_since and _until take an instant, such as 2026-03-01T00:00:00Z")
@@ -120,6 +125,11 @@ func (r *Request) settle(engine Engine, g authz.Grant) error {
 	slices.Sort(kept)
 	r.Types = slices.Compact(kept)
 	return nil
+}
+
+// belongs reports whether an export of that level can have something of a type.
+func (r *Request) belongs(t fhir.ResourceType) bool {
+	return r.Level == System || t == "Patient" || compartment.InPatientCompartment(t)
 }
 
 // filtered splits a _typeFilter, in which commas separate queries, at those before the name of a type.

@@ -89,6 +89,11 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 }
 
 func (s *Service) fail(ctx context.Context, j Job, why Reason) error {
+	if s.Releases != nil { // of a job that makes no release there is nothing
+		if err := s.Releases.Erase(ctx, j.ID); err != nil {
+			return err
+		}
+	}
 	return over(s.Jobs.Finish(ctx, j, Failed, why, s.Now().Add(s.Keep)))
 }
 
@@ -128,6 +133,9 @@ func (s *Service) turn(ctx context.Context, j *Job) error {
 		return err
 	}
 	w := &work{s: s, j: j, key: key, c: c}
+	if c.Request.Release != nil {
+		return s.releaseTurn(ctx, w)
+	}
 	steps := c.Request.steps()
 	at := j.Position
 	for at.Step < len(steps) && len(w.parts) == 0 {
@@ -191,32 +199,48 @@ func (w *work) search(ctx context.Context, g authz.Grant, at Position, t fhir.Re
 	if reach, err := w.s.Engine.Outbound(ctx, g, fhir.SearchType, t); err != nil || reach.Of(t).Empty() {
 		return nil, next, err
 	}
-	opt, err := w.s.options(ctx, g, w.j.Transaction)
+	found, after, err := w.s.resources(ctx, g, &w.c.Request, t, w.j.Transaction, at.After, nil)
 	if err != nil {
 		return nil, at, err
 	}
-	q, err := w.c.Request.query(t, opt)
-	if err != nil {
-		return nil, at, err
+	if after != nil {
+		next = Position{Step: at.Step, After: after}
 	}
-	q.Count, q.Bytes, q.After = w.s.Page, w.s.Bytes, at.After
-	reach, err := w.s.Engine.Outbound(ctx, g, fhir.SearchType, q.Types()...)
+	return found, next, nil
+}
+
+// resources finds the next resources of a type that a request is about, by their ids, of those alone if there are
+// some; after is the place behind them, nil at the end.
+func (s *Service) resources(ctx context.Context, g authz.Grant, r *Request, t fhir.ResourceType, moment time.Time, from *search.Cursor, those []fhir.ID) (found []record.Sealed, after *search.Cursor, err error) {
+	opt, err := s.options(ctx, g, moment)
 	if err != nil {
-		return nil, at, err
+		return nil, nil, err
 	}
-	page, err := w.s.Records.Search(ctx, reach, q)
+	q, err := r.query(t, opt)
 	if err != nil {
-		return nil, at, err
+		return nil, nil, err
+	}
+	if len(those) > 0 {
+		q.Legs[0].Where = append(q.Legs[0].Where, oneOf(those))
+	}
+	q.Count, q.Bytes, q.After = s.Page, s.Bytes, from
+	reach, err := s.Engine.Outbound(ctx, g, fhir.SearchType, q.Types()...)
+	if err != nil {
+		return nil, nil, err
+	}
+	page, err := s.Records.Search(ctx, reach, q)
+	if err != nil {
+		return nil, nil, err
 	}
 	if page.More {
-		next = Position{Step: at.Step, After: &page.Last}
+		after = &page.Last
 	}
 	// What came to be after the moment of the export is for the next one.
-	found := slices.DeleteFunc(page.Entries, func(x record.Sealed) bool {
+	found = slices.DeleteFunc(page.Entries, func(x record.Sealed) bool {
 		h := vault.Head(x)
-		return h.Created && h.Updated.After(w.j.Transaction)
+		return h.Created && h.Updated.After(moment)
 	})
-	return found, next, nil
+	return found, after, nil
 }
 
 // deleted finds the next resources of a type that were deleted.
@@ -367,10 +391,15 @@ func (w *work) done(o *object) error {
 	return nil
 }
 
-// Sweep removes what no job refers to: what a worker left behind, and what belonged to
+// Sweep erases the keys of releases that have expired, and removes what no job refers to: what a worker left behind, and what belonged to
 // jobs that were cancelled or have expired.
 func (s *Service) Sweep(ctx context.Context) error {
 	const batch = 100
+	if s.Releases != nil {
+		if err := s.Releases.EraseExpired(ctx); err != nil {
+			return err
+		}
+	}
 	for {
 		names, err := s.Jobs.Orphans(ctx, batch)
 		if err != nil {

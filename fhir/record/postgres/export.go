@@ -210,6 +210,22 @@ func texts(ids []fhir.ID) []string {
 	return out
 }
 
+// Restart implements [export.Jobs].
+func (x exports) Restart(ctx context.Context, j export.Job, next export.Position) error {
+	return one(1, pgx.BeginFunc(ctx, x.s.side, func(tx pgx.Tx) error {
+		now := x.s.now().UTC()
+		tag, err := tx.Exec(ctx, "UPDATE export.job SET step = $3, after = NULL, lines = 0, attempts = 0, lease = $4 WHERE "+onTurn, j.ID, j.Turn, next.Step, now)
+		if err != nil || tag.RowsAffected() != 1 {
+			return one(tag.RowsAffected(), err)
+		}
+		if _, err := tx.Exec(ctx, "INSERT INTO export.object (name, until, doomed) SELECT name, $2::timestamptz, true FROM export.part WHERE job = $1", j.ID, now); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "DELETE FROM export.part WHERE job = $1", j.ID)
+		return err
+	}))
+}
+
 // Finish implements [export.Jobs].
 func (x exports) Finish(ctx context.Context, j export.Job, state export.State, reason export.Reason, expires time.Time) error {
 	tag, err := x.s.side.Exec(ctx, "UPDATE export.job SET state = $3, reason = $4, expires = $5 WHERE "+onTurn, j.ID, j.Turn, string(state), string(reason), expires)

@@ -27,16 +27,19 @@ import (
 )
 
 // Roles under which the server talks to the database. Only RoleNotes reaches
-// the schema of psychotherapy and SUD counseling notes.
+// the schema of psychotherapy and SUD counseling notes, and only RoleDeident, which reaches
+// no record, the keys of de-identified releases.
 const (
-	RoleApp   = "cloister_app"
-	RoleNotes = "cloister_notes"
+	RoleApp     = "cloister_app"
+	RoleNotes   = "cloister_notes"
+	RoleDeident = "cloister_deident"
 )
 
 // Store is the record store. All methods are safe for concurrent use.
 type Store struct {
 	app   *pgxpool.Pool // everything but notes
 	side  *pgxpool.Pool // catalogues and audit: never starved by requests that hold an app connection
+	keys  *pgxpool.Pool // of de-identified releases, and nothing else
 	notes *pgxpool.Pool // used only for callers whose Restriction reaches notes
 	// Reads by id have pools of their own, under the same two roles: their
 	// plans are kept, which halves what such a statement costs.
@@ -67,7 +70,7 @@ const DefaultMaxConns = 8
 
 // Options of [Open].
 type Options struct {
-	URL      string           // connection string of a login that is a member of both roles
+	URL      string           // connection string of a login that is a member of all roles
 	MaxConns int              // per pool; 0 means DefaultMaxConns
 	Now      func() time.Time // the one clock of the server; nil means time.Now
 	Windows  Windows          // the zero value means DefaultWindows
@@ -109,6 +112,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		{&s.appReads.pool, RoleApp, o.MaxConns, keptPlans},
 		{&s.noteReads.pool, RoleNotes, o.MaxConns, keptPlans},
 		{&s.side, RoleApp, sideConns, keptPlans},
+		{&s.keys, RoleDeident, sideConns, keptPlans},
 	} {
 		opened, err := pool(ctx, o, p.role, p.conns, p.plans)
 		if err != nil {
@@ -174,7 +178,7 @@ func (s *Store) Close() {
 		s.audit.close()
 		s.security.close()
 	}
-	for _, p := range []*pgxpool.Pool{s.side, s.noteReads.pool, s.appReads.pool, s.notes, s.app} {
+	for _, p := range []*pgxpool.Pool{s.keys, s.side, s.noteReads.pool, s.appReads.pool, s.notes, s.app} {
 		if p != nil {
 			p.Close()
 		}

@@ -103,6 +103,7 @@ func (c *Core) Handler(cfg Config) (http.Handler, error) {
 // Exports carries out bulk exports: what goes by record and policy is filled into the configuration.
 func (c *Core) Exports(cfg export.Config, labels record.Labelled) (*export.Service, error) {
 	cfg.Engine, cfg.Gate, cfg.Records, cfg.Consents, cfg.Jobs = c.Engine, c.Gate.Showing(labels), c.Store, c.Store, c.Store.Exports()
+	cfg.Releases, cfg.OptOuts = c.Store.Releases(), c.Store
 	cfg.Terminology = api.Codes(c.Terminology)
 	return export.New(cfg)
 }

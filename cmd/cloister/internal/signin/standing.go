@@ -14,7 +14,8 @@ import (
 )
 
 // Standing refuses an app that may not do any more what a token of this server once let it:
-// it was withdrawn, a practice took its approval back, or it may ask for less. Of apps that
+// it was withdrawn, a practice took its approval back, it may ask for less, or it is
+// registered with another release profile. Of apps that
 // others let in nothing is known here.
 func (s *SignIn) Standing(ctx context.Context, who authz.Frozen) error {
 	if !strings.HasPrefix(who.Subject, s.base+"/smart|") {
@@ -28,7 +29,7 @@ func (s *SignIn) Standing(ctx context.Context, who authz.Frozen) error {
 		return err
 	}
 	approved := a.Everywhere || slices.ContainsFunc(a.Approvals, func(p app.Approval) bool { return p.Tenant == who.Tenant })
-	if !a.Active() || !approved || !a.Backend() || !slices.Contains(a.Purposes, who.Purpose) ||
+	if !a.Active() || !approved || !a.Backend() || a.Profile != who.Profile || !slices.Contains(a.Purposes, who.Purpose) ||
 		slices.ContainsFunc(who.Roles, func(r string) bool { return !slices.Contains(a.Roles, r) }) ||
 		slices.ContainsFunc(who.Organizations, func(o fhir.ID) bool { return !slices.Contains(a.Organizations, o) }) ||
 		scopes.Narrow(strings.Join(a.Scopes, " "), who.Scopes) != who.Scopes {

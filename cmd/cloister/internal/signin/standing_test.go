@@ -32,6 +32,7 @@ func TestStandingOfAnApp(t *testing.T) {
 		"another practice":      {func(f *authz.Frozen) { f.Tenant = 99 }, false},
 		"more scopes":           {func(f *authz.Frozen) { f.Scopes = "system/*.rs" }, false},
 		"another role":          {func(f *authz.Frozen) { f.Roles = []string{"hie", "therapist"} }, false},
+		"a release profile":     {func(f *authz.Frozen) { f.Profile = "safe-harbor" }, false},
 		"another purpose":       {func(f *authz.Frozen) { f.Purpose = "HPAYMT" }, false},
 		"another organization":  {func(f *authz.Frozen) { f.Organizations = []fhir.ID{"other"} }, false},
 		"an app that has users": {func(f *authz.Frozen) { f.Client = appID }, false},
@@ -40,6 +41,18 @@ func TestStandingOfAnApp(t *testing.T) {
 		c.change(&f)
 		if err := h.Standing(ctx, f); (err == nil) != c.want {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// One with a release profile is not let do without it.
+	h.register(app.App{
+		ID: "analytics", Name: "Analytics", Auth: app.PrivateKeyJWT, JWKSURI: "https://analytics.example/jwks", Grants: []string{app.ClientCredentials},
+		Scopes: []string{"system/Patient.rs"}, Purposes: []string{"TREAT"}, Roles: []string{"hie"}, Organizations: []fhir.ID{"tri"}, Profile: "safe-harbor", Registered: noon,
+	})
+	for profile, want := range map[string]bool{"safe-harbor": true, "limited-data-set": false, "": false} {
+		f := good
+		f.Subject, f.Client, f.Profile = h.base+"/smart|analytics", "analytics", profile
+		if err := h.Standing(ctx, f); (err == nil) != want {
+			t.Errorf("release profile %q: %v", profile, err)
 		}
 	}
 	if _, err := h.Store.EndGrants(ctx, smart.End{App: "exchange", Practice: "harbor"}, noon); err != nil {

@@ -1,0 +1,159 @@
+// Package releaser writes a de-identified release to a directory: a file of NDJSON for each resource type and a manifest.
+package releaser
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record/deident"
+	"github.com/cloister-health/cloister/fhir/record/export"
+)
+
+// Directory is an [export.Destination]. What is in it is of one release, whole, once Finish has returned without an error.
+type Directory struct {
+	root   *os.Root
+	report *os.File
+	files  []string // that were written
+}
+
+const manifestFile = "manifest.json"
+
+// Create makes the directory, or takes an empty one, and begins the report, which is a new file outside of it.
+func Create(dir, report string) (_ *Directory, err error) {
+	inside, err := below(dir, report)
+	if err != nil {
+		return nil, err
+	}
+	if inside {
+		return nil, fmt.Errorf("the report %s is no part of the release: put it somewhere else than %s", report, dir)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err //nolint:wrapcheck // it names the path
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the path
+	}
+	defer func() {
+		if err != nil {
+			_ = root.Close() // nothing was written
+		}
+	}()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the path
+	}
+	if len(list) > 0 {
+		return nil, fmt.Errorf("%s is not empty: name another directory for the release", dir)
+	}
+	f, err := os.OpenFile(report, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator names it
+	if err != nil {
+		return nil, fmt.Errorf("--report: %w", err)
+	}
+	return &Directory{root: root, report: f}, nil
+}
+
+// below reports whether a path lies in a directory.
+func below(dir, path string) (bool, error) {
+	d, err := filepath.Abs(dir)
+	if err != nil {
+		return false, err //nolint:wrapcheck // it says what
+	}
+	p, err := filepath.Abs(path)
+	if err != nil {
+		return false, err //nolint:wrapcheck // it says what
+	}
+	rel, err := filepath.Rel(d, p)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)), nil
+}
+
+// Open implements [export.Destination]: it begins TYPE.ndjson.
+func (d *Directory) Open(t fhir.ResourceType) (export.Writer, error) {
+	return d.create(string(t) + ".ndjson")
+}
+
+func (d *Directory) create(name string) (*file, error) {
+	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the path
+	}
+	d.files = append(d.files, name)
+	return &file{f, bufio.NewWriterSize(f, 1<<20)}, nil
+}
+
+// file is one file of NDJSON.
+type file struct {
+	*os.File
+	to *bufio.Writer
+}
+
+// Put implements [export.Writer].
+func (f *file) Put(of *deident.Release, r deident.Deidentified) error { return of.NDJSON(f.to).Put(r) } //nolint:wrapcheck // it says what
+
+// Close makes the file durable.
+func (f *file) Close() error { return errors.Join(f.to.Flush(), f.Sync(), f.File.Close()) }
+
+// Reset implements [export.Destination].
+func (d *Directory) Reset() error {
+	var errs []error
+	for _, name := range d.files {
+		errs = append(errs, d.root.Remove(name))
+	}
+	d.files = nil
+	return errors.Join(errs...)
+}
+
+// manifest says what is in a release.
+type manifest struct {
+	Transaction string   `json:"transactionTime"`
+	Profile     string   `json:"profile"`
+	Canonical   string   `json:"canonical"`
+	Citation    string   `json:"citation"`
+	Basis       string   `json:"basis,omitempty"` // the agreement or the determination
+	Output      []output `json:"output"`
+}
+
+type output struct {
+	Type  fhir.ResourceType `json:"type"`
+	File  string            `json:"file"`
+	Count int               `json:"count"`
+}
+
+// Finish writes the manifest and the report.
+func (d *Directory) Finish(made export.Made) error {
+	m := manifest{
+		Transaction: made.Transaction.UTC().Format("2006-01-02T15:04:05.000Z"), Profile: made.Profile, Canonical: made.Canonical, Citation: made.Citation, Output: []output{},
+	}
+	if made.Reference.ID != "" {
+		m.Basis = made.Reference.String()
+	}
+	for _, t := range slices.Sorted(maps.Keys(made.Lines)) {
+		m.Output = append(m.Output, output{t, string(t) + ".ndjson", made.Lines[t]})
+	}
+	f, err := d.create(manifestFile)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(pretty(f.to, m), f.Close()); err != nil {
+		return err
+	}
+	return errors.Join(pretty(d.report, made.Report), d.report.Sync())
+}
+
+func pretty(w interface{ Write([]byte) (int, error) }, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v) //nolint:wrapcheck // it is ours
+}
+
+// Close closes the directory and the report.
+func (d *Directory) Close() error { return errors.Join(d.root.Close(), d.report.Close()) }
