@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/api/respond"
+	"github.com/cloister-health/cloister/api/rest"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/record/notify"
@@ -124,6 +125,9 @@ func (s *server) operation(by map[fhir.ResourceType]*element.Node, r route) {
 }
 
 func (s *server) resource(t fhir.ResourceType, interactions *element.Node, served map[fhir.Interaction]bool, operations map[fhir.ResourceType]*element.Node) *element.Node {
+	if t == trailType {
+		return s.trail(served)
+	}
 	policies := list(text("literal"), text("local"), text("logical"))
 	if !s.Dangling {
 		policies.Items = append(policies.Items, text("enforced"))
@@ -174,6 +178,33 @@ func (s *server) topics(n *element.Node) {
 	n.Set("supportedProfile", &element.Node{Kind: element.Array, Items: []*element.Node{text(notify.Profile)}})
 }
 
+// trailType is what the server makes of its audit trail.
+const trailType fhir.ResourceType = "AuditEvent"
+
+// trail declares AuditEvent, which is read and searched by parameters of its own, and nothing else.
+func (s *server) trail(served map[fhir.Interaction]bool) *element.Node {
+	interactions, params := list(), list()
+	for _, i := range []fhir.Interaction{fhir.SearchType, fhir.Read} {
+		if served[i] {
+			interactions.Items = append(interactions.Items, object("code", string(i)))
+		}
+	}
+	known := map[string]*search.Param{}
+	for _, p := range search.Params(trailType) {
+		known[p.Code] = p
+	}
+	for _, name := range append([]string{"_id"}, rest.TrailParams()...) {
+		if p := known[name]; p != nil {
+			params.Items = append(params.Items, object("name", name, "definition", p.Definition, "type", p.FHIRType))
+			continue
+		}
+		params.Items = append(params.Items, object("name", name, "definition", fhir.Canonical+"/SearchParameter/AuditEvent-"+name, "type", "token",
+			"documentation", text("AuditEvent.purposeOfEvent")))
+	}
+	return object("type", string(trailType), "interaction", interactions, "versioning", "no-version", "readHistory", boolean(false), "updateCreate", boolean(false),
+		"conditionalCreate", boolean(false), "conditionalRead", "not-supported", "conditionalUpdate", boolean(false), "conditionalDelete", "not-supported", "searchParam", params)
+}
+
 // includes lists what _include takes for t.
 func includes(t fhir.ResourceType) *element.Node {
 	out := list(text("*"))
@@ -190,6 +221,9 @@ func includes(t fhir.ResourceType) *element.Node {
 var referrers = sync.OnceValue(func() map[fhir.ResourceType]*element.Node {
 	out := map[fhir.ResourceType]*element.Node{}
 	for _, t := range fhir.ResourceTypes() {
+		if t == trailType { // it is made of the trail, and stored nowhere
+			continue
+		}
 		for _, p := range search.Params(t) {
 			if !p.Searchable() || p.Type != search.Reference {
 				continue

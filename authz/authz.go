@@ -232,6 +232,9 @@ func (e *Engine) Extend(g Grant, i fhir.Interaction, t fhir.ResourceType) (Grant
 	if !g.Valid() || !ok || !t.Valid() || issue.Closed(g) {
 		return Grant{}, ErrDenied
 	}
+	if t == trail {
+		return e.Trail(g, i)
+	}
 	if len(issue.Scoped(g, t, i)) == 0 {
 		return Grant{}, ErrDenied
 	}

@@ -36,6 +36,9 @@ func (s *Service) search(ctx context.Context, rq *respond.Request) (respond.Resp
 			values[name] = append(values[name], v...)
 		}
 	}
+	if rq.Type == "AuditEvent" {
+		return s.trail(ctx, rq, values)
+	}
 	l := Listing{Token: values.Get(search.PageParam)}
 	opt, err := s.Searching(ctx, rq)
 	if err != nil {

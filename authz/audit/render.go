@@ -21,66 +21,12 @@ var actions = map[fhir.Interaction]string{
 	fhir.PrepareConsent: "C", fhir.SignConsent: "U", fhir.RevokeConsent: "U", fhir.WitnessConsent: "U",
 }
 
-// Render gives the R4 AuditEvent of e. Its entities name records: whoever may
-// read it must be permitted to know that they exist.
-func Render(e Event) *element.Node {
-	agent := element.NewObject(
-		field("who", element.NewObject(field("identifier", element.NewObject(str("value", e.Caller.Subject))))),
-		str("altId", e.Caller.Client),
-		field("requestor", &element.Node{Kind: element.Bool, Text: "true"}),
-	)
-	if u := e.Caller.User.String(); u != "" {
-		agent.Get("who").Set("reference", element.NewString(u))
-	}
-	if e.Caller.Client == "" {
-		agent.Delete("altId")
-	}
-	if len(e.Caller.Roles) > 0 {
-		var roles []*element.Node
-		for _, r := range e.Caller.Roles {
-			roles = append(roles, element.NewObject(str("text", r)))
-		}
-		agent.Set("role", list(roles...))
-	}
-	if e.Caller.PolicyVersion != "" {
-		agent.Set("policy", list(element.NewString("urn:cloister:policy:"+e.Caller.PolicyVersion)))
-	}
-	n := element.NewObject(
-		str("resourceType", "AuditEvent"),
-		str("id", e.ID),
-		field("type", coding(systemEventType, "rest")),
-		field("subtype", list(coding(systemInteraction, subtype(e.Interaction)))),
-		str("action", actions[e.Interaction]),
-		str("recorded", e.At.UTC().Format(time.RFC3339Nano)),
-		str("outcome", string(e.Outcome)),
-		field("purposeOfEvent", list(element.NewObject(field("coding", list(coding(systemPurpose, e.Caller.Purpose)))))),
-		field("agent", list(agent)),
-		field("source", element.NewObject(field("observer", element.NewObject(str("display", observer))))),
-	)
-	var entities []*element.Node
-	for _, x := range e.Entities {
-		what := x.Ref.String()
-		if x.Version > 0 {
-			what += "/_history/" + x.Version.String()
-		}
-		entity := element.NewObject(field("what", element.NewObject(str("reference", what))))
-		if x.Session != "" {
-			entity.Set("detail", list(act("emergency", x.Session)))
-		}
-		entities = append(entities, entity)
-	}
-	for _, id := range e.Acts {
-		kind := "exception"
-		if e.Type == "Patient" { // exceptions are those of a practice, emergencies of a patient
-			kind = "emergency"
-		}
-		entities = append(entities, element.NewObject(field("detail", list(act(kind, id)))))
-	}
-	if entities != nil {
-		n.Set("entity", list(entities...))
-	}
-	return n
-}
+// Action is AuditEvent.action of an interaction.
+func Action(i fhir.Interaction) string { return actions[i] }
+
+// Render gives the R4 AuditEvent of all that e holds. Its entities name records: whoever may
+// read it must be permitted to know that they exist; [Told] is what one reader may.
+func Render(e Event) *element.Node { return Told{Event: e, ID: e.ID}.Render() }
 
 // act is the detail of an entity that names an emergency or an exception, neither of which is a resource.
 func act(kind, id string) *element.Node {
@@ -106,3 +52,5 @@ func list(items ...*element.Node) *element.Node {
 func coding(system, code string) *element.Node {
 	return element.NewObject(str("system", system), str("code", code))
 }
+
+func instant(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

@@ -24,6 +24,9 @@ type Ledger interface {
 	// patient alone were read and which may be disclosures, from the place After
 	// on. Names and Consents are those that the holder of the Reach may see.
 	Disclosures(context.Context, authz.Reach, Accounting) ([]Access, error)
+	// Trail gives at most Count rows of the trail, in the order of time, from a place on.
+	// What the holder of the Reach may not know is left out of each.
+	Trail(context.Context, authz.Reach, Traces) ([]Trace, error)
 }
 
 // Access is one event of the ledger, as far as it is about one patient.
@@ -273,6 +276,20 @@ func (g *Gate) permitted(ctx context.Context, gr authz.Grant, s Sealed) error {
 
 func entity(h vault.Header) audit.Entity {
 	return audit.Entity{Ref: h.Ref, Version: h.Version, Labels: h.Labels, Patient: h.Patient, Facts: h.Facts, Consents: h.Consents}
+}
+
+// entities are h as the access record has it: once for each patient whose it is, so that the
+// accounting of each has it.
+func entities(h vault.Header) []audit.Entity {
+	if len(h.Patients) == 0 {
+		return []audit.Entity{entity(h)}
+	}
+	out := make([]audit.Entity, len(h.Patients))
+	for i, p := range h.Patients {
+		out[i] = entity(h)
+		out[i].Patient = p
+	}
+	return out
 }
 
 // record makes the audit record of a disclosure durable.

@@ -41,6 +41,8 @@ type Decider interface {
 	Extend(authz.Grant, fhir.Interaction, fhir.ResourceType) (authz.Grant, error)
 	Plan(context.Context, authz.Grant, fhir.Interaction, fhir.ResourceType) (authz.Restriction, error)
 	Decide(context.Context, authz.Grant, fhir.Interaction, authz.Resource) (authz.Decision, error)
+	// Trail is the permission to read the audit trail.
+	Trail(authz.Grant, fhir.Interaction) (authz.Grant, error)
 }
 
 // Recorder makes audit events durable: when Record returns nil, the event survives a crash.
@@ -242,7 +244,7 @@ func (g *Gate) disclose(ctx context.Context, gr authz.Grant, t fhir.ResourceType
 		if err := g.permitted(ctx, gr, s); err != nil {
 			return err
 		}
-		ev.Entities = append(ev.Entities, entity(vault.Head(s)))
+		ev.Entities = append(ev.Entities, entities(vault.Head(s))...)
 	}
 	return g.record(ctx, ev)
 }

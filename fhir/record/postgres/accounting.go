@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -93,10 +94,13 @@ func consentIDs(text string) (out []fhir.ID) {
 
 // partyNames are the expressions of the names of those who can receive something.
 var partyNames = map[fhir.ResourceType]string{
-	"Organization": "r.body->>'name'",
-	"Practitioner": "COALESCE(r.body#>>'{name,0,text}', NULLIF(concat_ws(' ', r.body#>>'{name,0,given,0}', r.body#>>'{name,0,family}'), ''))",
-	"Consent":      "NULL",
+	"Organization":  "r.body->>'name'",
+	"Practitioner":  humanName,
+	"Patient":       humanName,
+	"RelatedPerson": humanName,
 }
+
+const humanName = "COALESCE(r.body#>>'{name,0,text}', NULLIF(concat_ws(' ', r.body#>>'{name,0,given,0}', r.body#>>'{name,0,family}'), ''))"
 
 // partyAddress is the address at work of those who can receive something: where
 // somebody lives is in no accounting.
@@ -104,51 +108,24 @@ const partyAddress = `jsonb_path_query_first(r.body, '$.address[*] ? ((!exists(@
 
 // nameParties fills in what the holder of the reach may see of recipients and consents.
 func (s *Store) nameParties(ctx context.Context, reach authz.Reach, in []record.Access) error {
-	asked := map[fhir.ResourceType]map[string]bool{"Organization": {}, "Practitioner": {}, "Consent": {}}
+	asked := parties{}
 	for _, a := range in {
 		c := a.Event.Caller
 		for _, o := range c.Organizations {
-			asked["Organization"][o] = true
+			asked.add("Organization", o)
 		}
 		if c.User.Type == "Practitioner" {
-			asked["Practitioner"][string(c.User.ID)] = true
+			asked.add("Practitioner", string(c.User.ID))
 		}
 		for _, e := range a.Event.Entities {
 			for _, id := range e.Consents {
-				asked["Consent"][string(id)] = true
+				asked.add("Consent", string(id))
 			}
 		}
 	}
-	seen := map[fhir.Ref]audit.Party{}
-	for t, ids := range asked {
-		r := reach.Of(t)
-		if len(ids) == 0 || r.Empty() {
-			continue
-		}
-		list := make([]string, 0, len(ids))
-		for id := range ids {
-			list = append(list, id)
-		}
-		slices.Sort(list)
-		var q statement
-		x := restrict(&q, r)
-		q.WriteString("SELECT r.id, " + partyNames[t] + ", " + partyAddress + " FROM record.resource r WHERE r.id = ANY (" + q.arg(list) + "::text[]) AND " + x.where("r"))
-		var id string
-		var name *string
-		var address []byte
-		if err := forEach(ctx, s.app, q.String(), q.args, []any{&id, &name, &address}, func() (err error) {
-			p := audit.Party{Ref: fhir.Ref{Type: t, ID: fhir.ID(id)}}
-			if name != nil {
-				p.Name = *name
-			}
-			if address != nil {
-				p.Address, err = codec.ReadJSON(address, codec.DefaultLimits)
-			}
-			seen[p.Ref] = p
-			return err
-		}); err != nil {
-			return failed(err)
-		}
+	seen, err := s.seenParties(ctx, reach, asked)
+	if err != nil {
+		return err
 	}
 	for i := range in {
 		c := in[i].Event.Caller
@@ -158,7 +135,7 @@ func (s *Store) nameParties(ctx context.Context, reach authz.Reach, in []record.
 		}
 		for _, ref := range append(parties, c.User) {
 			if p, ok := seen[ref]; ok {
-				in[i].Names = append(in[i].Names, p)
+				in[i].Names = append(in[i].Names, p.Party)
 			}
 		}
 		for _, e := range in[i].Event.Entities {
@@ -170,4 +147,61 @@ func (s *Store) nameParties(ctx context.Context, reach authz.Reach, in []record.
 		}
 	}
 	return nil
+}
+
+// parties are ids by type.
+type parties map[fhir.ResourceType]map[string]bool
+
+func (p parties) add(t fhir.ResourceType, id string) {
+	if p[t] == nil {
+		p[t] = map[string]bool{}
+	}
+	p[t][id] = true
+}
+
+// seenParty is one that may be seen, with what its own access record needs.
+type seenParty struct {
+	audit.Party
+	version fhir.VersionID
+	labels  label.Set
+}
+
+// seenParties gives those that the holder of the reach may see.
+func (s *Store) seenParties(ctx context.Context, reach authz.Reach, asked parties) (map[fhir.Ref]seenParty, error) {
+	seen := map[fhir.Ref]seenParty{}
+	for t, ids := range asked {
+		r := reach.Of(t)
+		if len(ids) == 0 || r.Empty() {
+			continue
+		}
+		name, ok := partyNames[t]
+		if !ok {
+			name = "NULL"
+		}
+		var q statement
+		x := restrict(&q, r)
+		q.WriteString("SELECT r.id, r.version, r.label_class, " + name + ", " + partyAddress + " FROM record.resource r WHERE r.id = ANY (" + q.arg(slices.Sorted(maps.Keys(ids))) + "::text[]) AND " + x.where("r"))
+		var id string
+		var version fhir.VersionID
+		var class int16
+		var text *string
+		var address []byte
+		if err := forEach(ctx, s.app, q.String(), q.args, []any{&id, &version, &class, &text, &address}, func() (err error) {
+			p := seenParty{Party: audit.Party{Ref: fhir.Ref{Type: t, ID: fhir.ID(id)}}, version: version}
+			if p.labels, err = s.labels(ctx, class); err != nil {
+				return err
+			}
+			if text != nil {
+				p.Name = *text
+			}
+			if address != nil {
+				p.Address, err = codec.ReadJSON(address, codec.DefaultLimits)
+			}
+			seen[p.Ref] = p
+			return err
+		}); err != nil {
+			return nil, failed(err)
+		}
+	}
+	return seen, nil
 }

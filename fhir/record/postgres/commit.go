@@ -71,6 +71,7 @@ type stored struct {
 	view       int16
 	flows      protection
 	body       *element.Node
+	patients   []fhir.ID
 }
 
 // write is one transaction.
@@ -273,13 +274,13 @@ func (w *write) loadGroup(ctx context.Context, rows []*row, check, seen authz.Re
 		// One look-up by primary key per id, in the order in which they are locked. For
 		// one condition over many ids a planner without fresh statistics reads all
 		// resources of the type.
-		q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.pk, r.shadow, r.version, r.updated, r.deleted, r.label_class, r.programs, r.originator, r.refs, COALESCE(r.family, 0) AS family, r.view, r.flow_class, r.flow_programs FROM " +
+		q.WriteString("SELECT r.* FROM unnest(" + key + "::text[]) AS n(id), LATERAL (SELECT r.id, r.pk, r.shadow, r.version, r.updated, r.deleted, r.label_class, r.programs, r.originator, r.refs, COALESCE(r.family, 0) AS family, r.view, r.flow_class, r.flow_programs, CASE WHEN r.patient IS NOT NULL THEN array_prepend(r.patient, r.co_patients) END AS patients FROM " +
 			schema + ".resource r WHERE r.id = n.id AND " + x.where("r") + x.fuller("r", "sv", restrict(&q, seen)) + " ORDER BY r.shadow FOR UPDATE OF r) AS r")
 		var id string
 		var class int16
 		var flow *int16
 		var o stored
-		if err := forEach(ctx, w.tx, q.String(), q.args, []any{&id, &o.pk, &o.shadow, &o.version, &o.updated, &o.deleted, &class, &o.programs, &o.originator, &o.refs, &o.family, &o.view, &flow, &o.flows.programs}, func() (err error) {
+		if err := forEach(ctx, w.tx, q.String(), q.args, []any{&id, &o.pk, &o.shadow, &o.version, &o.updated, &o.deleted, &class, &o.programs, &o.originator, &o.refs, &o.family, &o.view, &flow, &o.flows.programs, &o.patients}, func() (err error) {
 			row := o
 			row.schema = schema
 			if row.labels, err = w.s.labels(ctx, class); err != nil {
@@ -461,13 +462,19 @@ func (w *write) record(ctx context.Context) error {
 			e.Type = r.c.Ref.Type
 		}
 		x := audit.Entity{Ref: r.c.Ref, Version: r.version, Labels: r.seen().labels}
-		if len(r.patients) == 1 {
-			x.Patient = r.patients[0]
-		}
 		if w.emergency != nil {
 			x.Session = w.emergency.ID
 		}
-		e.Entities = append(e.Entities, x)
+		of := r.patients
+		if of == nil && r.old != nil {
+			of = r.old.patients // of what is deleted
+		}
+		if of == nil {
+			of = []fhir.ID{""}
+		}
+		for _, x.Patient = range of {
+			e.Entities = append(e.Entities, x)
+		}
 	}
 	return w.s.inserted(ctx, w.tx, e, "the access record cannot be written, so nothing was changed: try again")
 }

@@ -77,18 +77,18 @@ func (w *write) downgrade(ctx context.Context, c *label.Classifier) (int, error)
 
 // bearer is a stored resource that has sensitivity labels.
 type bearer struct {
-	schema  string
-	pk      int64
-	ref     fhir.Ref
-	version fhir.VersionID
-	patient fhir.ID
-	labels  label.Set // as stored
-	kept    label.Set // what stays of them
-	hash    int64     // by which others refer to it
-	refs    []int64
-	family  int64
-	view    int16     // of several views; 0 is the only one
-	flows   label.Set // from the view that says least to whatever refers to the resource
+	schema   string
+	pk       int64
+	ref      fhir.Ref
+	version  fhir.VersionID
+	patients []fhir.ID
+	labels   label.Set // as stored
+	kept     label.Set // what stays of them
+	hash     int64     // by which others refer to it
+	refs     []int64
+	family   int64
+	view     int16     // of several views; 0 is the only one
+	flows    label.Set // from the view that says least to whatever refers to the resource
 }
 
 // sensitive reads all resources with sensitivity labels, and says for each what
@@ -110,16 +110,14 @@ func (w *write) sensitive(ctx context.Context, c *label.Classifier) ([]*bearer, 
 		var id string
 		var version int64
 		var flows int32
-		var patient *string
+		var patients []fhir.ID
 		var body []byte
-		if err := forEach(ctx, w.tx, "SELECT r.pk, r.type, r.id, r.version, r.patient, c.labels, r.refs, COALESCE(r.family, 0), r.view, COALESCE(f.labels, c.labels), r.body FROM "+schema+
+		if err := forEach(ctx, w.tx, "SELECT r.pk, r.type, r.id, r.version, CASE WHEN r.patient IS NOT NULL THEN array_prepend(r.patient, r.co_patients) ELSE ARRAY[''] END, c.labels, r.refs, COALESCE(r.family, 0), r.view, COALESCE(f.labels, c.labels), r.body FROM "+schema+
 			".resource r JOIN record.label_class c ON c.id = r.label_class LEFT JOIN record.label_class f ON f.id = r.flow_class WHERE r.tenant = $1 AND c.labels & $2 <> 0", []any{w.practice, int32(label.All &^ label.Source)},
-			[]any{&r.pk, &t, &id, &version, &patient, &bits, &r.refs, &r.family, &r.view, &flows, &body}, func() error {
+			[]any{&r.pk, &t, &id, &version, &patients, &bits, &r.refs, &r.family, &r.view, &flows, &body}, func() error {
 				x := r
 				x.schema, x.ref, x.version = schema, fhir.Ref{Type: fhir.TypeOf(t), ID: fhir.ID(id)}, fhir.VersionID(version)
-				if patient != nil {
-					x.patient = fhir.ID(*patient)
-				}
+				x.patients = patients
 				x.labels = label.Set(bits)
 				x.flows = label.Set(flows)
 				x.hash = w.targetIndex(x.ref)
@@ -195,7 +193,9 @@ func (w *write) lower(ctx context.Context, c *label.Classifier, changes []*beare
 					return err
 				}
 			}
-			e.Entities = append(e.Entities, audit.Entity{Ref: r.ref, Version: r.version, Labels: r.kept, Patient: r.patient})
+			for _, p := range r.patients {
+				e.Entities = append(e.Entities, audit.Entity{Ref: r.ref, Version: r.version, Labels: r.kept, Patient: p})
+			}
 		}
 		if err := w.recordLowered(ctx, e.ID, at, c, chunk); err != nil {
 			return err

@@ -92,7 +92,7 @@ func (s *Store) versions(ctx context.Context, reach authz.Reach, h record.Histor
 	var facts int32
 	var patient *string
 	var body []byte // pgx makes it anew for each row
-	err := forEach(ctx, pool, q.String(), q.args, []any{&x.Ref.ID, &x.Version, &x.Updated, &x.Deleted, &class, &patient, &facts, &x.Consents, &body, &x.Row, &t, &x.Posted}, func() (err error) {
+	err := forEach(ctx, pool, q.String(), q.args, []any{&x.Ref.ID, &x.Version, &x.Updated, &x.Deleted, &class, &patient, &x.Patients, &facts, &x.Consents, &body, &x.Row, &t, &x.Posted}, func() (err error) {
 		row := x
 		row.Ref.Type = fhir.TypeOf(t)
 		if row.Labels, err = s.labels(ctx, class); err != nil {

@@ -28,7 +28,7 @@ type hit struct {
 }
 
 func (x *hit) scan() []any {
-	return []any{&x.t, &x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.class, &x.patient, &x.facts, &x.h.Consents, &x.body, &x.h.Row}
+	return []any{&x.t, &x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.class, &x.patient, &x.h.Patients, &x.facts, &x.h.Consents, &x.body, &x.h.Row}
 }
 
 func (x *hit) scanLinks() []any { return []any{&x.self, &x.canonical, &x.refs} }
@@ -36,7 +36,7 @@ func (x *hit) scanLinks() []any { return []any{&x.self, &x.canonical, &x.refs} }
 // hitColumns are those of [hit.scan].
 func (x *restriction) hitColumns(alias string, ask authz.Fact) string {
 	return alias + ".type, " + alias + ".id, " + alias + ".version, " + alias + ".updated, " + alias + ".label_class, " +
-		"CASE WHEN " + alias + ".co_patients IS NULL THEN " + alias + ".patient END AS patient, " +
+		patientColumns(alias) + ", " +
 		x.facts(alias, ask) + " AS facts, " + x.consents(alias, ask) + ", " + alias + ".body, " + alias + ".pk"
 }
 

@@ -30,10 +30,16 @@ func (s *Store) pool(r authz.Restriction) *pgxpool.Pool {
 	return s.app
 }
 
+// patientColumns are the one patient of a row, or the several.
+func patientColumns(alias string) string {
+	return "CASE WHEN " + alias + ".co_patients IS NULL THEN " + alias + ".patient END AS patient, " +
+		"CASE WHEN " + alias + ".co_patients IS NOT NULL THEN array_prepend(" + alias + ".patient, " + alias + ".co_patients) END AS patients"
+}
+
 // columns are those that [Store.sealed] scans, in its order.
 func (x *restriction) columns(alias string) string {
 	return alias + ".id, " + alias + ".version, " + alias + ".updated, " + alias + ".deleted, " + alias + ".label_class, " +
-		"CASE WHEN " + alias + ".co_patients IS NULL THEN " + alias + ".patient END AS patient, " +
+		patientColumns(alias) + ", " +
 		x.facts(alias, needed(x.r)) + " AS facts, " + x.consents(alias, needed(x.r)) + ", " + alias + ".body, " + alias + ".pk"
 }
 
@@ -55,7 +61,7 @@ type scanned struct {
 }
 
 func (x *scanned) scan() []any {
-	return []any{&x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.h.Deleted, &x.class, &x.patient, &x.facts, &x.h.Consents, &x.body, &x.h.Row}
+	return []any{&x.h.Ref.ID, &x.h.Version, &x.h.Updated, &x.h.Deleted, &x.class, &x.patient, &x.h.Patients, &x.facts, &x.h.Consents, &x.body, &x.h.Row}
 }
 
 // seal closes the box around a row that was read under r.

@@ -382,7 +382,9 @@ func audited(want expectation, who clinic.Persona, events []audit.Event, names m
 		var entities []string
 		list, _ := g["entity"].([]any)
 		for j := range list {
-			entities = append(entities, at("entity", j, "what", "reference"))
+			if x := at("entity", j, "what", "reference"); x != "" { // not what was asked, and in which request
+				entities = append(entities, x)
+			}
 		}
 		if e.Entities == nil {
 			continue

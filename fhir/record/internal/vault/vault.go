@@ -28,7 +28,9 @@ type Header struct {
 	Labels  label.Set
 	Facts   authz.Fact // what held between the grant's caller and this resource when it was read
 	Patient fhir.ID    // the one patient of the resource, or ""
-	Row     int64      // of the view that this is, in the database
+	// Patients are those of a resource that has several.
+	Patients []fhir.ID
+	Row      int64 // of the view that this is, in the database
 	// Consents are those on which the disclosure rests, by id: only where it does
 	// rest on consent, not on the caller's program or on being the patient.
 	Consents []fhir.ID
