@@ -442,7 +442,6 @@ func (h *house) exec(query string, args ...any) {
 	}
 }
 
-
 func (h *house) connect() *pgx.Conn {
 	h.t.Helper()
 	c, err := pgx.Connect(context.Background(), h.dsn)
@@ -464,3 +463,5 @@ func (h *house) waiting() {
 	}
 	h.t.Fatal("nobody waits")
 }
+
+func parse(scopes string) authz.Scopes { return smart.Parse(scopes) }
