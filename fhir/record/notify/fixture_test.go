@@ -261,6 +261,7 @@ func (h *house) subscribe(p authz.Principal, body string) fhir.ID {
 // active is subscribe with the handshake done.
 func (h *house) active(p authz.Principal, body string) fhir.ID {
 	h.t.Helper()
+	h.clock.Add(1000)
 	id := h.subscribe(p, body)
 	for range 200 {
 		h.settle()
