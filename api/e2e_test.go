@@ -70,7 +70,7 @@ func (c *clinic) Authenticate(_ context.Context, token string) (authz.Principal,
 	}
 	p := authz.Principal{Tenant: c.tenant, Subject: "test|" + token, Roles: []string{who[0]}, Purpose: who[1], Scopes: smart.Parse("user/*.cruds")}
 	if who[0] == "hie" { // a backend service
-		p.Client, p.Scopes = token, smart.Parse("system/*.rs")
+		p.Client, p.Scopes = token, smart.Parse("system/*.rs system/Subscription.cud")
 	}
 	p.User, _ = fhir.ParseRef(who[2])
 	p.SignedIn = c.now()

@@ -16,12 +16,13 @@ import (
 // bulkWorkers is how many pages of bulk exports one process works on at a time.
 const bulkWorkers = 2
 
-// bulk is what bulk exports need beside the records.
+// bulk is what bulk exports and notifications need beside the records.
 type bulk struct {
 	dir     string // "": there are none
 	keys    *envelope.Keys
 	clients export.Clients // or nil
 	terms   *terms.Practices
+	local   bool // notifications may go to this machine, in the clear: for development alone
 }
 
 // begin opens the directory and works on exports until ctx ends.

@@ -240,7 +240,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if cfg.ExportDir == "" {
 		cfg.ExportDir = filepath.Join(dir, "exports")
 	}
-	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, bulk{dir: cfg.ExportDir, keys: keys, clients: sign, terms: laid}, log)
+	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, bulk{dir: cfg.ExportDir, keys: keys, clients: sign, terms: laid, local: true}, log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}

@@ -157,9 +157,13 @@ func handler(ctx context.Context, store *postgres.Store, policies authz.Policies
 	if err != nil {
 		return nil, err
 	}
+	notifications, err := files.notify(ctx, core, cfg, base, log)
+	if err != nil {
+		return nil, err
+	}
 	return core.Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: face.smart, Apps: face.apps, Version: number, Released: built, Deadline: cfg.Timeout,
 		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: operation.Limits{Session: cfg.Session, SignIn: cfg.SignIn},
-		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Shown), Exports: exports, Log: log, Now: time.Now,
+		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Shown), Exports: exports, Notify: notifications, Log: log, Now: time.Now,
 	})
 }

@@ -90,7 +90,7 @@ var filled = cluster.Template{Name: "notify", Prepare: func(ctx context.Context,
 
 // house is a practice with a server that notifies, on a database of its own.
 type house struct {
-	t      *testing.T
+	t      testing.TB
 	dsn    string
 	store  *postgres.Store
 	engine *authz.Engine
@@ -121,7 +121,7 @@ func open(dsn string) (*house, error) {
 }
 
 // newHouse starts on a copy of the world; set changes the configuration.
-func newHouse(t *testing.T, set ...func(*notify.Config)) *house {
+func newHouse(t testing.TB, set ...func(*notify.Config)) *house {
 	t.Helper()
 	h, err := open(cluster.NewDatabase(t, filled))
 	if err != nil {
@@ -261,6 +261,7 @@ func (h *house) subscribe(p authz.Principal, body string) fhir.ID {
 // active is subscribe with the handshake done.
 func (h *house) active(p authz.Principal, body string) fhir.ID {
 	h.t.Helper()
+	h.clock.Add(1000)
 	id := h.subscribe(p, body)
 	for range 200 {
 		h.settle()
@@ -364,7 +365,7 @@ type told struct {
 	entries             []string // of the Bundle, behind the first
 }
 
-func readBundle(t *testing.T, body []byte) told {
+func readBundle(t testing.TB, body []byte) told {
 	t.Helper()
 	if _, err := codec.Parse(body); err != nil {
 		t.Errorf("the Bundle is none: %v\n%s", err, body)
@@ -463,3 +464,5 @@ func (h *house) waiting() {
 	}
 	h.t.Fatal("nobody waits")
 }
+
+func parse(scopes string) authz.Scopes { return smart.Parse(scopes) }

@@ -100,7 +100,7 @@ type Subscriptions interface {
 
 	// Sequence gives positions to what has been committed since.
 	Sequence(context.Context) error
-	// Take takes the subscription that has something to do and has waited the longest, until the lease ends.
+	// Take takes the subscription that has something to do and was delivered something the longest ago, until the lease ends.
 	Take(ctx context.Context, c Channel, lease time.Duration) (s Subscription, ok bool, err error)
 	// TakeOne takes that subscription, whether it has something to do or not.
 	TakeOne(ctx context.Context, id string, lease time.Duration) (s Subscription, ok bool, err error)

@@ -155,7 +155,8 @@ INSERT INTO notify.change (tenant, type, id, pk, version, deleted) SELECT tenant
 	return err
 }
 
-// Take implements [notify.Subscriptions].
+// Take implements [notify.Subscriptions]. Turns that came to nothing do not count: what is hidden must
+// not tell by the order in which one client's subscriptions are served.
 func (n subscriptions) Take(ctx context.Context, c notify.Channel, lease time.Duration) (notify.Subscription, bool, error) {
 	return n.take(ctx, lease, `o.channel = $3 AND o.status IN ('requested', 'active') AND o.due <= $1 AND (o.expires <= $1 OR o.status = 'requested' OR o.sent < o.events OR o.position IS NULL
  OR o.beat > 0 AND o.spoke + o.beat * interval '1 second' <= $1
@@ -171,7 +172,7 @@ func (n subscriptions) take(ctx context.Context, lease time.Duration, which stri
 	now := n.s.now().UTC()
 	row := &subscriptionRow{}
 	err := n.s.side.QueryRow(ctx, `UPDATE notify.subscription s SET turn = nextval('notify.turn'), lease = $2
-FROM (SELECT o.id FROM notify.subscription o WHERE o.lease <= $1 AND `+which+` ORDER BY o.turn NULLS FIRST, o.id LIMIT 1 FOR UPDATE SKIP LOCKED) AS n
+FROM (SELECT o.id FROM notify.subscription o WHERE o.lease <= $1 AND `+which+` ORDER BY o.spoke, o.updated, o.id LIMIT 1 FOR UPDATE SKIP LOCKED) AS n
 WHERE s.id = n.id RETURNING `+subscriptionColumns, now, now.Add(lease), arg).Scan(row.scan()...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return notify.Subscription{}, false, nil

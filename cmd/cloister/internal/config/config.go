@@ -155,6 +155,8 @@ type API struct {
 	Shown       string        `name:"security-labels" env:"CLOISTER_SECURITY_LABELS" default:"exchange" help:"To whom security labels (meta.security) go unasked: exchange (who is not of the practice), all or none. The marks of 42 CFR 2.32 always go."`
 	Policies    string        `name:"policies" env:"CLOISTER_POLICIES" placeholder:"DIR" help:"Directory with the policies of practices, one directory each, named by the practice. They add to the policy of the house; SIGHUP reads them again."`
 	ExportDir   string        `name:"export-dir" env:"CLOISTER_EXPORT_DIR" placeholder:"DIR" help:"Directory for the files of bulk exports, which all servers of a database share. Each export has a key of its own, which the key of CLOISTER_NOTES_KEY wraps. Without it nothing is exported in bulk."`
+	Hooks       []string      `name:"webhook-hosts" env:"CLOISTER_WEBHOOK_HOSTS" placeholder:"HOST,..." help:"Hosts to which notifications of Subscriptions may be sent, over https and at public addresses: hooks.example.org, or hooks.example.org:8443 where the port is not 443. Without any nobody can subscribe."`
+	OwnHooks    []string      `name:"webhook-private-hosts" env:"CLOISTER_WEBHOOK_PRIVATE_HOSTS" placeholder:"HOST,..." help:"The same for hosts that may have an address of a private network."`
 	MaxBody     ByteSize      `name:"max-body" env:"CLOISTER_MAX_BODY" default:"32MiB" help:"Largest request body, such as 512KiB or 32MiB."`
 	CORSOrigins []string      `name:"cors-origins" env:"CLOISTER_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the API, such as https://app.example.org."`
 	Timeout     time.Duration `name:"request-timeout" env:"CLOISTER_REQUEST_TIMEOUT" default:"60s" help:"How long one request may take, such as 60s."`
@@ -180,6 +182,13 @@ func (a API) Check() error {
 		u, err := url.Parse(o)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != o {
 			errs = append(errs, fault("CLOISTER_CORS_ORIGINS", "holds %q: write origins as a browser sends them, such as https://app.example.org, separated by commas", o))
+		}
+	}
+	for name, list := range map[string][]string{"CLOISTER_WEBHOOK_HOSTS": a.Hooks, "CLOISTER_WEBHOOK_PRIVATE_HOSTS": a.OwnHooks} {
+		for _, h := range list {
+			if u, err := url.Parse("https://" + h); err != nil || h == "" || u.Host != h || u.Hostname() == "" || strings.Contains(h, "*") {
+				errs = append(errs, fault(name, "holds %q: write names of hosts alone, with the port where it is not 443, separated by commas", h))
+			}
 		}
 	}
 	errs = append(errs, a.Care.Check())
