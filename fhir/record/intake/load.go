@@ -34,6 +34,8 @@ type Loader struct {
 	// no refusal, for another input may bring what it means.
 	Rehearsal bool
 
+	expected map[string]bool // conditional references that a dry run takes for resolved
+
 	mu   sync.Mutex
 	refs map[string]fhir.Ref // conditional references that were resolved
 }
@@ -180,6 +182,9 @@ func (l *Loader) rewrite(ctx context.Context, g authz.Grant, b Batch) error {
 		}
 		for _, x := range c.Resource.References() {
 			if !conditional(x.Node.Text) {
+				continue
+			}
+			if l.expected[sought(x.Node.Text)] {
 				continue
 			}
 			ref, err := l.conditional(ctx, g, x.Node.Text)

@@ -29,6 +29,7 @@ type Unit struct {
 
 // Lines cuts NDJSON into units. Its memory is that of one unit and one line.
 type Lines struct {
+	raw  int64
 	in   *bufio.Reader
 	next int
 	max  int // bytes of a line
@@ -39,6 +40,9 @@ type Lines struct {
 func NewLines(r io.Reader, longest int) *Lines {
 	return &Lines{in: bufio.NewReaderSize(r, 64<<10), next: 1, max: longest}
 }
+
+// Read is how many bytes the units so far are of.
+func (l *Lines) Read() int64 { return l.raw }
 
 // tooLong stands in a unit for a line that is. It is no JSON, whoever writes it.
 const tooLong = "\x00too long\n"
@@ -71,6 +75,7 @@ func (l *Lines) line(b *bytes.Buffer) (n int, err error) {
 	for {
 		piece, err := l.in.ReadSlice('\n')
 		n += len(piece)
+		l.raw += int64(len(piece))
 		if n <= l.max {
 			b.Write(piece)
 		}
