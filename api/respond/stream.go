@@ -24,9 +24,12 @@ func (x lines) build(m *message, rq *Request) error {
 	if !x.s.HeldBy(rq.Grant) {
 		return errHeld
 	}
-	m.etag = `"` + x.s.Tag() + `"`
 	m.status, m.contentType, m.stream, m.size = http.StatusOK, "application/fhir+ndjson", x.s.Copy, x.s.Size()
 	m.noticed, m.explained = x.s.Noticed(), true // by a file of its own
+	if m.size < 0 {
+		return nil
+	}
+	m.etag = `"` + x.s.Tag() + `"`
 	// A range of what the client has no part of is all of it.
 	if rq.Range == "" || rq.IfRange != "" && rq.IfRange != m.etag {
 		return nil
@@ -150,6 +153,8 @@ func (s *spout) begin() {
 		if tag, ok := strings.CutSuffix(s.m.etag, `"`); ok {
 			h["Etag"] = []string{tag + `-gzip"`}
 		}
+	} else if s.m.size < 0 {
+		h["Accept-Ranges"] = []string{"none"}
 	} else {
 		h["Content-Length"] = []string{strconv.FormatInt(s.m.size, 10)}
 	}

@@ -27,7 +27,7 @@ func (g *Gate) admit(ctx context.Context, gr authz.Grant, c Change) (Cleared, er
 	}
 	x := vault.Clearance{
 		Grant: gr, Interaction: c.Interaction, Ref: c.Ref, Content: c.Content,
-		IfMatch: c.IfMatch, Upsert: c.Upsert, Only: c.Only, Import: c.Import,
+		IfMatch: c.IfMatch, Upsert: c.Upsert, Only: c.Only, Import: c.Import, IfChanged: c.IfChanged,
 		Resolve: map[fhir.ResourceType]authz.Restriction{},
 	}
 	if x.Check, err = g.decider.Plan(ctx, gr, under, c.Ref.Type); err != nil {
@@ -167,7 +167,7 @@ func (g *Gate) reach(ctx context.Context, gr authz.Grant, i fhir.Interaction, ty
 // conform checks the content against what this server holds writes to. It comes
 // after the permission, and depends on the content alone.
 func (g *Gate) conform(ctx context.Context, c Change) error {
-	if c.Import {
+	if c.Import && c.Advice == nil {
 		return nil
 	}
 	var advice []outcome.Issue

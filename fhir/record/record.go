@@ -71,7 +71,7 @@ type Conformance interface {
 	Check(ctx context.Context, r *codec.Resource, wanted bool) (advice []outcome.Issue, err error)
 }
 
-// Holding is g with a check of what is written; imports are not held to it.
+// Holding is g with a check of what is written; an import is held to it where it asks for advice.
 func (g *Gate) Holding(c Conformance) *Gate {
 	h := *g
 	h.conformance = c
@@ -283,6 +283,9 @@ type Change struct {
 	// Import keeps ids, lets references point at nothing yet, and takes a note's
 	// author for its originator; only the command line sets it.
 	Import bool
+	// IfChanged lets an update pass that would change nothing of what the caller sees: it
+	// makes no new version.
+	IfChanged bool
 	// Oversight labels the resource as the privacy officer's own work
 	// ([label.Oversight]). No request of a client sets it.
 	Oversight bool
@@ -330,6 +333,9 @@ type Receipt struct {
 	Version fhir.VersionID
 	Updated time.Time
 	Created bool // a new resource came to be
+	Same    bool // nothing was to be changed (Change.IfChanged)
+	// Missing are the references of an import that lead to nothing yet; only a rehearsal tells of them.
+	Missing []Missing
 	// Several is how many resources a conditional delete took, where it was not one:
 	// Ref then has no id.
 	Several int
@@ -406,5 +412,22 @@ type ChangeError struct {
 }
 
 func (e *ChangeError) Error() string { return e.Err.Error() }
+
+// Missing is a reference that leads to nothing.
+type Missing struct {
+	Path string // FHIRPath
+	To   string // Type/id, or a conditional reference
+}
+
+// ErrUnresolved is behind the refusal of a change whose reference leads to nothing that its caller sees.
+var ErrUnresolved = errors.New("record: a reference does not resolve")
+
+// RefusedError says which of the changes of an import are refused: several at once, so that
+// whoever tries again without them tries once. Nothing was stored.
+type RefusedError struct{ Changes []*ChangeError }
+
+func (e *RefusedError) Error() string { return e.Changes[0].Error() }
+
+func (e *RefusedError) Unwrap() error { return e.Changes[0] }
 
 func (e *ChangeError) Unwrap() error { return e.Err }

@@ -40,7 +40,9 @@ type row struct {
 	body       []byte // nil for a tombstone
 	refused    bool   // the caller may see the row, but not change it
 	unchanged  bool   // a delete of what is deleted already, or a create whose condition something meets
-	posted     bool   // a create, whose id the server chose
+	same       bool   // an update that would change nothing of what its caller sees
+	missing    []record.Missing
+	posted     bool // a create, whose id the server chose
 
 	flows    protection // what flows to whoever refers to it
 	mentions []mention
@@ -90,11 +92,12 @@ type write struct {
 	redefined bool
 }
 
-// also is what a commit stores beside the resources.
+// also is what a commit stores beside the resources, and how it is carried out.
 type also struct {
 	digest    []byte
 	once      *record.Once
 	emergency *declaration
+	intake    *intaking
 }
 
 var (
@@ -107,18 +110,6 @@ var (
 // [record.ChangeError] names the change that failed.
 func (s *Store) Commit(ctx context.Context, cleared []record.Cleared) ([]record.Receipt, error) {
 	return s.commit(ctx, cleared, also{})
-}
-
-// Import is Commit that also remembers the digest of what was imported.
-func (s *Store) Import(ctx context.Context, cleared []record.Cleared, digest []byte) ([]record.Receipt, error) {
-	return s.commit(ctx, cleared, also{digest: digest})
-}
-
-// Imported reports whether an import of that digest is complete.
-func (s *Store) Imported(ctx context.Context, tenant int32, digest []byte) (bool, error) {
-	var done bool
-	err := s.side.QueryRow(ctx, "SELECT EXISTS (SELECT FROM record.import_item WHERE tenant = $1 AND digest = $2)", tenant, digest).Scan(&done)
-	return done, failed(err)
 }
 
 func (s *Store) commit(ctx context.Context, cleared []record.Cleared, more also) ([]record.Receipt, error) {
@@ -140,6 +131,9 @@ func (s *Store) commit(ctx context.Context, cleared []record.Cleared, more also)
 	for try := 1; ; try++ {
 		w.rows, w.total, w.redefined = w.rows[:0], w.total[:0], false
 		w.restore()
+		if w.intake != nil {
+			w.intake.refused = nil
+		}
 		for i, c := range cleared {
 			r := &row{at: i, c: vault.Clearing(c), schema: "record"}
 			r.posted = r.c.Interaction == fhir.Create
@@ -155,7 +149,7 @@ func (s *Store) commit(ctx context.Context, cleared []record.Cleared, more also)
 		err := w.run(ctx)
 		switch {
 		case err == nil:
-			if w.redefined {
+			if w.redefined && !w.rehearsal() {
 				s.learn(w.practice)
 			}
 			return w.receipts(), nil
@@ -197,19 +191,22 @@ func (w *write) run(ctx context.Context) error {
 	}
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: begins(w.s.now())}, func(tx pgx.Tx) error {
 		w.tx = tx
-		for _, step := range []func(context.Context) error{
-			w.parameters, w.meet, w.load, w.kinfolk, w.unmask, w.flow, w.views, w.render, w.encrypt, w.store, w.stated, w.referred, w.check, w.derive, w.define, w.relabel, w.settle, w.declare, w.announce, w.record,
-		} {
-			if err := step(ctx); err != nil {
-				return err
-			}
-		}
-		if w.digest != nil {
-			_, err := tx.Exec(ctx, "INSERT INTO record.import_item (tenant, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING", w.tenant(), w.digest)
+		if err := w.rehearsed(ctx, func() error {
+			return w.each(ctx, w.parameters, w.meet, w.load, w.same, w.kinfolk, w.unmask, w.flow, w.views, w.render, w.encrypt, w.store, w.stated, w.referred, w.check, w.derive, w.define, w.relabel, w.announce)
+		}); err != nil {
 			return err
 		}
-		return nil
+		return w.each(ctx, w.settle, w.declare, w.record, w.remember, w.counted)
 	})
+}
+
+func (w *write) each(ctx context.Context, steps ...func(context.Context) error) error {
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *write) tenant() int32 { return w.practice }
@@ -246,11 +243,11 @@ func (w *write) load(ctx context.Context) error {
 		if r.unchanged {
 			continue
 		}
-		if err := w.place(r, now); err != nil {
+		if err := w.place(r, now); !w.collected(err) {
 			return err
 		}
 	}
-	return nil
+	return w.refusals()
 }
 
 // loadGroup locks the rows that check admits. Of several views it is the fullest
@@ -415,11 +412,13 @@ func (w *write) check(ctx context.Context) error {
 			f, inScope := facts[r.seen().pk]
 			ok, err := r.restriction().Admits(r.seen().labels, f)
 			if err != nil || !ok || !inScope {
-				return w.fail(r, authz.ErrDenied.Because(err))
+				if err := w.fail(r, authz.ErrDenied.Because(err)); !w.collected(err) {
+					return err
+				}
 			}
 		}
 	}
-	return nil
+	return w.refusals()
 }
 
 // restriction is the one that the new row must satisfy.
@@ -457,6 +456,9 @@ func (w *write) record(ctx context.Context) error {
 	if w.emergency != nil {
 		e.Interaction, e.Type = fhir.Operation, "Patient" // what is written only tells of it
 	}
+	if w.rehearsal() {
+		return w.recordRehearsal(ctx, e)
+	}
 	for _, r := range w.rows {
 		if len(w.rows) == 1 {
 			e.Type = r.c.Ref.Type
@@ -482,7 +484,7 @@ func (w *write) record(ctx context.Context) error {
 func (w *write) receipts() []record.Receipt {
 	out := make([]record.Receipt, len(w.total))
 	for _, r := range w.rows {
-		out[r.at] = record.Receipt{Ref: r.c.Ref, Version: r.version, Updated: r.updated, Created: !r.unchanged && (r.old == nil || r.old.deleted && r.c.Interaction == fhir.Update)}
+		out[r.at] = record.Receipt{Ref: r.c.Ref, Version: r.version, Updated: r.updated, Created: !r.unchanged && (r.old == nil || r.old.deleted && r.c.Interaction == fhir.Update), Same: r.same, Missing: r.missing}
 	}
 	for at, n := range w.total {
 		if n >= 0 && n != 1 {

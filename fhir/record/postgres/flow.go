@@ -10,6 +10,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
 )
 
 // protection is what flows along a reference: a record is at least as
@@ -34,13 +35,15 @@ type link struct {
 	path string
 	must bool // it has to resolve
 	node *element.Node
+
+	element bool // it is a Reference, and no URL
 }
 
-func parse(in []codec.Link, must bool) []link {
+func parse(in []codec.Link, must, reference bool) []link {
 	out := make([]link, 0, len(in))
 	for _, l := range in {
 		if ref, ok := codec.LocalRef(l.Node.Text); ok {
-			out = append(out, link{ref, l.Path, must, l.Node})
+			out = append(out, link{ref, l.Path, must, l.Node, reference})
 		}
 	}
 	return out
@@ -65,7 +68,7 @@ func (w *write) flow(ctx context.Context) error {
 	links := make(map[*row][]link, len(w.rows))
 	wanted := map[fhir.Ref]bool{}
 	for _, r := range w.rows {
-		links[r] = append(parse(r.c.References, !r.c.Import), parse(r.c.URLs, false)...)
+		links[r] = append(parse(r.c.References, !r.c.Import, true), parse(r.c.URLs, false, false)...)
 		for _, l := range links[r] {
 			if inBatch[l.to] == nil {
 				wanted[l.to] = true
@@ -96,16 +99,24 @@ func (w *write) flow(ctx context.Context) error {
 		for _, l := range links[r] {
 			_, ok := found[l.to]
 			switch {
-			case inBatch[l.to] != nil, ok:
+			case inBatch[l.to] != nil, ok, w.expected(l.to):
 			case r.refersTo(w.tenant(), l.to), r.c.Import:
 				// What flowed along it before is in the labels of a row that has but one view.
 				if r.kin != nil || r.mentions != nil {
 					kept[l.to] = true
 				}
+				if r.c.Import && w.rehearsal() && l.element {
+					r.missing = append(r.missing, record.Missing{Path: l.path, To: l.to.String()})
+				}
 			case l.must:
-				return w.fail(r, outcome.At(outcome.Unprocessable, l.path, textUnresolved))
+				if err := w.fail(r, outcome.At(outcome.Unprocessable, l.path, textUnresolved).Because(record.ErrUnresolved)); !w.collected(err) {
+					return err
+				}
 			}
 		}
+	}
+	if err := w.refusals(); err != nil {
+		return err
 	}
 	hidden, err := w.underlying(ctx, kept)
 	if err != nil {

@@ -184,7 +184,7 @@ func touched(w *write, t fhir.ResourceType, root *element.Node, byHash map[int64
 	out, mentioned := make([]protection, len(items)), map[int64]bool{}
 	hashes := func(root *element.Node, each func(h int64)) {
 		r := codec.Resource{Type: t, Root: root}
-		for _, l := range append(parse(r.References(), true), parse(r.URLs(), false)...) {
+		for _, l := range append(parse(r.References(), true, true), parse(r.URLs(), false, false)...) {
 			if h := w.targetIndex(l.to); byHash[h].weight() > 0 {
 				each(h)
 			}

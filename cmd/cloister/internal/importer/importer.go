@@ -4,7 +4,6 @@
 package importer
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -23,28 +22,16 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/codec"
-	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
-	"github.com/cloister-health/cloister/fhir/search"
+	"github.com/cloister-health/cloister/fhir/record/intake"
 )
 
 // Store is what an import needs of the record store.
 type Store interface {
-	Match(context.Context, authz.Reach, search.Query) ([]fhir.ID, error)
+	intake.Finder
 	Import(ctx context.Context, cleared []record.Cleared, digest []byte) ([]record.Receipt, error)
 	Imported(ctx context.Context, tenant int32, digest []byte) (bool, error)
-}
-
-// Engine is what an import needs of the decision point.
-type Engine interface {
-	Authorize(context.Context, authz.Principal, fhir.Interaction, fhir.ResourceType) (authz.Grant, error)
-	Plan(context.Context, authz.Grant, fhir.Interaction, fhir.ResourceType) (authz.Restriction, error)
-}
-
-// Gate is what an import needs of the enforcement point.
-type Gate interface {
-	Admit(context.Context, authz.Grant, record.Change) (record.Cleared, error)
+	Rehearse(ctx context.Context, cleared []record.Cleared, expected map[fhir.Ref]bool) ([]record.Receipt, error)
 }
 
 // Progress is told of work that is done, in bytes of the files as they lie on
@@ -56,22 +43,27 @@ type Progress interface {
 // Importer loads files on behalf of the operator of the server.
 type Importer struct {
 	Store     Store
-	Engine    Engine
-	Gate      Gate
+	Engine    intake.Engine
+	Gate      intake.Gate
 	Principal authz.Principal // role operator
 	Workers   int
 	Base      string    // the server's base URL: absolute references to it become relative
 	Report    io.Writer // one line per refused resource; nil discards
 	Progress  Progress  // may be nil
+	// Rehearsal, where it is set, is told what would become of everything, and nothing is stored.
+	Rehearsal *intake.Rehearsal
+	// Validated holds the import to what the gate holds writes to.
+	Validated bool
 
-	mu    sync.Mutex
-	refs  map[string]fhir.Ref // conditional references that were resolved
-	stats Stats
+	loader *intake.Loader
+	mu     sync.Mutex
+	stats  Stats
 }
 
 // Stats count what an import did.
 type Stats struct {
 	Resources atomic.Int64 // stored
+	Same      atomic.Int64 // as they were stored already
 	Refused   atomic.Int64 // see the report
 	Skipped   atomic.Int64 // items that an earlier run had finished
 }
@@ -79,22 +71,11 @@ type Stats struct {
 // Stats gives the counters so far.
 func (m *Importer) Stats() *Stats { return &m.stats }
 
-// errWaits says that an item refers to something that is not there yet.
-var errWaits = errors.New("importer: a conditional reference does not resolve yet")
-
-// chunkLines is how many NDJSON lines are written in one transaction.
-const chunkLines = 500
-
 // item is one transaction's worth of input.
 type item struct {
-	name string // file, and line range
-	body []byte
-	line int   // first line of NDJSON, 0 for a Bundle or a single resource
-	disk int64 // bytes of the file that it stands for
-
-	// refused are the lines of the report. They count once the item is stored:
-	// one that waits, or is cut off, is read again from the start.
-	refused *[]string
+	intake.Unit
+	disk  int64  // bytes of the file that it stands for
+	fault string // why the file cannot be taken in at all
 }
 
 // Run imports every file below the paths. Items that refer conditionally to
@@ -115,7 +96,7 @@ func (m *Importer) Run(ctx context.Context, paths ...string) error {
 func (m *Importer) Stream(ctx context.Context, documents iter.Seq2[string, []byte]) error {
 	return m.run(ctx, func(submit func(item) error) error {
 		for name, body := range documents {
-			if err := submit(item{name: name, body: body, disk: int64(len(body))}); err != nil {
+			if err := submit(item{Unit: intake.Unit{Name: name, Body: body}, disk: int64(len(body))}); err != nil {
 				return err
 			}
 		}
@@ -125,7 +106,7 @@ func (m *Importer) Stream(ctx context.Context, documents iter.Seq2[string, []byt
 
 // run imports what source submits.
 func (m *Importer) run(ctx context.Context, source func(submit func(item) error) error) error {
-	m.refs = map[string]fhir.Ref{}
+	m.loader = &intake.Loader{Finder: m.Store, Engine: m.Engine, Gate: m.Gate, Principal: m.Principal, Base: m.Base, Operator: true, Advise: m.Rehearsal != nil || m.Validated, Rehearsal: m.Rehearsal != nil}
 	var late []item
 	last := false
 	var err error
@@ -137,7 +118,7 @@ func (m *Importer) run(ctx context.Context, source func(submit func(item) error)
 		submit := func(it item) error {
 			g.Go(func() error {
 				err := m.load(gctx, it, last)
-				if errors.Is(err, errWaits) {
+				if errors.Is(err, intake.ErrWaits) {
 					mu.Lock()
 					again = append(again, it)
 					mu.Unlock()
@@ -165,7 +146,7 @@ func (m *Importer) run(ctx context.Context, source func(submit func(item) error)
 		if len(again) == 0 {
 			return nil
 		}
-		sort.Slice(again, func(i, j int) bool { return again[i].name < again[j].name })
+		sort.Slice(again, func(i, j int) bool { return again[i].Name < again[j].Name })
 		last = round > 0 && len(again) == len(late) // a round without progress: what is missing never comes
 		late = again
 	}
@@ -199,51 +180,60 @@ func known(path string) bool {
 
 // load imports one item. What is refused is reported, and the rest is stored.
 func (m *Importer) load(ctx context.Context, it item, last bool) error {
-	it.refused = new([]string)
-	digest := sha256.Sum256(it.body)
-	done, err := m.Store.Imported(ctx, m.Principal.Tenant, digest[:])
-	if err != nil {
-		return err
-	}
-	if done {
-		m.stats.Skipped.Add(1)
+	if it.fault != "" {
+		m.report(it.Name + "\tfile\t-\t" + it.fault + "\n")
 		m.progress(it)
 		return nil
 	}
-	grant, err := m.Engine.Authorize(ctx, m.Principal, fhir.Transaction, "")
-	if err != nil {
-		return err
+	digest := sha256.Sum256(it.Body)
+	commit := func(ctx context.Context, cleared []record.Cleared) ([]record.Receipt, error) {
+		return m.Store.Import(ctx, cleared, digest[:])
 	}
-	w := &work{m: m, it: it, grant: grant, last: last, entries: m.parse(it)}
-	if err := w.rewrite(ctx); err != nil {
-		return err
-	}
-	for {
-		cleared, at, err := w.admit(ctx)
+	if m.Rehearsal != nil {
+		commit = func(ctx context.Context, cleared []record.Cleared) ([]record.Receipt, error) {
+			return m.Store.Rehearse(ctx, cleared, nil)
+		}
+	} else {
+		done, err := m.Store.Imported(ctx, m.Principal.Tenant, digest[:])
 		if err != nil {
 			return err
 		}
-		_, err = m.Store.Import(ctx, cleared, digest[:])
-		var ce *record.ChangeError
-		if errors.As(err, &ce) && refusal(ce) {
-			// The rest does not wait for one refused resource.
-			w.refuse(at[ce.Index], ce.Err)
-			continue
+		if done {
+			m.stats.Skipped.Add(1)
+			m.progress(it)
+			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", it.name, err)
-		}
-		m.stats.Resources.Add(int64(len(cleared)))
-		m.report(*it.refused)
-		m.progress(it)
-		return nil
 	}
+	candidates := it.Parse()
+	// Whatever is told of an item is told once it is stored: one that waits, or is cut off, is read again from the start.
+	if err := m.loader.Load(ctx, intake.Batch{Candidates: candidates, Whole: m.Rehearsal == nil, Last: last || m.Rehearsal != nil}, commit); err != nil {
+		if errors.Is(err, intake.ErrWaits) {
+			return err
+		}
+		return fmt.Errorf("%s: %w", it.Name, err)
+	}
+	m.tell(it, candidates)
+	m.progress(it)
+	return nil
 }
 
-// refusal tells a fault of the resource from one of the server.
-func refusal(err error) bool {
-	status := outcome.Of(err).Status()
-	return status >= 400 && status < 500
+// tell counts what became of an item, and reports what was refused.
+func (m *Importer) tell(it item, candidates []*intake.Candidate) {
+	if m.Rehearsal != nil {
+		m.Rehearsal.Add(it.Name, candidates)
+	}
+	var refused []string
+	for _, c := range candidates {
+		switch c.Fate {
+		case intake.New, intake.Changed:
+			m.stats.Resources.Add(1)
+		case intake.Same:
+			m.stats.Same.Add(1)
+		default:
+			refused = append(refused, fmt.Sprintf("%s\t%s\t%s\t%s\n", it.Name, c.Place, c.Name(), strings.ReplaceAll(c.Why(), "\n", " ")))
+		}
+	}
+	m.report(refused...)
 }
 
 func (m *Importer) progress(it item) {
@@ -252,11 +242,7 @@ func (m *Importer) progress(it item) {
 	}
 }
 
-func (it item) refuse(where, what string, err error) {
-	*it.refused = append(*it.refused, fmt.Sprintf("%s\t%s\t%s\t%s\n", it.name, where, what, strings.ReplaceAll(outcome.Of(err).Error(), "\n", " ")))
-}
-
-func (m *Importer) report(refused []string) {
+func (m *Importer) report(refused ...string) {
 	m.stats.Refused.Add(int64(len(refused)))
 	if m.Report == nil {
 		return
@@ -266,64 +252,6 @@ func (m *Importer) report(refused []string) {
 	for _, line := range refused {
 		_, _ = io.WriteString(m.Report, line)
 	}
-}
-
-// entry is one resource of an item.
-type entry struct {
-	where    string
-	fullURL  string
-	resource *codec.Resource
-	ref      fhir.Ref
-	refused  bool
-}
-
-// parse reads the resources of an item and reports those that are not valid.
-func (m *Importer) parse(it item) []*entry {
-	limits := codec.Limits{Bytes: max(len(it.body), 1)}
-	if it.line > 0 {
-		var out []*entry
-		for i, line := range bytes.Split(it.body, []byte("\n")) {
-			line = bytes.TrimSpace(line)
-			if len(line) == 0 {
-				continue
-			}
-			where := fmt.Sprintf("line %d", it.line+i)
-			r, err := codec.ParseLimited(line, limits)
-			if err != nil {
-				it.refuse(where, "-", err)
-				continue
-			}
-			out = append(out, &entry{where: where, resource: r})
-		}
-		return out
-	}
-	r, faults, err := codec.ParseBatch(it.body, limits)
-	if err != nil {
-		it.refuse("file", "-", err)
-		return nil
-	}
-	if r.Type != "Bundle" {
-		return []*entry{{where: "file", resource: r}}
-	}
-	switch r.BundleType() {
-	case "transaction", "batch", "collection", "searchset":
-	default:
-		return []*entry{{where: "file", resource: r}} // a document or a message is a resource of its own
-	}
-	var out []*entry
-	for i, e := range r.Entries() {
-		where := fmt.Sprintf("entry %d", i)
-		if f := faults[i]; f != nil {
-			it.refuse(where, e.FullURL, f)
-			continue
-		}
-		if e.Resource == nil {
-			it.refuse(where, e.FullURL, outcome.New(outcome.Invalid, "the entry has no resource"))
-			continue
-		}
-		out = append(out, &entry{where: where, fullURL: e.FullURL, resource: e.Resource})
-	}
-	return out
 }
 
 // Rate says for people how much was done how fast.

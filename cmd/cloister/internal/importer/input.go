@@ -2,9 +2,9 @@ package importer
 
 import (
 	"bufio"
-	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/cloister-health/cloister/fhir/record/intake"
 )
 
 // packing splits a file name into the part without the compression suffix and the suffix.
@@ -84,34 +86,33 @@ func eachOf(path string, submit func(item) error) error {
 	defer func() { _ = f.Close() }()
 	name := filepath.Base(path)
 	if base, _ := packing(path); !strings.HasSuffix(base, ".ndjson") {
-		body, err := io.ReadAll(f)
+		body, err := io.ReadAll(io.LimitReader(f, maxBundle+1))
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		return submit(item{name: name, body: body, disk: f.read})
+		it := item{Unit: intake.Unit{Name: name, Body: body}, disk: f.read}
+		if len(body) > maxBundle {
+			it.Body, it.fault = nil, fmt.Sprintf("the file is longer than %d MiB: send it as NDJSON, or in several Bundles", maxBundle>>20)
+		}
+		return submit(it)
 	}
-	in := bufio.NewReaderSize(f, 1<<20)
-	var chunk bytes.Buffer
+	lines := intake.NewLines(f, intake.MaxLine)
 	var told int64
-	first := 1
-	for line := 1; ; line++ {
-		text, err := in.ReadBytes('\n')
-		if err != nil && err != io.EOF {
-			return fmt.Errorf("%s: line %d: %w", name, line, err)
+	for {
+		u, err := lines.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
 		}
-		chunk.Write(text)
-		if end := err == io.EOF; end || line-first+1 == chunkLines {
-			if chunk.Len() > 0 {
-				if err := submit(item{name: name, body: bytes.Clone(chunk.Bytes()), line: first, disk: f.read - told}); err != nil {
-					return err
-				}
-				told = f.read
-			}
-			if end {
-				return nil
-			}
-			chunk.Reset()
-			first = line + 1
+		if err != nil {
+			return fmt.Errorf("%s: after line %d: %w", name, u.First-1, err)
 		}
+		u.Name = name
+		if err := submit(item{Unit: u, disk: f.read - told}); err != nil {
+			return err
+		}
+		told = f.read
 	}
 }
+
+// maxBundle is how long a file that is not NDJSON may be, unpacked.
+const maxBundle = 512 << 20

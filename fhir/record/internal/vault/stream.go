@@ -36,6 +36,11 @@ func Whole(g authz.Grant, noticed bool, body []byte) Stream {
 	})
 }
 
+// Flowing makes a stream whose size is known at its end.
+func Flowing(g authz.Grant, noticed bool, copied func(io.Writer) error) Stream {
+	return Flow(g, noticed, "", -1, func(w io.Writer, _, _ int64) error { return copied(w) })
+}
+
 // HeldBy reports whether s was let out to the request of g.
 func (s Stream) HeldBy(g authz.Grant) bool { return s.grant.Same(g) }
 
@@ -45,7 +50,7 @@ func (s Stream) Noticed() bool { return s.noticed }
 // Tag is the same for streams of the same bytes alone: letters and digits.
 func (s Stream) Tag() string { return s.tag }
 
-// Size is how many bytes s has.
+// Size is how many bytes s has; below 0 where that is known at its end.
 func (s Stream) Size() int64 { return s.size }
 
 // Copy writes the content. After an error, what was written is not all of it.

@@ -106,6 +106,7 @@ type Clearance struct {
 	Upsert      bool // an update may create
 	Only        bool // an update must create
 	Import      bool
+	IfChanged   bool // content that the caller sees stored as it is makes no new version
 	Marked      bool // the caller is shown marks of what is left out, and may send them back
 	// Condition says which resource the change is about; nil: Ref does.
 	Condition *Condition

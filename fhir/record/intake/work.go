@@ -1,0 +1,313 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/element"
+	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/envelope"
+)
+
+// Run works on jobs until ctx ends, on so many at a time, and removes what is to be removed.
+func (s *Service) Run(ctx context.Context, workers int) {
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() { s.every(ctx, time.Second, s.Step) })
+	}
+	all.Go(func() {
+		s.every(ctx, 30*time.Second, func(ctx context.Context) (bool, error) { return false, s.Sweep(ctx) })
+	})
+	all.Wait()
+}
+
+// every does something again and again: at once while it is busy, else after a while.
+func (s *Service) every(ctx context.Context, pause time.Duration, do func(context.Context) (busy bool, err error)) {
+	t := time.NewTicker(pause)
+	defer t.Stop()
+	for ctx.Err() == nil {
+		busy, err := do(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.Log.Error("bulk import", "error", private(err))
+		}
+		if busy && err == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+	}
+}
+
+// private is an error with what is behind its public half; none of it quotes content.
+func private(err error) error {
+	if cause := errors.Unwrap(err); cause != nil {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
+}
+
+// Step takes one turn with the job whose client has waited the longest: it fetches an input, or
+// takes in a batch. It is not busy where nothing waits. Wherever it is cut off, the next turn
+// begins where the last one that counted has ended.
+func (s *Service) Step(ctx context.Context) (busy bool, err error) {
+	j, ok, err := s.Jobs.Take(ctx, lease)
+	if err != nil || !ok {
+		return false, err
+	}
+	err = s.safely(ctx, &j)
+	switch {
+	case err == nil, errors.Is(err, ErrOver):
+		return true, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err() // its lease ends
+	case denied(err):
+		return true, s.fail(ctx, j, Denied)
+	case j.Attempts >= attempts:
+		return true, errors.Join(err, s.fail(ctx, j, Internal))
+	default:
+		return true, errors.Join(err, over(s.Jobs.Yield(ctx, j, s.Now().Add(patience))))
+	}
+}
+
+func (s *Service) fail(ctx context.Context, j Job, why Reason) error {
+	return over(s.Jobs.Finish(ctx, j, Failed, why, s.Now().Add(s.Keep)))
+}
+
+// over makes nothing of it where the turn is over anyway.
+func over(err error) error {
+	if errors.Is(err, ErrOver) {
+		return nil
+	}
+	return err
+}
+
+// denied reports that the client may not go on.
+func denied(err error) bool {
+	status := outcome.Of(err).Status()
+	return status == http.StatusForbidden || status == http.StatusUnauthorized
+}
+
+// safely is turn; a panic in it ends the turn and not the server. Its value may hold content.
+func (s *Service) safely(ctx context.Context, j *Job) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("intake: panic (%T) in a turn", p)
+		}
+	}()
+	key, c, err := s.open(ctx, j)
+	if err != nil {
+		return err
+	}
+	// The client is asked for anew each time: neither its token nor the batch before says anything of now.
+	if err := s.standing(ctx, c.Principal); err != nil {
+		return err
+	}
+	if j.Input < len(c.Request.Inputs) {
+		return s.fetch(ctx, j, key, c)
+	}
+	return s.load(ctx, j, key, c)
+}
+
+const (
+	togetherLines = 2000
+	togetherBytes = 32 << 20
+)
+
+// load takes in the next batch of a round, or begins the next round.
+func (s *Service) load(ctx context.Context, j *Job, key *envelope.StreamKey, c contents) error {
+	most := 1
+	if j.Phase != Apart {
+		most = togetherLines // each has a line that waits
+	}
+	chunks, err := s.Jobs.Chunks(ctx, *j, j.Chunk, most)
+	if err != nil {
+		return err
+	}
+	if len(chunks) == 0 {
+		return s.round(ctx, j)
+	}
+	b := batch{s: s, j: j, c: c, dry: c.Request.Dry, before: map[int]int{}}
+	size := 0
+	for _, x := range chunks {
+		u, err := s.read(ctx, j, key, x)
+		if err != nil {
+			return err
+		}
+		if size += b.add(x, u); len(b.candidates) >= togetherLines || size >= togetherBytes {
+			break
+		}
+	}
+	return b.load(ctx)
+}
+
+// round ends a round: there is nothing left, or what still waits is tried again.
+func (s *Service) round(ctx context.Context, j *Job) error {
+	waiting, err := s.Jobs.Chunks(ctx, *j, 0, 1)
+	switch {
+	case err != nil:
+		return err
+	case len(waiting) == 0 || j.Phase == Final:
+		return s.Jobs.Finish(ctx, *j, Done, "", s.Now().Add(s.Keep))
+	case j.Progress:
+		return s.Jobs.NextRound(ctx, *j, Apart)
+	}
+	return s.Jobs.NextRound(ctx, *j, j.Phase+1)
+}
+
+// batch is one turn.
+type batch struct {
+	s          *Service
+	j          *Job
+	c          contents
+	dry        bool
+	chunks     []Chunk
+	before     map[int]int // by chunk: lines that waited, or all of them
+	of         []Chunk     // by candidate
+	candidates []*Candidate
+}
+
+// add adds the lines of a chunk that are to be tried, and says how long they are.
+func (b *batch) add(x Chunk, u *Unit) (size int) {
+	b.chunks, b.before[x.Number] = append(b.chunks, x), len(x.Waiting)
+	if x.Waiting == nil {
+		b.before[x.Number] = x.Lines
+	}
+	want := b.c.Request.Inputs[x.Input-1].Type
+	for _, c := range u.Parse() {
+		if x.Waiting != nil && !slices.Contains(x.Waiting, c.Line) {
+			continue
+		}
+		if c.Fate == Pending && want != "" && c.Resource.Type != want {
+			c.refuse(outcome.New(outcome.Invalid, "the line is not of the type that the manifest gives for its file: move it to another file"))
+			c.Ref = fhir.Ref{}
+		}
+		if c.Fate == Pending {
+			b.sourced(c.Resource)
+		}
+		b.candidates, b.of = append(b.candidates, c), append(b.of, x)
+	}
+	return len(u.Body)
+}
+
+// sourced says where a resource is from, if it does not say so itself (Bulk Data Import
+// Proposal, "Preserving Resource provenance").
+func (b *batch) sourced(r *codec.Resource) {
+	if b.c.Request.Source == "" {
+		return
+	}
+	meta := r.Root.Get("meta")
+	if meta == nil {
+		meta = element.NewObject()
+		r.Root.Set("meta", meta)
+	}
+	if meta.Get("source") == nil {
+		meta.Set("source", element.NewString(b.c.Request.Source))
+	}
+}
+
+func (b *batch) load(ctx context.Context) error {
+	l := &Loader{Finder: b.s.Finder, Engine: b.s.Engine, Gate: b.s.Gate, Principal: b.c.Principal.Principal(scopes), Base: b.s.Base, Advise: true}
+	expected, err := b.expected(ctx, l)
+	if err != nil {
+		return err
+	}
+	return l.Load(ctx, Batch{Candidates: b.candidates, Last: b.j.Phase == Final}, func(ctx context.Context, cleared []record.Cleared) ([]record.Receipt, error) {
+		return b.s.Jobs.Advance(ctx, *b.j, cleared, b.dry, expected, b.outcome())
+	})
+}
+
+// expected are the resources that a dry run takes for stored: other lines would have brought them.
+func (b *batch) expected(ctx context.Context, l *Loader) (map[fhir.Ref]bool, error) {
+	if !b.dry {
+		return nil, nil
+	}
+	texts := map[[16]byte]string{}
+	for _, c := range b.candidates {
+		if c.Fate != Pending {
+			continue
+		}
+		c.Resource.Localise(b.s.Base)
+		for _, x := range c.Resource.References() {
+			text := sought(x.Node.Text)
+			if ref, ok := codec.LocalRef(text); ok && !conditional(text) {
+				text = ref.String()
+			}
+			texts[digest(text)] = text
+		}
+	}
+	digests := make([][16]byte, 0, len(texts))
+	for d := range texts {
+		digests = append(digests, d)
+	}
+	found, err := b.s.Jobs.Expected(ctx, *b.j, digests)
+	if err != nil {
+		return nil, err
+	}
+	out := map[fhir.Ref]bool{}
+	l.expected = map[string]bool{}
+	for d := range found {
+		if ref, ok := fhir.ParseRef(texts[d]); ok {
+			out[ref] = true
+		} else {
+			l.expected[texts[d]] = true
+		}
+	}
+	return out, nil
+}
+
+// outcome is what became of the batch, as far as that is known before it is stored.
+func (b *batch) outcome() Outcome {
+	o := Outcome{Tally: map[int]Tally{}, Findings: map[int]string{}, Waiting: map[int][]int{}}
+	for _, x := range b.chunks {
+		o.Next = x.Number
+		o.Waiting[x.Number] = []int{}
+		if o.Tally[x.Input] == nil {
+			o.Tally[x.Input] = Tally{}
+		}
+	}
+	for i, c := range b.candidates {
+		x := b.of[i]
+		if c.Fate == Waits {
+			o.Waiting[x.Number] = append(o.Waiting[x.Number], c.Line)
+			continue
+		}
+		if c.Fate == Pending {
+			o.Receipts, o.Labels = append(o.Receipts, x.Input), append(o.Labels, c.Labels)
+			for _, issue := range c.Issues {
+				if issue.Category == outcome.CodeInvalid {
+					o.Tally[x.Input][Key{string(c.Ref.Type), countUnknown}]++
+				}
+			}
+			if b.dry {
+				for _, text := range c.Brings() {
+					o.Brought = append(o.Brought, digest(text))
+				}
+			}
+		} else {
+			o.Tally[x.Input].Add(c)
+		}
+		o.Findings[x.Input] += string(AppendOutcome(nil, b.c.Request.name(x.Input), c, c.Issues))
+	}
+	for _, x := range b.chunks {
+		o.Settled += b.before[x.Number] - len(o.Waiting[x.Number])
+	}
+	return o
+}
+
+// name is an input as the report names it.
+func (r *Request) name(input int) string {
+	if t := r.Inputs[input-1].Type; t != "" {
+		return fmt.Sprintf("input %d (%s)", input, t)
+	}
+	return fmt.Sprintf("input %d", input)
+}
