@@ -151,7 +151,7 @@ func heard(t *testing.T, c *clinic, s *export.Service, path, token string) (all 
 
 // A token of its own is planted in every place of every resource type, and all of it is stored; nothing of it is in
 // anything that leaves the server with a release, under any profile.
-func TestCanariesOverHTTP(t *testing.T) {
+func TestD1_164_514_b_2_CanariesOverHTTP(t *testing.T) {
 	c, s, log := newReleasing(t)
 	listed := deident.Types()
 	for i := range 12 {

@@ -95,7 +95,7 @@ func integrity(t *testing.T, files map[string][]string) {
 	}
 }
 
-func TestReleaseOfWhatItsClientSees(t *testing.T) {
+func TestD3_164_514_c_AReleaseAndItsKeysAreApart(t *testing.T) {
 	h := newHouse(t, releasing)
 	p := h.exchange()
 	id := h.accept(p, safe)
@@ -165,7 +165,7 @@ func TestReleaseOfWhatItsClientSees(t *testing.T) {
 	}
 }
 
-func TestReleaseRefusals(t *testing.T) {
+func TestD4_164_514_e_ReleaseRefusals(t *testing.T) {
 	h := newHouse(t, releasing)
 	ctx := context.Background()
 	bound := h.exchange()
@@ -265,7 +265,7 @@ func (b between) Walk(ctx context.Context, release string, t fhir.ResourceType, 
 }
 
 // What goes away between the survey and the writing leaves no reference to it, and no small group, behind.
-func TestWhatChangesIsSurveyedAgain(t *testing.T) {
+func TestD8_WhatChangesIsSurveyedAgain(t *testing.T) {
 	crowd := func(h *house) {
 		for i := range 22 {
 			h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"%s"}`, i, []string{"male", "female"}[i%2]))
@@ -364,7 +364,7 @@ func optOut(patient string) string {
 }
 
 // A file of a release is let out whole, or not at all: with one line less, others would refer to nothing.
-func TestAReleaseIsFetchedWhole(t *testing.T) {
+func TestD7_2_16_AReleaseIsFetchedWhole(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(h *house)
 		gone   string
