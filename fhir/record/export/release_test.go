@@ -2,11 +2,9 @@ package export_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
-	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
-	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/deident"
 	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/export"
@@ -431,127 +428,6 @@ func TestAReleaseOfASmallGroup(t *testing.T) {
 	h.finish()
 	if got := h.fetched(p, id); len(got["output Patient"]) != 15 || got["output Organization"] != nil {
 		t.Errorf("%v", got)
-	}
-}
-
-type mortalReleases struct {
-	export.Releases
-	*mortal
-}
-
-func (x mortalReleases) Enter(ctx context.Context, k export.Key, tenant int32, round int, until time.Time) error {
-	return act(x.mortal, "enter", func() error { return x.Releases.Enter(ctx, k, tenant, round, until) })
-}
-
-func (x mortalReleases) Survey(ctx context.Context, k export.Key, piece string, found []deident.Found, part deident.Report) error {
-	return act(x.mortal, "survey", func() error { return x.Releases.Survey(ctx, k, piece, found, part) })
-}
-
-func (x mortalReleases) Settle(ctx context.Context, k export.Key, v deident.Verdict, r deident.Report) error {
-	return act(x.mortal, "settle", func() error { return x.Releases.Settle(ctx, k, v, r) })
-}
-
-func (x mortalReleases) Shifts(ctx context.Context, k export.Key, ids []fhir.ID, draw func() (int, error)) (map[fhir.ID]int, error) {
-	return do(x.mortal, "shifts", func() (map[fhir.ID]int, error) { return x.Releases.Shifts(ctx, k, ids, draw) })
-}
-
-func (x mortalReleases) Wrote(ctx context.Context, k export.Key, t fhir.ResourceType, list []export.Source) error {
-	return act(x.mortal, "wrote", func() error { return x.Releases.Wrote(ctx, k, t, list) })
-}
-
-func (x mortalReleases) Keep(ctx context.Context, k export.Key, until time.Time) error {
-	return act(x.mortal, "keep", func() error { return x.Releases.Keep(ctx, k, until) })
-}
-
-func (x mortalGate) Record(ctx context.Context, g authz.Grant, t fhir.ResourceType, in ...record.Sealed) error {
-	return act(x.mortal, "record", func() error { return x.Gate.Record(ctx, g, t, in...) })
-}
-
-func (x mortalJobs) Restart(ctx context.Context, j export.Job, next export.Position) error {
-	return act(x.mortal, "restart", func() error { return x.Jobs.Restart(ctx, j, next) })
-}
-
-// A worker may be killed at any point of either pass: no line is lost or there twice, no id changes, and no key is left.
-func TestReleaseResumes(t *testing.T) {
-	h := newHouse(t, releasing, func(c *export.Config) { c.Page = 12 })
-	for i := range 11 {
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
-	}
-	for i := range 9 { // with those of the world enough to be alike in nothing
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"r%02d"}`, i))
-	}
-	h.clock.Add(1000)
-	determined(h, deident.Gender)
-	ctx := context.Background()
-	p := h.exchange()
-	r := export.Request{Released: true, Profile: "expert-determination", Types: []fhir.ResourceType{"Encounter", "Patient"}}
-	deaths := map[string]int{}
-	for _, round := range []struct {
-		after bool
-		only  string // with that, it has to be surveyed anew
-	}{{false, ""}, {true, ""}, {false, "restart"}, {true, "restart"}} {
-		for at := 1; ; at++ {
-			id := h.accept(p, r)
-			m := &mortal{at: at, after: round.after, only: round.only}
-			cfg := h.cfg
-			cfg.Jobs, cfg.Records, cfg.Gate, cfg.Sink, cfg.Releases = mortalJobs{cfg.Jobs, m}, mortalRecords{cfg.Records, m}, mortalGate{cfg.Gate, m}, mortalSink{cfg.Sink, m}, mortalReleases{cfg.Releases, m}
-			walks := 0
-			cfg.Releases = between{cfg.Releases, func(n int) {
-				if n == 2 && round.only != "" {
-					h.load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
-				}
-			}, &walks}
-			first, err := export.New(cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for busy := true; busy && !m.dead; {
-				busy, _ = first.Step(ctx)
-			}
-			if m.dead {
-				deaths[m.died]++
-				if _, err := first.Step(ctx); !errors.Is(err, errKilled) {
-					t.Fatalf("the dead walk: %v", err)
-				}
-				h.clock.Add(61_000) // its lease ends
-			}
-			h.load(`{"resourceType":"Patient","id":"q00","gender":"male"}`)
-			h.clock.Add(1000)
-			h.finish()
-			if s := h.status(p, id); s.State != export.Done {
-				t.Fatalf("killed %s (call %d): %s %s", m.died, at, s.State, s.Reason)
-			}
-			got := h.fetched(p, id)
-			integrity(t, got)
-			x := fmt.Sprint(len(got["output Patient"]), len(got["output Encounter"]), len(got), h.status(p, id).Lines)
-			if x != "23 2 2 25" {
-				t.Errorf("killed %s (call %d): %s", m.died, at, x)
-			}
-			if err := h.Cancel(ctx, h.grant(p), id); err != nil {
-				t.Fatal(err)
-			}
-			if !m.dead {
-				break
-			}
-		}
-	}
-	h.clock.Add(5 * 60_000)
-	if err := h.Sweep(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if n := h.sql("SELECT count(*)::text FROM deident.release"); h.objects() != 0 || n != "0" {
-		t.Errorf("%d objects and the keys of %s releases are left", h.objects(), n)
-	}
-	var where []string
-	for d, n := range deaths {
-		where = append(where, fmt.Sprintf("%s %d", d, n))
-	}
-	sort.Strings(where)
-	t.Log(where)
-	for _, point := range []string{"take", "enter", "search", "shifts", "survey", "settle", "record", "wrote", "reserve", "create", "write", "close", "publish", "restart", "keep", "finish"} {
-		if deaths["before "+point] == 0 || deaths["after "+point] == 0 {
-			t.Errorf("nobody was killed at %s", point)
-		}
 	}
 }
 
