@@ -1,0 +1,219 @@
+package export_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"testing"
+	"time"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/deident"
+	"github.com/cloister-health/cloister/fhir/record/export"
+)
+
+type mortalReleases struct {
+	export.Releases
+	*mortal
+}
+
+func (x mortalReleases) Enter(ctx context.Context, k export.Key, tenant int32, round int, until time.Time) error {
+	return act(x.mortal, "enter", func() error { return x.Releases.Enter(ctx, k, tenant, round, until) })
+}
+
+func (x mortalReleases) Survey(ctx context.Context, k export.Key, piece string, found []deident.Found, part deident.Report) error {
+	return act(x.mortal, "survey", func() error { return x.Releases.Survey(ctx, k, piece, found, part) })
+}
+
+func (x mortalReleases) Settle(ctx context.Context, k export.Key, v deident.Verdict, r deident.Report) error {
+	return act(x.mortal, "settle", func() error { return x.Releases.Settle(ctx, k, v, r) })
+}
+
+func (x mortalReleases) Shifts(ctx context.Context, k export.Key, ids []fhir.ID, draw func() (int, error)) (map[fhir.ID]int, error) {
+	return do(x.mortal, "shifts", func() (map[fhir.ID]int, error) { return x.Releases.Shifts(ctx, k, ids, draw) })
+}
+
+func (x mortalReleases) Wrote(ctx context.Context, k export.Key, t fhir.ResourceType, list []export.Source) error {
+	return act(x.mortal, "wrote", func() error { return x.Releases.Wrote(ctx, k, t, list) })
+}
+
+func (x mortalReleases) Keep(ctx context.Context, k export.Key, until time.Time) error {
+	return act(x.mortal, "keep", func() error { return x.Releases.Keep(ctx, k, until) })
+}
+
+func (x mortalGate) Record(ctx context.Context, g authz.Grant, t fhir.ResourceType, in ...record.Sealed) error {
+	return act(x.mortal, "record", func() error { return x.Gate.Record(ctx, g, t, in...) })
+}
+
+func (x mortalJobs) Restart(ctx context.Context, j export.Job, next export.Position) error {
+	return act(x.mortal, "restart", func() error { return x.Jobs.Restart(ctx, j, next) })
+}
+
+// A worker may be killed at any point of either pass: no line is lost or there twice, no id changes, and no key is left.
+func TestReleaseResumes(t *testing.T) {
+	h := newHouse(t, releasing, func(c *export.Config) { c.Page = 12 })
+	for i := range 11 {
+		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
+	}
+	for i := range 9 { // with those of the world enough to be alike in nothing
+		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"r%02d"}`, i))
+	}
+	h.clock.Add(1000)
+	determined(h, deident.Gender)
+	ctx := context.Background()
+	p := h.exchange()
+	r := export.Request{Released: true, Profile: "expert-determination", Types: []fhir.ResourceType{"Encounter", "Patient"}}
+	deaths := map[string]int{}
+	for _, round := range []struct {
+		after bool
+		only  string // with that, it has to be surveyed anew
+	}{{false, ""}, {true, ""}, {false, "restart"}, {true, "restart"}} {
+		for at := 1; ; at++ {
+			id := h.accept(p, r)
+			m := &mortal{at: at, after: round.after, only: round.only}
+			cfg := h.cfg
+			cfg.Jobs, cfg.Records, cfg.Gate, cfg.Sink, cfg.Releases = mortalJobs{cfg.Jobs, m}, mortalRecords{cfg.Records, m}, mortalGate{cfg.Gate, m}, mortalSink{cfg.Sink, m}, mortalReleases{cfg.Releases, m}
+			walks := 0
+			cfg.Releases = between{cfg.Releases, func(n int) {
+				if n == 2 && round.only != "" {
+					h.load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
+				}
+			}, &walks}
+			first, err := export.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for busy := true; busy && !m.dead; {
+				busy, _ = first.Step(ctx)
+			}
+			if m.dead {
+				deaths[m.died]++
+				if _, err := first.Step(ctx); !errors.Is(err, errKilled) {
+					t.Fatalf("the dead walk: %v", err)
+				}
+				h.clock.Add(61_000) // its lease ends
+			}
+			h.load(`{"resourceType":"Patient","id":"q00","gender":"male"}`)
+			h.clock.Add(1000)
+			h.finish()
+			if s := h.status(p, id); s.State != export.Done {
+				t.Fatalf("killed %s (call %d): %s %s", m.died, at, s.State, s.Reason)
+			}
+			got := h.fetched(p, id)
+			integrity(t, got)
+			x := fmt.Sprint(len(got["output Patient"]), len(got["output Encounter"]), len(got), h.status(p, id).Lines)
+			if x != "23 2 2 25" {
+				t.Errorf("killed %s (call %d): %s", m.died, at, x)
+			}
+			if err := h.Cancel(ctx, h.grant(p), id); err != nil {
+				t.Fatal(err)
+			}
+			if !m.dead {
+				break
+			}
+		}
+	}
+	h.clock.Add(5 * 60_000)
+	if err := h.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.sql("SELECT count(*)::text FROM deident.release"); h.objects() != 0 || n != "0" {
+		t.Errorf("%d objects and the keys of %s releases are left", h.objects(), n)
+	}
+	var where []string
+	for d, n := range deaths {
+		where = append(where, fmt.Sprintf("%s %d", d, n))
+	}
+	sort.Strings(where)
+	t.Log(where)
+	for _, point := range []string{"take", "enter", "search", "shifts", "survey", "settle", "record", "wrote", "reserve", "create", "write", "close", "publish", "restart", "keep", "finish"} {
+		if deaths["before "+point] == 0 || deaths["after "+point] == 0 {
+			t.Errorf("nobody was killed at %s", point)
+		}
+	}
+}
+
+// Whoever is late, because somebody else has taken the release since, changes nothing of it.
+func TestALateTurnChangesNoRelease(t *testing.T) {
+	h := newHouse(t, releasing)
+	ctx := context.Background()
+	x, id, later := h.cfg.Releases, record.NewID(), h.now().Add(time.Hour)
+	old, newest := export.Key{Release: id, Turn: 1}, export.Key{Release: id, Turn: 2}
+	for _, k := range []export.Key{old, newest} {
+		if err := x.Enter(ctx, k, h.tenant, 0, later); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := []deident.Found{{Ref: fhir.Ref{Type: "Patient", ID: "anna"}, Patient: "anna"}}
+	if err := x.Survey(ctx, newest, "Patient", found, deident.Report{}); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"enter":  x.Enter(ctx, old, h.tenant, 0, later),
+		"survey": x.Survey(ctx, old, "Patient", []deident.Found{{Ref: fhir.Ref{Type: "Patient", ID: "bert"}}}, deident.Report{}),
+		"settle": x.Settle(ctx, old, deident.Verdict{}, deident.Report{}),
+		"wrote":  x.Wrote(ctx, old, "Patient", []export.Source{{ID: "anna", Version: 1}}),
+		"keep":   x.Keep(ctx, old, later),
+	} {
+		if !errors.Is(err, export.ErrOver) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := x.Shifts(ctx, old, []fhir.ID{"anna"}, func() (int, error) { return 1, nil }); !errors.Is(err, export.ErrOver) {
+		t.Errorf("shifts: %v", err)
+	}
+	if err := x.Enter(ctx, export.Key{Release: id, Turn: 3}, h.tenant+1, 0, later); err == nil {
+		t.Error("another practice enters")
+	}
+	if got := h.sql("SELECT id FROM deident.member"); got != "anna" {
+		t.Errorf("members: %s", got)
+	}
+	// A later round forgets what the one before it found, and draws other surrogates.
+	was := h.sql("SELECT surrogate FROM deident.member")
+	if err := x.Enter(ctx, export.Key{Release: id, Turn: 3}, h.tenant, 1, later); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Survey(ctx, export.Key{Release: id, Turn: 3}, "Patient", found, deident.Report{}); err != nil {
+		t.Fatal(err)
+	}
+	if now := h.sql("SELECT surrogate FROM deident.member"); now == was || now == "" {
+		t.Errorf("%q, then %q", was, now)
+	}
+}
+
+// What is read for a release the gate opens for nobody, and what is read otherwise it records for no release.
+func TestTheGateOpensNothingOfARelease(t *testing.T) {
+	h := newHouse(t, releasing)
+	ctx := context.Background()
+	free := h.grant(h.exchange())
+	under, err := h.engine.Releasing(free, "safe-harbor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		g                  authz.Grant
+		releases, recorded bool
+	}{"for a release": {under, false, true}, "otherwise": {free, true, false}} {
+		g, err := h.engine.Extend(c.g, fhir.Read, "Patient")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := h.engine.Plan(ctx, g, fhir.Read, "Patient")
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := h.store.Read(ctx, r, "anna")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := h.gate.Release(ctx, g, "Patient", x); (err == nil) != c.releases || (len(out) > 0) != c.releases {
+			t.Errorf("%s: released %v", name, err)
+		}
+		if err := h.gate.Record(ctx, g, "Patient", x); (err == nil) != c.recorded {
+			t.Errorf("%s: recorded %v", name, err)
+		}
+	}
+}
