@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
@@ -20,10 +21,20 @@ type bulk struct {
 	dir     string // "": there are none
 	keys    *envelope.Keys
 	clients export.Clients // or nil
+	running sync.WaitGroup
+	stop    context.CancelFunc
 }
 
-// begin opens the directory and works on exports until ctx ends.
-func (b bulk) begin(ctx context.Context, core *server.Core, base string, labels record.Labelled, log *slog.Logger) (*export.Service, error) {
+// end waits until no page is worked on any more; what was under way is given back.
+func (b *bulk) end() {
+	if b.stop != nil {
+		b.stop()
+	}
+	b.running.Wait()
+}
+
+// begin opens the directory and works on exports until ctx ends, or end is called.
+func (b *bulk) begin(ctx context.Context, core *server.Core, base string, labels record.Labelled, log *slog.Logger) (*export.Service, error) {
 	if b.dir == "" {
 		return nil, nil //nolint:nilnil // no exports are no fault
 	}
@@ -35,6 +46,7 @@ func (b bulk) begin(ctx context.Context, core *server.Core, base string, labels 
 	if err != nil {
 		return nil, err
 	}
-	go s.Run(ctx, bulkWorkers)
+	ctx, b.stop = context.WithCancel(ctx)
+	b.running.Go(func() { s.Run(ctx, bulkWorkers) })
 	return s, nil
 }

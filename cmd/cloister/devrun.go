@@ -236,7 +236,9 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if cfg.ExportDir == "" {
 		cfg.ExportDir = filepath.Join(dir, "exports")
 	}
-	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, bulk{dir: cfg.ExportDir, keys: keys, clients: sign}, log)
+	files := &bulk{dir: cfg.ExportDir, keys: keys, clients: sign}
+	defer files.end()
+	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, files, log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
