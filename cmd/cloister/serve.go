@@ -92,7 +92,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	files := &bulk{dir: c.ExportDir, keys: keys}
+	files := &bulk{dir: c.ExportDir, bucket: c.ExportS3, keys: keys}
 	defer files.end()
 	if sign != nil {
 		files.clients = sign

@@ -48,7 +48,7 @@ func (h *house) exported(t *testing.T, p clinic.Persona) string {
 			t.Fatal(err)
 		}
 	}
-	st, err := s.Status(ctx, g, id)
+	st, err := s.Status(ctx, g, id, 1)
 	if err != nil || st.State != export.Done {
 		t.Fatalf("%+v %v", st, err)
 	}
