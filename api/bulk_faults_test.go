@@ -46,7 +46,7 @@ func newBadLine(t *testing.T, to string) *badLine {
 
 func (x *badLine) carry(client net.Conn) {
 	defer func() { _ = client.Close() }()
-	server, err := net.Dial("tcp", x.to) //nolint:noctx // it ends with its connections
+	server, err := net.Dial("tcp", x.to)
 	if err != nil {
 		return
 	}
@@ -55,7 +55,7 @@ func (x *badLine) carry(client net.Conn) {
 		_, _ = io.Copy(server, client)
 		_ = server.Close()
 	}()
-	after, fault := rand.IntN(60_000), rand.IntN(4) //nolint:gosec // any fault will do
+	after, fault := rand.IntN(60_000), rand.IntN(4)
 	buf := make([]byte, 4096)
 	for sent := 0; ; {
 		n, err := server.Read(buf)

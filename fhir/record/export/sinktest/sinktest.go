@@ -4,6 +4,7 @@ package sinktest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -165,7 +166,7 @@ func heap() uint64 {
 // content is the same for the same size, and cannot be compressed.
 func content(size int64) []byte {
 	b := make([]byte, size)
-	r := rand.NewChaCha8([32]byte{byte(size), byte(size >> 8)})
+	r := rand.NewChaCha8(sha256.Sum256([]byte(strconv.FormatInt(size, 10))))
 	_, _ = r.Read(b) // never fails
 	return b
 }
