@@ -98,6 +98,7 @@ var libraries = []struct {
 	{"golang.org/x/oauth2", []string{"authz/oidc"}, true, "it goes with go-oidc: what an identity provider says is checked in one place"},
 	{"github.com/gofhir/fhirpath", []string{"fhir/fhirpath"}, true, "it prints resources to stderr unless its trace logger is replaced; fhir/fhirpath does that"},
 	{"github.com/jackc/pgx", []string{"fhir/record/postgres", "api/smart/postgres", "migrations", "cmd"}, false, "whoever holds a connection reads around the gate; the store of accounts and apps connects as a role that reaches no record"},
+	{"github.com/minio/minio-go", []string{"fhir/record/export/s3"}, false, "what leaves in bulk goes to one place, encrypted"},
 	{"github.com/pressly/goose", []string{"fhir/record/postgres", "migrations", "cmd"}, false, "the schema belongs to the store"},
 	{"database/sql", []string{"fhir/record/postgres", "migrations", "cmd"}, false, "whoever holds a connection reads around the gate"},
 	{"github.com/fergusstrange/embedded-postgres", []string{"fhir/record/postgres/cluster"}, true, "it starts clusters of its own, on TCP and with a fixed password"},

@@ -237,10 +237,12 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if err != nil {
 		return fmt.Errorf("dev: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	if cfg.ExportDir == "" {
+	if cfg.ExportDir == "" && cfg.ExportS3 == "" {
 		cfg.ExportDir = filepath.Join(dir, "exports")
 	}
-	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, bulk{dir: cfg.ExportDir, keys: keys, clients: sign, terms: laid, local: true}, log)
+	files := &bulk{dir: cfg.ExportDir, bucket: cfg.ExportS3, keys: keys, clients: sign, terms: laid, local: true}
+	defer files.end()
+	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, files, log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}

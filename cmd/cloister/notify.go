@@ -16,7 +16,7 @@ const notifiers = 2
 
 // notify tells clients of changes until ctx ends. Without a key nothing can be kept for them. Without
 // hosts it runs all the same, so that a subscription from before comes to its end.
-func (b bulk) notify(ctx context.Context, core *server.Core, cfg config.API, base string, log *slog.Logger) (*notify.Service, error) {
+func (b *bulk) notify(ctx context.Context, core *server.Core, cfg config.API, base string, log *slog.Logger) (*notify.Service, error) {
 	if b.keys == nil {
 		return nil, nil //nolint:nilnil // no subscriptions are no fault
 	}

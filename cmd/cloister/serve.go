@@ -97,7 +97,8 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	files := bulk{dir: c.ExportDir, keys: keys, terms: laid}
+	files := &bulk{dir: c.ExportDir, bucket: c.ExportS3, keys: keys, terms: laid}
+	defer files.end()
 	if sign != nil {
 		files.clients = sign
 	}
@@ -138,7 +139,7 @@ type authorizationFace struct {
 }
 
 // handler is the HTTP face of the server over an open store.
-func handler(ctx context.Context, store *postgres.Store, policies authz.Policies, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, face authorizationFace, files bulk, log *slog.Logger) (http.Handler, error) {
+func handler(ctx context.Context, store *postgres.Store, policies authz.Policies, cfg config.API, labels *label.Classifier, base string, tokens transport.Authenticator, face authorizationFace, files *bulk, log *slog.Logger) (http.Handler, error) {
 	core, err := server.NewCoreUnder(policies, store, time.Now)
 	if err != nil {
 		return nil, err

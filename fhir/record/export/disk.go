@@ -7,9 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-
-	"github.com/cloister-health/cloister/fhir"
+	"regexp"
 )
 
 // Disk is a [Sink] in one directory, which nobody else may read. What is in it is encrypted.
@@ -39,8 +37,13 @@ func (d *Disk) Close() error { return d.root.Close() }
 
 const suffix = ".part"
 
+var objectName = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// Named reports whether an object of a [Sink] can have that name: a UUID.
+func Named(name string) bool { return objectName.MatchString(name) }
+
 func file(name string) (string, error) {
-	if !fhir.ID(name).Valid() || filepath.Base(name) != name {
+	if !Named(name) {
 		return "", errors.New("export: an object without a name of ours")
 	}
 	return name + suffix, nil

@@ -99,6 +99,7 @@ const (
 	attempts  = 8                      // turns in a row that come to nothing, after which a job has failed
 	unfetched = 24 * time.Hour         // for how long a job can be under way
 	patience  = 5 * time.Second        // before a turn after one that came to nothing
+	farewell  = 5 * time.Second        // for giving a turn back at the end
 	unsettled = 200 * time.Millisecond // before it is asked again whether what began before is over
 )
 
@@ -250,10 +251,12 @@ func (s *Service) standing(ctx context.Context, who authz.Frozen) error {
 	return s.Clients.Standing(ctx, who)
 }
 
-// keyOwner is what the key of a job is bound to.
-func keyOwner(j *Job) []byte {
-	return append([]byte(fmt.Sprintf("cloister export\n%d\n%s\n", j.Tenant, j.ID)), j.Owner[:]...)
+// KeyOwner is what the key of a job is bound to.
+func KeyOwner(tenant int32, id string, owner [32]byte) []byte {
+	return append([]byte(fmt.Sprintf("cloister export\n%d\n%s\n", tenant, id)), owner[:]...)
 }
+
+func keyOwner(j *Job) []byte { return KeyOwner(j.Tenant, j.ID, j.Owner) }
 
 const boundContents = "contents"
 

@@ -109,7 +109,8 @@ type house struct {
 	store  *postgres.Store
 	engine *authz.Engine
 	gate   *record.Gate
-	clock  atomic.Int64 // milliseconds since the epoch
+	clock  atomic.Int64     // milliseconds since the epoch
+	moving func() time.Time // in place of it, or nil
 	tenant int32
 	sink   *export.Disk
 	dir    string // of the sink
@@ -156,10 +157,7 @@ func newHouse(t *testing.T, set ...func(*export.Config)) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.sink.Close() })
-	h.cfg = export.Config{
-		Base: base, Engine: h.engine, Gate: h.gate, Records: h.store, Consents: h.store, Jobs: h.store.Exports(), Sink: h.sink, Keys: envelopetest.Keys(),
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: h.now, Page: 3, Settle: -1, Haste: 1 << 20,
-	}
+	h.cfg = h.config(h.sink, h.now, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	for _, f := range set {
 		f(&h.cfg)
 	}
@@ -169,7 +167,20 @@ func newHouse(t *testing.T, set ...func(*export.Config)) *house {
 	return h
 }
 
-func (h *house) now() time.Time { return time.UnixMilli(h.clock.Load()).UTC() }
+func (h *house) now() time.Time {
+	if h.moving != nil {
+		return h.moving().Truncate(time.Millisecond)
+	}
+	return time.UnixMilli(h.clock.Load()).UTC()
+}
+
+// config is that of a server of the house.
+func (h *house) config(sink export.Sink, now func() time.Time, log *slog.Logger) export.Config {
+	return export.Config{
+		Base: base, Engine: h.engine, Gate: h.gate, Records: h.store, Consents: h.store, Jobs: h.store.Exports(), Sink: sink, Keys: envelopetest.Keys(),
+		Log: log, Now: now, Page: 3, Settle: -1, Haste: 1 << 20,
+	}
+}
 
 func (h *house) write(i fhir.Interaction, text string, who ...authz.Principal) error {
 	ctx := context.Background()

@@ -31,6 +31,8 @@ func TestPartialManifests(t *testing.T) {
 	h := newHouse(t)
 	ctx := context.Background()
 	p := h.exchange()
+	// So that consents are explained in several steps, after others that were shown.
+	h.load(strings.ReplaceAll(consent("cb", "part2-specific", "active"), "anna", "bert"))
 	id := h.accept(p, export.Request{Partial: true, Types: []fhir.ResourceType{"Condition", "Encounter", "Observation", "Patient"}})
 	shown, bytes := map[int]string{}, map[string]string{}
 	early := 0

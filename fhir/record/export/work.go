@@ -27,6 +27,7 @@ import (
 )
 
 // Run works on jobs until ctx ends, on so many at a time, and removes what is to be removed.
+// When it returns, the turns that were under way are given back.
 func (s *Service) Run(ctx context.Context, workers int) {
 	var all sync.WaitGroup
 	for range workers {
@@ -80,7 +81,7 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 	case errors.Is(err, errUnsettled):
 		return true, over(s.Jobs.Wait(ctx, j, s.Now().Add(unsettled)))
 	case ctx.Err() != nil:
-		return false, ctx.Err() // its lease ends
+		return false, errors.Join(ctx.Err(), s.giveBack(ctx, j))
 	case denied(err):
 		return true, s.fail(ctx, j, Denied)
 	case errors.Is(err, errNotes), j.Attempts >= attempts:
@@ -88,6 +89,13 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 	default:
 		return true, errors.Join(err, over(s.Jobs.Yield(ctx, j, s.Now().Add(patience))))
 	}
+}
+
+// giveBack ends a turn that was cut short on purpose, so that nobody waits until its lease ends.
+func (s *Service) giveBack(ctx context.Context, j Job) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	return over(s.Jobs.Wait(ctx, j, s.Now()))
 }
 
 func (s *Service) fail(ctx context.Context, j Job, why Reason) error {

@@ -24,6 +24,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
+	"github.com/cloister-health/cloister/fhir/record/export/s3"
 )
 
 // fault says what is wrong with one variable. It never quotes the value of a secret.
@@ -154,7 +155,8 @@ type API struct {
 	Validation  profile.Mode  `name:"validation" env:"CLOISTER_VALIDATION" default:"warn" help:"What a write makes of a resource that breaks a rule of R4 or a profile that it declares: off checks nothing, warn tells clients that ask for an OperationOutcome, enforce refuses it (and a profile that is not installed)."`
 	Shown       string        `name:"security-labels" env:"CLOISTER_SECURITY_LABELS" default:"exchange" help:"To whom security labels (meta.security) go unasked: exchange (who is not of the practice), all or none. The marks of 42 CFR 2.32 always go."`
 	Policies    string        `name:"policies" env:"CLOISTER_POLICIES" placeholder:"DIR" help:"Directory with the policies of practices, one directory each, named by the practice. They add to the policy of the house; SIGHUP reads them again."`
-	ExportDir   string        `name:"export-dir" env:"CLOISTER_EXPORT_DIR" placeholder:"DIR" help:"Directory for the files of bulk exports, which all servers of a database share. Each export has a key of its own, which the key of CLOISTER_NOTES_KEY wraps. Without it nothing is exported in bulk."`
+	ExportDir   string        `name:"export-dir" env:"CLOISTER_EXPORT_DIR" placeholder:"DIR" help:"Directory for the files of bulk exports, which all servers of a database share. Each export has a key of its own, which the key of CLOISTER_NOTES_KEY wraps. Without it, and without CLOISTER_EXPORT_S3, nothing is exported in bulk."`
+	ExportS3    string        `name:"export-s3" env:"CLOISTER_EXPORT_S3" placeholder:"URL" help:"Bucket for the files of bulk exports, in place of a directory: https://host/bucket/folder?region=region of an S3-compatible store, whose credentials are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN). What is in it is encrypted here, as in a directory."`
 	Hooks       []string      `name:"webhook-hosts" env:"CLOISTER_WEBHOOK_HOSTS" placeholder:"HOST,..." help:"Hosts to which notifications of Subscriptions may be sent, over https and at public addresses: hooks.example.org, or hooks.example.org:8443 where the port is not 443. Without any nobody can subscribe."`
 	OwnHooks    []string      `name:"webhook-private-hosts" env:"CLOISTER_WEBHOOK_PRIVATE_HOSTS" placeholder:"HOST,..." help:"The same for hosts that may have an address of a private network."`
 	MaxBody     ByteSize      `name:"max-body" env:"CLOISTER_MAX_BODY" default:"32MiB" help:"Largest request body, such as 512KiB or 32MiB."`
@@ -170,6 +172,13 @@ func (a API) Check() error {
 		u, err := url.Parse(a.BaseURL)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.HasSuffix(u.Path, "/") {
 			errs = append(errs, fault("CLOISTER_BASE_URL", "is %q: write the address of the FHIR endpoint without a slash at its end, such as https://fhir.example.org/fhir", a.BaseURL))
+		}
+	}
+	if a.ExportS3 != "" && a.ExportDir != "" {
+		errs = append(errs, fault("CLOISTER_EXPORT_S3", "stands beside CLOISTER_EXPORT_DIR: set one of them"))
+	} else if a.ExportS3 != "" {
+		if err := s3.Check(a.ExportS3); err != nil {
+			errs = append(errs, fault("CLOISTER_EXPORT_S3", "is %q: %v", a.ExportS3, err))
 		}
 	}
 	if _, err := a.pageKey(); err != nil {
