@@ -31,9 +31,9 @@ type deidentifyCmd struct {
 	Determination string   `name:"determination" placeholder:"REFERENCE" help:"The expert's determination by which a release is made, such as DocumentReference/expert-2."`
 	Type          []string `name:"type" placeholder:"TYPE,..." help:"Resource types. Default: all of which something is released."`
 	tableFlags
-	Out           string   `name:"out" required:"" placeholder:"DIR" help:"Directory for the release. It must not be there yet, or be empty."`
-	Report        string   `name:"report" default:"cloister-deidentify.json" help:"Gets the report for whoever answers for the release. It is no part of the release, and cannot be in its directory."`
-	Quiet         bool     `name:"quiet" short:"q" help:"Show no progress."`
+	Out    string `name:"out" required:"" placeholder:"DIR" help:"Directory for the release. It must not be there yet, or be empty."`
+	Report string `name:"report" default:"cloister-deidentify.json" help:"Gets the report for whoever answers for the release. It is no part of the release, and cannot be in its directory."`
+	Quiet  bool   `name:"quiet" short:"q" help:"Show no progress."`
 }
 
 // Help is shown below the summary.

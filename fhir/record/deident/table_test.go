@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -64,7 +63,11 @@ func (x *trial) table(v *view.View, ds []Deidentified) []string {
 	if !slices.IsSorted(l) || table.Count() != len(l) {
 		x.t.Errorf("%d rows are not in the order of their keys: %v", table.Count(), l)
 	}
-	for ref, m := range maps.All(x.config.Surrogates.(*Random).members) {
+	kept, ok := x.config.Surrogates.(*Random)
+	if !ok {
+		x.t.Fatal("the surrogates are kept elsewhere")
+	}
+	for ref, m := range kept.members {
 		for i := range l {
 			l[i] = strings.ReplaceAll(l[i], string(m.ID), string(ref.ID))
 		}
