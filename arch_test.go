@@ -103,6 +103,7 @@ var libraries = []struct {
 	{"github.com/fergusstrange/embedded-postgres", []string{"fhir/record/postgres/cluster"}, true, "it starts clusters of its own, on TCP and with a fixed password"},
 	{"github.com/tink-crypto", []string{"fhir/record/envelope"}, true, "whoever holds a key opens what it encrypts; the store and the commands get envelope.Keys"},
 	{"github.com/hashicorp/vault", []string{"fhir/record/envelope"}, true, "keys in Vault are one keeper of several"},
+	{module + "/fhir/record/deident/canary", nil, false, "it builds what tests look for in everything that leaves"},
 	{module + "/fhir/record/envelope/envelopetest", nil, false, "everybody knows its key: it is for tests"},
 	{"github.com/zitadel/oidc", []string{"api/smart"}, false, "the protocol ends at the endpoints; what a grant may hold is decided by our own types"},
 	{"github.com/go-webauthn", []string{"authz/identity"}, true, "how people prove who they are is one package"},

@@ -49,6 +49,8 @@ var people = map[string][3]string{
 	"patient":         {"patient", "PATRQT", "Patient/anna"},
 	"exchange":        {"hie", "TREAT", ""},
 	"other-exchange":  {"hie", "TREAT", ""},
+	"registry":        {"hie", "HOPERAT", ""},
+	"analytics":       {"hie", "HOPERAT", ""}, // registered with a release profile
 }
 
 // clinic is a server with two patients, of whom dora treats anna and emil treats bert.
@@ -72,12 +74,15 @@ func (c *clinic) Authenticate(_ context.Context, token string) (authz.Principal,
 	if who[0] == "hie" { // a backend service
 		p.Client, p.Scopes = token, smart.Parse("system/*.rs")
 	}
+	if token == "analytics" {
+		p.Profile = "safe-harbor"
+	}
 	p.User, _ = fhir.ParseRef(who[2])
 	p.SignedIn = c.now()
 	return p, nil
 }
 
-func newClinic(t *testing.T, set ...func(*Config)) *clinic {
+func newClinic(t testing.TB, set ...func(*Config)) *clinic {
 	t.Helper()
 	ctx := context.Background()
 	c := &clinic{}

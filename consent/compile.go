@@ -136,6 +136,9 @@ func (c *compiler) provisions(d Directive) {
 		c.defect("the Consent could not be understood in full")
 	}
 	e := effectOf(d)
+	if e == "" && c.kind == OptOut {
+		e = Deny // what else would it be for
+	}
 	if e == "" {
 		c.defect("provision.type: neither it nor policyRule (OPTIN, OPTOUT) says whether to permit or to deny")
 		e = Permit // which it does not: its defect is one of the whole

@@ -24,9 +24,10 @@ func New(e *export.Service) *Service { return &Service{e} }
 
 const definitions = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/"
 
-// Operations lists the kick-offs.
+// Operations lists the kick-offs, and the release of one patient.
 func (s *Service) Operations() []operation.Operation {
 	return []operation.Operation{
+		s.deidentify(),
 		{Code: "export", Level: operation.System, Safe: true, Definition: definitions + "export", Handler: s.kickOff(export.System, "")},
 		{Code: "export", Type: "Patient", Level: operation.Type, Safe: true, Definition: definitions + "patient-export", Handler: s.kickOff(export.Patient, "/Patient")},
 		{Code: "export", Type: "Group", Level: operation.Instance, Safe: true, Definition: definitions + "group-export", Handler: s.kickOff(export.Group, "/Group/")},

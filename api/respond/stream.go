@@ -14,6 +14,20 @@ import (
 // part of it cannot be asked for.
 func NDJSON(s record.Stream) Response { return lines{s} }
 
+// Collection answers with a Bundle of what is de-identified.
+func Collection(s record.Stream) Response { return collection{s} }
+
+type collection struct{ s record.Stream }
+
+func (x collection) build(m *message, rq *Request) error {
+	if !x.s.HeldBy(rq.Grant) {
+		return errHeld
+	}
+	m.status, m.contentType, m.stream = http.StatusOK, "application/fhir+json; charset=utf-8", x.s.Copy
+	m.explained = true // nothing of it is a patient's any more
+	return nil
+}
+
 type lines struct{ s record.Stream }
 
 func (x lines) build(m *message, rq *Request) error {

@@ -72,7 +72,7 @@ func between(t *testing.T, p page, name, content string) page {
 
 // TestDocsListTheSettings holds the tables of flags and variables to what the program reads.
 func TestDocsListTheSettings(t *testing.T) {
-	for _, name := range []string{"serve", "dev", "migrate", "import", "package install", "keys rewrap", "label explain", "relabel", "account list"} {
+	for _, name := range []string{"serve", "dev", "migrate", "import", "package install", "keys rewrap", "label explain", "relabel", "account list", "deidentify"} {
 		var b strings.Builder
 		b.WriteString("| flag | variable | default | |\n| --- | --- | --- | --- |\n")
 		for _, group := range command(t, name).AllFlags(true) {
@@ -93,6 +93,9 @@ func TestDocsListTheSettings(t *testing.T) {
 		page, _, _ := strings.Cut(name, " ")
 		if page == "account" {
 			page = "accounts" // the page is of the capability, its commands are a part
+		}
+		if page == "deidentify" {
+			page = "deidentification"
 		}
 		p := open(t, page+".md")
 		p.check(t, between(t, p, "settings", b.String()).text)

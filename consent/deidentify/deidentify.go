@@ -118,13 +118,13 @@ func funcs(names ...string) []string {
 // Rules lists D1 to D8.
 func Rules() []rule.Rule {
 	return []rule.Rule{
-		{ID: "D1", Title: "Dates become years, ages over 89 one category", Citation: "45 CFR 164.514(b)(2)(i)(C)", Funcs: funcs("Age", "Year"), Status: rule.Computes, Mark: rule.Known, Doubt: "Nobody can ask for a de-identified release yet; the other sixteen identifiers are elements that are on no list"},
-		{ID: "D2", Title: "Three digits of a ZIP code where more than 20,000 people live, else 000", Citation: "45 CFR 164.514(b)(2)(i)(B)", Funcs: funcs("ZIP3"), Status: rule.Computes, Mark: rule.Read},
-		{ID: "D3", Title: "A code for re-identification is random", Citation: "45 CFR 164.514(c)", Funcs: funcs("Code"), Status: rule.Computes, Mark: rule.Known},
-		{ID: "D4", Title: "What a limited data set may have, and what for", Citation: "45 CFR 164.514(e)", Funcs: funcs("InLimitedSet", "LimitedSetPermits"), Status: rule.Computes, Mark: rule.Known},
+		{ID: "D1", Title: "Dates become years, ages over 89 one category", Citation: "45 CFR 164.514(b)(2)(i)(C)", Funcs: funcs("Age", "Year"), Status: rule.Decides, Mark: rule.Known, Doubt: "The other sixteen identifiers are elements that are on no list"},
+		{ID: "D2", Title: "Three digits of a ZIP code where more than 20,000 people live, else 000", Citation: "45 CFR 164.514(b)(2)(i)(B)", Funcs: funcs("ZIP3"), Status: rule.Decides, Mark: rule.Read},
+		{ID: "D3", Title: "A code for re-identification is random", Citation: "45 CFR 164.514(c)", Funcs: funcs("Code"), Status: rule.Decides, Mark: rule.Known},
+		{ID: "D4", Title: "What a limited data set may have, and what for", Citation: "45 CFR 164.514(e)", Funcs: funcs("InLimitedSet", "LimitedSetPermits"), Status: rule.Decides, Mark: rule.Known},
 		{ID: "D5", Title: "Determination by an expert", Citation: "45 CFR 164.514(b)(1)", Status: rule.Outside, Mark: rule.Known, Doubt: "An expert's judgement about one release"},
-		{ID: "D6", Title: "Free text is left out", Citation: "45 CFR 164.514(b)", Funcs: funcs("FreeText"), Status: rule.Computes, Mark: rule.Ours},
-		{ID: "D7", Title: "Part 2 does not bar de-identified data; the patient's opt-out is asked first", Citation: "42 CFR 2.16, 2.52(b)(3), 2.54", Funcs: funcs("MayInclude"), Status: rule.Computes, Mark: rule.Known},
-		{ID: "D8", Title: "Counts under 11 are not told", Citation: "CMS cell size policy", Funcs: funcs("Suppress"), Status: rule.Computes, Mark: rule.Known, Doubt: "Research is denied identified records and counts of them, so that nobody asks yet"},
+		{ID: "D6", Title: "Free text is left out", Citation: "45 CFR 164.514(b)", Funcs: funcs("FreeText"), Status: rule.Decides, Mark: rule.Ours},
+		{ID: "D7", Title: "Part 2 does not bar de-identified data; the patient's opt-out is asked first", Citation: "42 CFR 2.16, 2.52(b)(3), 2.54", Funcs: funcs("MayInclude"), Status: rule.Decides, Mark: rule.Known},
+		{ID: "D8", Title: "Counts under 11 are not told", Citation: "CMS cell size policy", Funcs: funcs("Suppress"), Status: rule.Decides, Mark: rule.Known},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/internal/shareddata"
+	"github.com/cloister-health/cloister/fhir/record/deident/canary"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 )
 
@@ -196,7 +197,7 @@ func TestD1_164_514_b_2_WhateverIsStored(t *testing.T) {
 	types := Types()
 	rapid.Check(t, func(rt *rapid.T) {
 		kind := rapid.SampledFrom(types).Draw(rt, "type")
-		root, _ := plant(t, kind, rapid.IntRange(0, 11).Draw(rt, "variant")*3) // without contained resources: those keep their references
+		root, _ := canary.Plant(kind, rapid.IntRange(0, 11).Draw(rt, "variant")*3) // without contained resources: those keep their references
 		root.Delete("contained")
 		prune(string(kind), root, func() bool { return rapid.IntRange(0, 5).Draw(rt, "drop") == 0 }, 3)
 		body := root.AppendJSON(nil)

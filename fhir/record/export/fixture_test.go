@@ -25,7 +25,6 @@ import (
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
-	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/export"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
@@ -119,7 +118,8 @@ type house struct {
 }
 
 // groups lets an exchange see who is in a Group, as a practice's own policy may.
-const groups = "\np, hie, TREAT, read, Group, general, -, allow, exchange-groups\n"
+// And to make releases of what is unlabelled for operations.
+const groups = "\np, hie, HOPERAT, read, demographics|clinical, general, -, allow, exchange-operations\n" + "\np, hie, TREAT, read, Group, general, -, allow, exchange-groups\n"
 
 func open(dsn string) (*house, error) {
 	h := &house{dsn: dsn}
@@ -387,10 +387,4 @@ func (h *house) exec(query string, args ...any) {
 	if _, err := c.Exec(ctx, query, args...); err != nil {
 		h.t.Fatal(err)
 	}
-}
-
-// releasing lets a house make de-identified releases.
-func releasing(c *export.Config) {
-	store := c.Records.(*postgres.Store)
-	c.Releases, c.OptOuts, c.Terms = store.Releases(), store, &terms.Practices{}
 }

@@ -1,27 +1,601 @@
 package export_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"regexp"
+	"slices"
+	"sort"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/deident"
+	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/export"
+	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
 
-func TestReleaseFirst(t *testing.T) {
-	h := newHouse(t, releasing)
-	p := h.exchange()
-	id := h.accept(p, export.Request{Released: true, Profile: "safe-harbor"})
-	h.finish()
-	for k, lines := range h.fetched(p, id) {
+// releasing lets a house make de-identified releases.
+func releasing(c *export.Config) {
+	store := c.Records.(*postgres.Store) //nolint:forcetypeassert // of the fixture
+	c.Releases, c.OptOuts, c.Terms = store.Releases(), store, &terms.Practices{}
+}
+
+// determined is a determination for the exchange.
+func determined(h *house, quasi ...deident.Quasi) {
+	in := terms.Validity{Reference: "DocumentReference/expert", Recipients: []string{"exchange"}, From: "2026-01-01", Until: "2027-01-01"}
+	h.cfg.Terms.Set(h.tenant, terms.Terms{Determinations: []terms.Determination{{Validity: in, K: deident.MinK, Days: 30, Quasi: quasi}}})
+}
+
+var safe = export.Request{Released: true, Profile: "safe-harbor"}
+
+func released(types ...fhir.ResourceType) export.Request {
+	r := safe
+	r.Types = types
+	return r
+}
+
+var surrogate = regexp.MustCompile(`[A-Z2-7]{26}`)
+
+// plain is a line without what is random in it: surrogates, and dates that were moved.
+func plain(line string) string {
+	return regexp.MustCompile(`20\d\d-\d\d-\d\d`).ReplaceAllString(surrogate.ReplaceAllString(line, "S"), "day")
+}
+
+// shape is all of a release but what is random: its lines, and for each patient those that refer to her.
+func shape(files map[string][]string) string {
+	var out []string
+	of := map[string][]string{}
+	for k, lines := range files {
 		for _, l := range lines {
-			fmt.Println(k, l)
+			out = append(out, k+" "+plain(l))
+			for _, s := range slices.Compact(slices.Sorted(slices.Values(surrogate.FindAllString(l, -1)))) {
+				of[s] = append(of[s], plain(l))
+			}
 		}
 	}
-	fmt.Printf("%+v\n", h.status(p, id))
-	_ = strings.Cut
-	_ = authz.Grant{}
-	_ = fhir.ID("")
+	for _, lines := range of {
+		slices.Sort(lines)
+		out = append(out, "of one: "+strings.Join(lines, " & "))
+	}
+	slices.Sort(out)
+	return strings.Join(out, "\n")
+}
+
+// integrity fails where a reference leads to nothing, an id is there twice, or lines are in another order than that of their ids.
+func integrity(t *testing.T, files map[string][]string) {
+	t.Helper()
+	ids := map[string]bool{}
+	for k, lines := range files {
+		last := ""
+		for _, l := range lines {
+			id := idOf.FindStringSubmatch(l)[1]
+			_, typ, _ := strings.Cut(k, " ")
+			if !surrogate.MatchString(id) || ids[typ+"/"+id] || id <= last {
+				t.Errorf("%s after %s in %s", id, last, k)
+			}
+			ids[typ+"/"+id], last = true, id
+		}
+	}
+	for _, lines := range files {
+		for _, l := range lines {
+			for _, m := range regexp.MustCompile(`"reference":"([^"]*)"`).FindAllStringSubmatch(l, -1) {
+				if !ids[m[1]] {
+					t.Errorf("a reference to nothing: %s", l)
+				}
+			}
+		}
+	}
+}
+
+func TestD3_164_514_c_AReleaseAndItsKeysAreApart(t *testing.T) {
+	h := newHouse(t, releasing)
+	p := h.exchange()
+	id := h.accept(p, safe)
+	h.finish()
+	got := h.fetched(p, id)
+	for kind, want := range map[string]int{"output Patient": 3, "output Observation": 13, "output Encounter": 2, "output Condition": 1, "output Organization": 2, "output Practitioner": 1} {
+		if len(got[kind]) != want {
+			t.Errorf("%s: %d lines, want %d", kind, len(got[kind]), want)
+		}
+	}
+	if len(got) != 6 {
+		t.Errorf("%d files: nothing but these is released, and no consent is explained", len(got))
+	}
+	integrity(t, got)
+	s := h.status(p, id)
+	if s.Release == nil || s.Release.Profile != "safe-harbor|1.0.0" || s.Step != s.Steps || s.Lines != 22 || s.Files[0].Name != "1.ndjson" {
+		t.Errorf("%+v", s)
+	}
+	all := fmt.Sprintf("%v %+v %+v", got, s, s.Release)
+	for _, x := range []string{"anna", "bert", "cleo", "Anna", "dora", "o05", "Program", canary, "sud", "2026-02-01", "Consent"} {
+		if strings.Contains(all, x) {
+			t.Errorf("%s is in it", x)
+		}
+	}
+	// Neither side alone leads from one to the other.
+	if x := h.sql("SELECT unnest(ids) FROM export.part"); len(strings.Fields(x)) != 22 || surrogate.ReplaceAllString(x, "") != strings.Repeat(" ", 21) || strings.Trim(h.sql("SELECT unnest(rows)::text FROM export.part"), "0 ") != "" {
+		t.Errorf("parts know what is behind their lines: %s", x)
+	}
+	for _, role := range []string{postgres.RoleApp, postgres.RoleNotes, postgres.RoleDeident, "cloister_identity"} {
+		for _, table := range strings.Fields(h.sql("SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname IN ('deident', 'record', 'notes', 'audit', 'export', 'identity')")) {
+			may := h.sql("SELECT has_table_privilege($1, $2, 'SELECT, INSERT, UPDATE, DELETE')::text", role, table) == "true"
+			if own := strings.HasPrefix(table, "deident."); own && may != (role == postgres.RoleDeident) || !own && may && role == postgres.RoleDeident {
+				t.Errorf("%s and %s: %v", role, table, may)
+			}
+		}
+	}
+	// Each resource is in the audit record, before it is written.
+	if n := h.sql("SELECT count(DISTINCT e)::text FROM audit.event, unnest(entities) AS e WHERE client = 'exchange' AND e LIKE 'Observation/%'"); n != "13" {
+		t.Errorf("%s Observations are recorded", n)
+	}
+	// A second one shares nothing with it but what the records say.
+	again := h.accept(p, safe)
+	h.finish()
+	second := h.fetched(p, again)
+	integrity(t, second)
+	if shape(got) != shape(second) {
+		t.Errorf("another release says something else\n%s\n%s", shape(got), shape(second))
+	}
+	for _, x := range surrogate.FindAllString(fmt.Sprint(second), -1) {
+		if strings.Contains(all, x) {
+			t.Fatalf("%s is in both", x)
+		}
+	}
+	// The keys go with the release, and nothing but it.
+	if err := h.Cancel(context.Background(), h.grant(p), id); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.sql("SELECT count(*)::text FROM deident.member"); n != "22" {
+		t.Errorf("%s keys are left after one release was cancelled", n)
+	}
+	h.clock.Add((25 * time.Hour).Milliseconds())
+	if err := h.Sweep(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.sql("SELECT count(*)::text FROM deident.member"); n != "0" {
+		t.Errorf("%s keys are left after the other expired", n)
+	}
+}
+
+func TestD4_164_514_e_ReleaseRefusals(t *testing.T) {
+	h := newHouse(t, releasing)
+	ctx := context.Background()
+	bound := h.exchange()
+	bound.Profile = "safe-harbor"
+	research := h.exchange()
+	research.Purpose = "HOPERAT"
+	agreement := terms.Agreement{Validity: terms.Validity{Reference: "Contract/dua", Recipients: []string{"exchange"}, From: "2026-01-01", Until: "2026-03-02"}}
+	for name, c := range map[string]struct {
+		who    authz.Principal
+		r      export.Request
+		laid   terms.Terms
+		status int
+	}{
+		"by name":                      {h.exchange(), export.Request{Released: true, Profile: "safe-harbor"}, terms.Terms{}, 200},
+		"with its version":             {h.exchange(), export.Request{Released: true, Profile: "safe-harbor|1.0.0"}, terms.Terms{}, 200},
+		"by its URL":                   {h.exchange(), export.Request{Released: true, Profile: fhir.Canonical + "/release-profile/safe-harbor|1.0.0"}, terms.Terms{}, 200},
+		"no such version":              {h.exchange(), export.Request{Released: true, Profile: "safe-harbor|2"}, terms.Terms{}, 400},
+		"an empty version":             {h.exchange(), export.Request{Released: true, Profile: "safe-harbor|"}, terms.Terms{}, 400},
+		"no such profile":              {h.exchange(), export.Request{Released: true, Profile: "none"}, terms.Terms{}, 400},
+		"nothing":                      {h.exchange(), export.Request{Released: true}, terms.Terms{}, 400},
+		"nothing, of a bound client":   {bound, export.Request{Released: true}, terms.Terms{}, 400},
+		"none asked of a bound client": {bound, export.Request{}, terms.Terms{}, 200},
+		"its own":                      {bound, export.Request{Released: true, Profile: "safe-harbor"}, terms.Terms{}, 200},
+		"another":                      {bound, export.Request{Released: true, Profile: "limited-data-set"}, terms.Terms{Agreements: []terms.Agreement{agreement}}, 403},
+		"_since":                       {h.exchange(), export.Request{Released: true, Profile: "safe-harbor", Since: "2020-01-01T00:00:00Z"}, terms.Terms{}, 400},
+		"_until":                       {h.exchange(), export.Request{Released: true, Profile: "safe-harbor", Until: "2020-01-01T00:00:00Z"}, terms.Terms{}, 400},
+		"_typeFilter":                  {h.exchange(), export.Request{Released: true, Profile: "safe-harbor", Filters: []string{"Observation?date=2026-02-01"}}, terms.Terms{}, 400},
+		"_elements, leniently":         {h.exchange(), export.Request{Released: true, Profile: "safe-harbor", Elements: []string{"id"}, Lenient: true}, terms.Terms{}, 400},
+		"patient":                      {h.exchange(), export.Request{Released: true, Profile: "safe-harbor", Level: export.Patient, Patients: []fhir.ID{"anna"}}, terms.Terms{}, 400},
+		"a type that is not released":  {h.exchange(), export.Request{Released: true, Profile: "safe-harbor", Types: []fhir.ResourceType{"DocumentReference"}, Lenient: true}, terms.Terms{}, 400},
+		"a purpose of no limited set":  {h.exchange(), export.Request{Released: true, Profile: "limited-data-set"}, terms.Terms{Agreements: []terms.Agreement{agreement}}, 403},
+		"no agreement":                 {research, export.Request{Released: true, Profile: "limited-data-set"}, terms.Terms{}, 403},
+		"an agreement":                 {research, export.Request{Released: true, Profile: "limited-data-set"}, terms.Terms{Agreements: []terms.Agreement{agreement}}, 200},
+		"no determination":             {h.exchange(), export.Request{Released: true, Profile: "expert-determination"}, terms.Terms{Agreements: []terms.Agreement{agreement}}, 403},
+	} {
+		h.cfg.Terms.Set(h.tenant, c.laid)
+		if c.r.Level == "" {
+			c.r.Level = export.System
+		}
+		id, err := h.Accept(ctx, h.grant(c.who), c.r)
+		if status(err) != c.status {
+			t.Errorf("%s: %d %v, want %d", name, status(err), err, c.status)
+		}
+		if err == nil {
+			if s := h.status(c.who, id); s.Release == nil {
+				t.Errorf("%s: it is not de-identified", name)
+			}
+			_ = h.Cancel(ctx, h.grant(c.who), id)
+		}
+	}
+	// What is not de-identified is not a bound client's, whoever began it.
+	free := h.exchange()
+	id := h.accept(free, export.Request{Types: []fhir.ResourceType{"Patient"}})
+	h.finish()
+	if _, err := h.fetch(bound, id, "1.ndjson"); status(err) != 404 {
+		t.Errorf("a bound client fetches what identifies: %v", err)
+	}
+	if _, err := h.Status(ctx, h.grant(bound), id); status(err) != 404 {
+		t.Errorf("a bound client asks for what identifies: %v", err)
+	}
+	// An agreement that ends while the release is made ends it.
+	h.cfg.Terms.Set(h.tenant, terms.Terms{Agreements: []terms.Agreement{agreement}})
+	r := export.Request{Level: export.System, Released: true, Profile: "limited-data-set"}
+	if id, err := h.Accept(ctx, h.grant(research), r); err != nil {
+		t.Error(err)
+	} else {
+		h.cfg.Terms.Set(h.tenant, terms.Terms{})
+		h.finish()
+		if s := h.status(research, id); s.State != export.Failed || s.Reason != export.Denied {
+			t.Errorf("%+v", s)
+		}
+	}
+	// Without keys there are no releases, and a bound client gets nothing.
+	h.cfg.Releases = nil
+	bare, err := export.New(h.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []export.Request{{Level: export.System}, {Level: export.System, Released: true, Profile: "safe-harbor"}} {
+		if _, err := bare.Accept(ctx, h.grant(bound), x); status(err) != 400 {
+			t.Errorf("without keys: %v", err)
+		}
+	}
+}
+
+// between does something at calls of a survey's end.
+type between struct {
+	export.Releases
+	walk func(n int)
+	n    *int
+}
+
+func (b between) Walk(ctx context.Context, release string, t fhir.ResourceType, after fhir.ID, most int) ([]export.Source, error) {
+	*b.n++
+	b.walk(*b.n)
+	return b.Releases.Walk(ctx, release, t, after, most)
+}
+
+// What goes away between the survey and the writing leaves no reference to it, and no small group, behind.
+func TestD8_WhatChangesIsSurveyedAgain(t *testing.T) {
+	crowd := func(h *house) {
+		for i := range 22 {
+			h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"%s"}`, i, []string{"male", "female"}[i%2]))
+		}
+	}
+	for name, c := range map[string]struct {
+		r      export.Request
+		change func(h *house, n int)
+		want   map[string]int
+		state  export.State
+		reason export.Reason
+		round  string
+	}{
+		"nothing": {released("Encounter", "Observation", "Patient"), func(*house, int) {}, map[string]int{"Encounter": 2, "Observation": 13, "Patient": 25}, export.Done, "", "0"},
+		"deleted": {released("Encounter", "Observation", "Patient"), func(h *house, n int) {
+			if n == 3 { // Encounters are written, and some Observations
+				h.remove("Observation/o05")
+			}
+		}, map[string]int{"Encounter": 2, "Observation": 12, "Patient": 25}, export.Done, "", "1"},
+		"a consent is revoked": {released("Encounter", "Observation", "Patient"), func(h *house, n int) {
+			if n == 3 {
+				h.load(consent("c", "part2-specific", "inactive"))
+			}
+		}, map[string]int{"Encounter": 1, "Observation": 12, "Patient": 25}, export.Done, "", "1"},
+		"somebody wants out": {released("Encounter", "Observation", "Patient"), func(h *house, n int) {
+			if n == 3 {
+				h.load(optOut("cleo"))
+			}
+		}, map[string]int{"Encounter": 2, "Observation": 9, "Patient": 24}, export.Done, "", "1"},
+		"again and again": {released("Observation", "Patient"), func(h *house, n int) {
+			h.remove(fmt.Sprintf("Observation/o%02d", n))
+		}, nil, export.Failed, export.Changed, "2"},
+		"a group becomes small": {export.Request{Released: true, Profile: "expert-determination", Types: []fhir.ResourceType{"Patient"}}, func(h *house, n int) {
+			if n == 2 {
+				h.load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
+			}
+		}, map[string]int{"Patient": 25}, export.Done, "", "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, releasing)
+			crowd(h)
+			h.clock.Add(1000)
+			determined(h, deident.Gender)
+			n := 0
+			h.cfg.Releases = between{h.cfg.Releases, func(n int) { c.change(h, n) }, &n}
+			var err error
+			if h.Service, err = export.New(h.cfg); err != nil {
+				t.Fatal(err)
+			}
+			p := h.exchange()
+			id := h.accept(p, c.r)
+			round := ""
+			for busy := true; busy; {
+				if busy, err = h.Step(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if x := h.sql("SELECT round::text FROM deident.release"); x != "" {
+					round = x
+				}
+			}
+			s := h.status(p, id)
+			if s.State != c.state || s.Reason != c.reason || round != c.round {
+				t.Errorf("%s %s after round %s", s.State, s.Reason, round)
+			}
+			if s.State != export.Done {
+				if x := h.sql("SELECT count(*)::text FROM deident.release"); x != "0" {
+					t.Errorf("its keys are left")
+				}
+				return
+			}
+			got := h.fetched(p, id)
+			integrity(t, got)
+			lines := 0
+			for k, want := range c.want {
+				lines += want
+				if len(got["output "+k]) != want {
+					t.Errorf("%s: %d, want %d", k, len(got["output "+k]), want)
+				}
+			}
+			if s.Lines != int64(lines) {
+				t.Errorf("%d lines, want %d", s.Lines, lines)
+			}
+			if name == "a group becomes small" {
+				text := strings.Join(got["output Patient"], "\n")
+				if f, m := strings.Count(text, `"female"`), strings.Count(text, `"male"`); f != 11 || m != 0 {
+					t.Errorf("%d and %d are alike: ten are too few", f, m)
+				}
+			}
+		})
+	}
+}
+
+func optOut(patient string) string {
+	text := strings.Replace(consent("out-"+patient, "deidentified-optout", "active"), `"code":"OPTIN"`, `"code":"OPTOUT"`, 1)
+	return strings.Replace(strings.Replace(text, `"Patient/anna"`, `"Patient/`+patient+`"`, 2), `"provision":{"type":"permit"`, `"provision":{"type":"deny"`, 1)
+}
+
+// A file of a release is let out whole, or not at all: with one line less, others would refer to nothing.
+func TestD7_2_16_AReleaseIsFetchedWhole(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(h *house)
+		gone   string
+	}{
+		"nothing":              {func(*house) {}, ""},
+		"deleted":              {func(h *house) { h.remove("Observation/o05") }, "Observation"},
+		"changed":              {func(h *house) { h.load(observation("o05", "anna", `,"valueInteger":77`)) }, ""}, // what was released was true
+		"a consent is revoked": {func(h *house) { h.load(consent("c", "part2-specific", "inactive")) }, "Encounter Observation"},
+		"somebody wants out":   {func(h *house) { h.load(optOut("cleo")) }, "Observation Patient"},
+		"the keys are lost":    {func(h *house) { h.exec("DELETE FROM deident.release") }, "Encounter Observation Patient"},
+		"another client asks":  {func(*house) {}, "404"},
+		"nobody may any more":  {func(h *house) { h.cfg.Terms.Set(h.tenant, terms.Terms{}) }, ""}, // a safe harbor needs no document
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, releasing)
+			p := h.exchange()
+			id := h.accept(p, released("Encounter", "Observation", "Patient"))
+			h.finish()
+			files := h.status(p, id).Files
+			c.change(h)
+			h.clock.Add(1000)
+			who := p
+			if c.gone == "404" {
+				who.Client = "other"
+			}
+			for _, f := range files {
+				text, err := h.fetch(who, id, f.Name)
+				want := 200
+				if c.gone == "404" {
+					want = 404
+				} else if strings.Contains(c.gone, string(f.Type)) {
+					want = 410
+				}
+				if status(err) != want || want == 200 && strings.Count(text, "\n") != f.Lines || want != 200 && text != "" {
+					t.Errorf("%s: %v, want %d", f.Type, err, want)
+				}
+			}
+		})
+	}
+}
+
+// A Group of fewer than eleven is known to whoever knows the Group.
+func TestAReleaseOfASmallGroup(t *testing.T) {
+	h := newHouse(t, releasing)
+	p := h.exchange()
+	id := h.accept(p, export.Request{Released: true, Profile: "safe-harbor", Level: export.Group, Group: "panel"})
+	h.finish()
+	if s := h.status(p, id); s.State != export.Failed || s.Reason != export.Small {
+		t.Errorf("%+v", s)
+	}
+	var members []string
+	for i := range 12 {
+		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d"}`, i))
+		members = append(members, fmt.Sprintf(`{"entity":{"reference":"Patient/q%02d"}}`, i))
+	}
+	h.load(`{"resourceType":"Group","id":"large","type":"person","actual":true,"member":[` + strings.Join(members, ",") + `]}`)
+	h.clock.Add(1000)
+	id = h.accept(p, export.Request{Released: true, Profile: "safe-harbor", Level: export.Group, Group: "large"})
+	h.finish()
+	if got := h.fetched(p, id); len(got["output Patient"]) != 12 || len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+	id = h.accept(p, export.Request{Released: true, Profile: "safe-harbor", Level: export.Patient})
+	h.finish()
+	if got := h.fetched(p, id); len(got["output Patient"]) != 15 || got["output Organization"] != nil {
+		t.Errorf("%v", got)
+	}
+}
+
+type mortalReleases struct {
+	export.Releases
+	*mortal
+}
+
+func (x mortalReleases) Enter(ctx context.Context, k export.Key, tenant int32, round int, until time.Time) error {
+	return act(x.mortal, "enter", func() error { return x.Releases.Enter(ctx, k, tenant, round, until) })
+}
+
+func (x mortalReleases) Survey(ctx context.Context, k export.Key, piece string, found []deident.Found, part deident.Report) error {
+	return act(x.mortal, "survey", func() error { return x.Releases.Survey(ctx, k, piece, found, part) })
+}
+
+func (x mortalReleases) Settle(ctx context.Context, k export.Key, v deident.Verdict, r deident.Report) error {
+	return act(x.mortal, "settle", func() error { return x.Releases.Settle(ctx, k, v, r) })
+}
+
+func (x mortalReleases) Shifts(ctx context.Context, k export.Key, ids []fhir.ID, draw func() (int, error)) (map[fhir.ID]int, error) {
+	return do(x.mortal, "shifts", func() (map[fhir.ID]int, error) { return x.Releases.Shifts(ctx, k, ids, draw) })
+}
+
+func (x mortalReleases) Wrote(ctx context.Context, k export.Key, t fhir.ResourceType, list []export.Source) error {
+	return act(x.mortal, "wrote", func() error { return x.Releases.Wrote(ctx, k, t, list) })
+}
+
+func (x mortalReleases) Keep(ctx context.Context, k export.Key, until time.Time) error {
+	return act(x.mortal, "keep", func() error { return x.Releases.Keep(ctx, k, until) })
+}
+
+func (x mortalGate) Record(ctx context.Context, g authz.Grant, t fhir.ResourceType, in ...record.Sealed) error {
+	return act(x.mortal, "record", func() error { return x.Gate.Record(ctx, g, t, in...) })
+}
+
+func (x mortalJobs) Restart(ctx context.Context, j export.Job, next export.Position) error {
+	return act(x.mortal, "restart", func() error { return x.Jobs.Restart(ctx, j, next) })
+}
+
+// A worker may be killed at any point of either pass: no line is lost or there twice, no id changes, and no key is left.
+func TestReleaseResumes(t *testing.T) {
+	h := newHouse(t, releasing, func(c *export.Config) { c.Page = 12 })
+	for i := range 11 {
+		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
+	}
+	for i := range 9 { // with those of the world enough to be alike in nothing
+		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"r%02d"}`, i))
+	}
+	h.clock.Add(1000)
+	determined(h, deident.Gender)
+	ctx := context.Background()
+	p := h.exchange()
+	r := export.Request{Released: true, Profile: "expert-determination", Types: []fhir.ResourceType{"Encounter", "Patient"}}
+	deaths := map[string]int{}
+	for _, round := range []struct {
+		after bool
+		only  string // with that, it has to be surveyed anew
+	}{{false, ""}, {true, ""}, {false, "restart"}, {true, "restart"}} {
+		for at := 1; ; at++ {
+			id := h.accept(p, r)
+			m := &mortal{at: at, after: round.after, only: round.only}
+			cfg := h.cfg
+			cfg.Jobs, cfg.Records, cfg.Gate, cfg.Sink, cfg.Releases = mortalJobs{cfg.Jobs, m}, mortalRecords{cfg.Records, m}, mortalGate{cfg.Gate, m}, mortalSink{cfg.Sink, m}, mortalReleases{cfg.Releases, m}
+			walks := 0
+			cfg.Releases = between{cfg.Releases, func(n int) {
+				if n == 2 && round.only != "" {
+					h.load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
+				}
+			}, &walks}
+			first, err := export.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for busy := true; busy && !m.dead; {
+				busy, _ = first.Step(ctx)
+			}
+			if m.dead {
+				deaths[m.died]++
+				if _, err := first.Step(ctx); !errors.Is(err, errKilled) {
+					t.Fatalf("the dead walk: %v", err)
+				}
+				h.clock.Add(61_000) // its lease ends
+			}
+			h.load(`{"resourceType":"Patient","id":"q00","gender":"male"}`)
+			h.clock.Add(1000)
+			h.finish()
+			if s := h.status(p, id); s.State != export.Done {
+				t.Fatalf("killed %s (call %d): %s %s", m.died, at, s.State, s.Reason)
+			}
+			got := h.fetched(p, id)
+			integrity(t, got)
+			x := fmt.Sprint(len(got["output Patient"]), len(got["output Encounter"]), len(got), h.status(p, id).Lines)
+			if x != "23 2 2 25" {
+				t.Errorf("killed %s (call %d): %s", m.died, at, x)
+			}
+			if err := h.Cancel(ctx, h.grant(p), id); err != nil {
+				t.Fatal(err)
+			}
+			if !m.dead {
+				break
+			}
+		}
+	}
+	h.clock.Add(5 * 60_000)
+	if err := h.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.sql("SELECT count(*)::text FROM deident.release"); h.objects() != 0 || n != "0" {
+		t.Errorf("%d objects and the keys of %s releases are left", h.objects(), n)
+	}
+	var where []string
+	for d, n := range deaths {
+		where = append(where, fmt.Sprintf("%s %d", d, n))
+	}
+	sort.Strings(where)
+	t.Log(where)
+	for _, point := range []string{"take", "enter", "search", "shifts", "survey", "settle", "record", "wrote", "reserve", "create", "write", "close", "publish", "restart", "keep", "finish"} {
+		if deaths["before "+point] == 0 || deaths["after "+point] == 0 {
+			t.Errorf("nobody was killed at %s", point)
+		}
+	}
+}
+
+// A release of the full database is that of one from which everything is physically absent that its client may not see.
+func TestL28_TwinsReleaseTheSame(t *testing.T) {
+	ctx := context.Background()
+	full, twin := newHouse(t, releasing), newHouse(t, releasing)
+	sees := map[fhir.ResourceType]authz.Restriction{}
+	for _, h := range []*house{full, twin} {
+		h.remove("Observation/o05")
+		for i := range 11 {
+			h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
+		}
+		h.load(optOut("q03"))
+		h.clock.Add(1000)
+		determined(h, deident.Gender)
+	}
+	for _, rt := range fhir.ResourceTypes() {
+		g, err := twin.engine.Authorize(ctx, twin.exchange(), fhir.Read, rt)
+		if err != nil {
+			continue
+		}
+		if sees[rt], err = twin.engine.Plan(ctx, g, fhir.Read, rt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owner, err := pgx.Connect(ctx, twin.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = owner.Close(ctx) }()
+	if err := postgres.Excise(ctx, owner, sees); err != nil {
+		t.Fatal(err)
+	}
+	for _, profile := range []string{"safe-harbor", "expert-determination"} {
+		var got [2]string
+		for n, h := range []*house{full, twin} {
+			id := h.accept(h.exchange(), export.Request{Released: true, Profile: profile})
+			h.finish()
+			s := h.status(h.exchange(), id)
+			got[n] = fmt.Sprintf("%+v %+v\n", s.Files, *s.Release) + shape(h.fetched(h.exchange(), id))
+		}
+		if got[0] != got[1] || len(got[0]) < 2000 {
+			t.Errorf("%s\n--- full\n%s\n--- twin\n%s", profile, got[0], got[1])
+		}
+	}
 }

@@ -25,6 +25,7 @@ var errKilled = errors.New("killed")
 // does reaches anything, as after kill -9.
 type mortal struct {
 	at    int
+	only  string // "": calls of any name count
 	after bool
 	calls int
 	dead  bool
@@ -33,8 +34,10 @@ type mortal struct {
 
 func do[T any](m *mortal, what string, f func() (T, error)) (T, error) {
 	var zero T
-	m.calls++
-	last := m.calls == m.at
+	if m.only == "" || m.only == what {
+		m.calls++
+	}
+	last := m.calls == m.at && (m.only == "" || m.only == what)
 	if last && !m.after {
 		m.dead, m.died = true, "before "+what
 	}
