@@ -30,14 +30,15 @@ type deidentifyCmd struct {
 	Agreement     string   `name:"agreement" placeholder:"REFERENCE" help:"The data use agreement by which a limited data set is made, such as Contract/dua-7."`
 	Determination string   `name:"determination" placeholder:"REFERENCE" help:"The expert's determination by which a release is made, such as DocumentReference/expert-2."`
 	Type          []string `name:"type" placeholder:"TYPE,..." help:"Resource types. Default: all of which something is released."`
-	Out           string   `name:"out" required:"" placeholder:"DIR" help:"Directory for the release. It must not be there yet, or be empty."`
-	Report        string   `name:"report" default:"cloister-deidentify.json" help:"Gets the report for whoever answers for the release. It is no part of the release, and cannot be in its directory."`
-	Quiet         bool     `name:"quiet" short:"q" help:"Show no progress."`
+	tableFlags
+	Out    string `name:"out" required:"" placeholder:"DIR" help:"Directory for the release. It must not be there yet, or be empty."`
+	Report string `name:"report" default:"cloister-deidentify.json" help:"Gets the report for whoever answers for the release. It is no part of the release, and cannot be in its directory."`
+	Quiet  bool   `name:"quiet" short:"q" help:"Show no progress."`
 }
 
 // Help is shown below the summary.
 func (deidentifyCmd) Help() string {
-	return `The release is a directory: one file of NDJSON for each resource type, and manifest.json. All patients are
+	return `The release is a directory: one file of NDJSON for each resource type, tables of views, and manifest.json. All patients are
 in it but those who opted out. Ids are random, and the keys that lead back are erased at the end. A release that
 was stopped leaves nothing that could go on: it is made again.`
 }
@@ -70,7 +71,23 @@ func (c *deidentifyCmd) Validate() error {
 			errs = append(errs, fmt.Errorf("--type is %q: nothing of it is released under %s", t, p.Name))
 		}
 	}
+	if ok {
+		_, err := c.content(c.types(p))
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
+}
+
+// types are those of the release.
+func (c *deidentifyCmd) types(p deident.Profile) []fhir.ResourceType {
+	if len(c.Type) == 0 {
+		return deident.TypesOf(p)
+	}
+	var out []fhir.ResourceType
+	for _, t := range c.Type {
+		out = append(out, fhir.ResourceType(t))
+	}
+	return out
 }
 
 // reference is the document by which the release is made.
@@ -104,7 +121,12 @@ func (c *deidentifyCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger
 	if err != nil {
 		return fmt.Errorf("deidentify: %w", err)
 	}
-	to, err := releaser.Create(c.Out, c.Report)
+	p, _ := deident.Asked(c.Profile)
+	content, err := c.content(c.types(p))
+	if err != nil {
+		return fmt.Errorf("deidentify: %w", err)
+	}
+	to, err := releaser.Create(c.Out, c.Report, content)
 	if err != nil {
 		return fmt.Errorf("deidentify: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record/deident/canary"
 	"github.com/cloister-health/cloister/fhir/view"
 	"github.com/cloister-health/cloister/fhir/view/clinical"
 	"github.com/cloister-health/cloister/fhir/view/tabular"
@@ -64,7 +64,11 @@ func (x *trial) table(v *view.View, ds []Deidentified) []string {
 	if !slices.IsSorted(l) || table.Count() != len(l) {
 		x.t.Errorf("%d rows are not in the order of their keys: %v", table.Count(), l)
 	}
-	for ref, m := range maps.All(x.config.Surrogates.(*Random).members) {
+	kept, ok := x.config.Surrogates.(*Random)
+	if !ok {
+		x.t.Fatal("the surrogates are kept elsewhere")
+	}
+	for ref, m := range kept.members {
 		for i := range l {
 			l[i] = strings.ReplaceAll(l[i], string(m.ID), string(ref.ID))
 		}
@@ -232,16 +236,16 @@ func TestD1_164_514_b_2_CanariesInTables(t *testing.T) {
 				views = append(views, v)
 			}
 		}
-		var planted planter
+		var planted canary.Planted
 		var released []made
-		for variant := range variants(t, rt) {
-			root, p := plant(t, rt, variant)
+		for variant := range canary.Variants(rt) {
+			root, p := canary.Plant(rt, variant)
 			x := newTrial(t, "safe-harbor")
 			ds := x.made(stored{patient: "someone", body: string(root.AppendJSON(nil))})
 			if len(ds) != 1 {
 				t.Fatalf("%s, variant %d, is left out", rt, variant)
 			}
-			planted.tokens, released = append(planted.tokens, p.tokens...), append(released, made{x, ds[0]})
+			planted.Tokens, released = append(planted.Tokens, p.Tokens...), append(released, made{x, ds[0]})
 		}
 		for _, v := range views {
 			files := map[string]*bytes.Buffer{}
@@ -263,7 +267,7 @@ func TestD1_164_514_b_2_CanariesInTables(t *testing.T) {
 			decoded, n := decode(t, files["parquet"].Bytes())
 			cells += n
 			for kind, text := range map[string]string{"CSV": files["csv"].String(), "Parquet": files["parquet"].String(), "decoded Parquet": decoded} {
-				if got := survivors(&planted, text, kind != "Parquet"); len(got) > 0 || strings.Contains(strings.ToLower(text), "canary") {
+				if got := canary.Survivors(&planted, text, kind != "Parquet"); len(got) > 0 || strings.Contains(strings.ToLower(text), "canary") {
 					t.Errorf("%s: %v survive in %s", rt, got, kind)
 				}
 			}

@@ -69,7 +69,7 @@ func TestViewsOfWhatIsNotReleasedYet(t *testing.T) {
 		{"level_of_care", `{'resourceType':'Encounter','id':'e','status':'cancelled','class':{'code':'AMB'}}`, ""},
 		{"attendance", `{'resourceType':'Appointment','id':'p','status':'noshow','start':'2024-03-01T10:00:00Z','minutesDuration':50,'participant':[{'actor':{'reference':'Practitioner/d'}},{'actor':{'reference':'Patient/a'}}]}`,
 			"p a noshow missed - - 2024-03-01T10:00:00Z 50 - d"},
-		{"attendance", `{'resourceType':'Appointment','id':'p','status':'cancelled','cancelationReason':{'coding':[{'code':'pat'}]},'participant':[{'status':'accepted'}]}`, "p - cancelled cancelled pat - - - - -"},
+		{"attendance", `{'resourceType':'Appointment','id':'p','status':'cancelled','cancelationReason':{'coding':[{'code':'pat'}]},'participant':[{'status':'accepted'}]}`, "p - cancelled cancelled pat - - - - -"}, //nolint:dupword // the status and what came of it
 	} {
 		v, ok := clinical.Named(c.view)
 		if !ok {

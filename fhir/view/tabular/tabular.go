@@ -50,3 +50,9 @@ func (f Format) New(w io.Writer, v *view.View) (Writer, error) { return f.open(w
 func out(column string) error {
 	return outcome.New(outcome.Unprocessable, "column "+column+" gets a value that does not fit its type")
 }
+
+// Holds says why a file of the format cannot have the columns of v. The error is an *outcome.Error.
+func (f Format) Holds(v *view.View) error {
+	_, err := f.New(io.Discard, v)
+	return err
+}

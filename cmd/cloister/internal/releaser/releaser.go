@@ -1,4 +1,4 @@
-// Package releaser writes a de-identified release to a directory: a file of NDJSON for each resource type and a manifest.
+// Package releaser writes a de-identified release to a directory: files of NDJSON for resource types, tables of views, and a manifest.
 package releaser
 
 import (
@@ -19,15 +19,17 @@ import (
 
 // Directory is an [export.Destination]. What is in it is of one release, whole, once Finish has returned without an error.
 type Directory struct {
-	root   *os.Root
-	report *os.File
-	files  []string // that were written
+	root    *os.Root
+	report  *os.File
+	content Content
+	files   []string // that were written
+	tables  []tableOutput
 }
 
 const manifestFile = "manifest.json"
 
 // Create makes the directory, or takes an empty one, and begins the report, which is a new file outside of it.
-func Create(dir, report string) (_ *Directory, err error) {
+func Create(dir, report string, c Content) (_ *Directory, err error) {
 	inside, err := below(dir, report)
 	if err != nil {
 		return nil, err
@@ -58,7 +60,7 @@ func Create(dir, report string) (_ *Directory, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("--report: %w", err)
 	}
-	return &Directory{root: root, report: f}, nil
+	return &Directory{root: root, report: f, content: c}, nil
 }
 
 // below reports whether a path lies in a directory.
@@ -75,9 +77,50 @@ func below(dir, path string) (bool, error) {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)), nil
 }
 
-// Open implements [export.Destination]: it begins TYPE.ndjson.
+// Open implements [export.Destination]: it begins TYPE.ndjson and the tables of the type.
 func (d *Directory) Open(t fhir.ResourceType) (export.Writer, error) {
-	return d.create(string(t) + ".ndjson")
+	k := &kind{d: d}
+	var err error
+	if d.content.Resources {
+		if k.lines, err = d.create(string(t) + ".ndjson"); err != nil {
+			return nil, err
+		}
+	}
+	if k.tables, err = d.open(t); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	return k, nil
+}
+
+// kind is what is written of one resource type.
+type kind struct {
+	d      *Directory
+	lines  *file // nil: none
+	tables []*table
+}
+
+// Put implements [export.Writer].
+func (k *kind) Put(of *deident.Release, r deident.Deidentified) error {
+	if k.lines != nil {
+		if err := of.NDJSON(k.lines.to).Put(r); err != nil {
+			return err //nolint:wrapcheck // it says what
+		}
+	}
+	for _, t := range k.tables {
+		if err := t.put(of, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close makes the files durable.
+func (k *kind) Close() error {
+	err := k.d.end(k.tables)
+	if k.lines != nil {
+		err = errors.Join(err, k.lines.Close())
+	}
+	return err
 }
 
 func (d *Directory) create(name string) (*file, error) {
@@ -89,14 +132,11 @@ func (d *Directory) create(name string) (*file, error) {
 	return &file{f, bufio.NewWriterSize(f, 1<<20)}, nil
 }
 
-// file is one file of NDJSON.
+// file is one file of the release.
 type file struct {
 	*os.File
 	to *bufio.Writer
 }
-
-// Put implements [export.Writer].
-func (f *file) Put(of *deident.Release, r deident.Deidentified) error { return of.NDJSON(f.to).Put(r) } //nolint:wrapcheck // it says what
 
 // Close makes the file durable.
 func (f *file) Close() error { return errors.Join(f.to.Flush(), f.Sync(), f.File.Close()) }
@@ -107,18 +147,19 @@ func (d *Directory) Reset() error {
 	for _, name := range d.files {
 		errs = append(errs, d.root.Remove(name))
 	}
-	d.files = nil
+	d.files, d.tables = nil, nil
 	return errors.Join(errs...)
 }
 
 // manifest says what is in a release.
 type manifest struct {
-	Transaction string   `json:"transactionTime"`
-	Profile     string   `json:"profile"`
-	Canonical   string   `json:"canonical"`
-	Citation    string   `json:"citation"`
-	Basis       string   `json:"basis,omitempty"` // the agreement or the determination
-	Output      []output `json:"output"`
+	Transaction string        `json:"transactionTime"`
+	Profile     string        `json:"profile"`
+	Canonical   string        `json:"canonical"`
+	Citation    string        `json:"citation"`
+	Basis       string        `json:"basis,omitempty"` // the agreement or the determination
+	Output      []output      `json:"output"`
+	Tables      []tableOutput `json:"tables,omitempty"`
 }
 
 type output struct {
@@ -135,7 +176,14 @@ func (d *Directory) Finish(made export.Made) error {
 	if made.Reference.ID != "" {
 		m.Basis = made.Reference.String()
 	}
+	if err := d.empty(); err != nil {
+		return err
+	}
+	m.Tables = d.tables
 	for _, t := range slices.Sorted(maps.Keys(made.Lines)) {
+		if !d.content.Resources {
+			break
+		}
 		m.Output = append(m.Output, output{t, string(t) + ".ndjson", made.Lines[t]})
 	}
 	f, err := d.create(manifestFile)
