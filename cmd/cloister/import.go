@@ -21,6 +21,7 @@ type importCmd struct {
 	config.Care
 	config.Labels
 	config.Keys
+	config.Trail
 	Paths    []string `arg:"" name:"path" type:"existingpath" help:"Files, or directories that are searched for them: transaction Bundles (.json) and NDJSON (.ndjson), plain or compressed (.gz, .bz2, .zst)."`
 	Practice string   `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" help:"The practice that gets the records."`
 	Create   bool     `name:"create-practice" help:"Add the practice if the database does not know it."`
@@ -68,7 +69,11 @@ func (c *importCmd) Run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
-	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2, Keys: keys}))
+	marks, err := c.Trail.Open(true)
+	if err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2, Keys: keys, Trail: marks}))
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
