@@ -7,14 +7,17 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/audit/trail"
+	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/record/postgres/cluster"
@@ -139,4 +142,86 @@ func TestAuditCommands(t *testing.T) {
 	if _, err := verify(); err == nil {
 		t.Error("a file of checkpoints that holds none is accepted")
 	}
+}
+
+var (
+	steps   = regexp.MustCompile("(?s)```(console|sql)\n(.*?)```")
+	moments = regexp.MustCompile(`20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z`)
+	ids     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	keyIDs  = regexp.MustCompile(`key [A-Za-z0-9_-]{43}`)
+	months  = regexp.MustCompile(`\b20[0-9]{2}-[0-9]{2}\b`)
+)
+
+// The example of the page is what the commands print, in that order, on a trail that was made as the page says.
+func TestDocsShowTheAuditTrail(t *testing.T) {
+	ctx := context.Background()
+	dsn := cluster.NewDatabase(t, cluster.Template{})
+	if _, err := postgres.Migrate(ctx, dsn); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, "audit.md")
+	dir := t.TempDir()
+	if err := trail.Create(filepath.Join(dir, "audit-key.jwks"), nil); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := trail.ReadFile(filepath.Join(dir, "audit-key.jwks"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: dsn, Trail: keys, MaxConns: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	s, err := evidence.New(ctx, evidence.Options{URL: dsn, Keys: keys, Outside: filepath.Join(dir, "checkpoints")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i, who := range []string{"anna", "nosy", "dora", "emil"} {
+		e := audit.Event{ID: record.NewID(), At: time.Now(), Interaction: fhir.Read, Type: "Observation", Outcome: audit.Success, Caller: authz.Caller{Tenant: 1, Subject: "https://id.example.org|" + who, Purpose: "TREAT"}}
+		if err := store.Record(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 1 {
+			if err := s.Seal(ctx, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	head, rest, ok := strings.Cut(p.text, "\n## Verify\n")
+	if !ok {
+		t.Fatal("the page has no example")
+	}
+	shown := 0
+	rest = steps.ReplaceAllStringFunc(rest, func(block string) string {
+		m := steps.FindStringSubmatch(block)
+		if m[1] == "sql" {
+			if _, err := conn.Exec(ctx, m[2]); err != nil {
+				t.Fatalf("%s: %v", m[2], err)
+			}
+			return block
+		}
+		shown++
+		line, _, _ := strings.Cut(m[2], "\n")
+		args := strings.Fields(strings.NewReplacer("$ cloister ", "", "checkpoints checkpoints", "checkpoints "+filepath.Join(dir, "checkpoints"), "audit-key.jwks", filepath.Join(dir, "audit-key.jwks")).Replace(line))
+		c := parse(t, append(args, "--quiet", "--database-url", dsn)...)
+		var out bytes.Buffer
+		err := c.Audit.Verify.Run(ctx, &out)
+		if (err == nil) != (shown == 1) {
+			t.Errorf("%s: %v", line, err)
+		}
+		text := moments.ReplaceAllString(out.String(), "…")
+		text = keyIDs.ReplaceAllString(ids.ReplaceAllString(text, "…"), "key …")
+		return "```console\n" + line + "\n" + months.ReplaceAllString(text, "2026-11") + "```"
+	})
+	if shown != 2 {
+		t.Errorf("%d commands are shown", shown)
+	}
+	p.check(t, head+"\n## Verify\n"+rest)
 }

@@ -81,7 +81,7 @@ func (c *devCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err 
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	signed, err := sealTrail(ctx, db.DSN, marks, c.Sealing, log)
+	signed, err := sealTrail(ctx, db.DSN, marks, c.Sealing, false, log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}

@@ -63,7 +63,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	// What the store records when it closes is signed, too.
-	signed, err := sealTrail(ctx, c.URL, marks, c.Sealing, log)
+	signed, err := sealTrail(ctx, c.URL, marks, c.Sealing, true, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}

@@ -64,6 +64,7 @@ func TestServe(t *testing.T) {
 		{"CLOISTER_NOTES_KEY", func(s *Serve) { s.Notes = "keyset.json" }},
 		{"CLOISTER_NOTES_OLDER_KEYS", func(s *Serve) { s.Older = []string{"file:/a.json", "gcp-kms://x"} }},
 		{"CLOISTER_AUDIT_KEY", func(s *Serve) { s.AuditKey = "" }},
+		{"CLOISTER_AUDIT_FORWARD", func(s *Serve) { s.Forward = []string{"syslog://log.example.org"} }},
 		{"CLOISTER_AUDIT_SIGN_EVERY", func(s *Serve) { s.SignEvery = 0 }},
 		{"CLOISTER_ISSUERS", func(s *Serve) { s.Issuers = nil }},
 		{"CLOISTER_ISSUERS", func(s *Serve) { s.Issuers = []Issuer{{URL: "http://127.0.0.1:8081"}} }},

@@ -3,6 +3,7 @@ package config
 import (
 	"time"
 
+	"github.com/cloister-health/cloister/authz/audit/forward"
 	"github.com/cloister-health/cloister/authz/audit/trail"
 )
 
@@ -38,6 +39,7 @@ func (t Trail) Open(sign bool) (*trail.Keys, error) {
 type Sealing struct {
 	Trail       `embed:""`
 	Checkpoints string        `name:"audit-checkpoints" env:"CLOISTER_AUDIT_CHECKPOINTS" placeholder:"FILE" help:"File that gets a line for each signed checkpoint of the audit trail. Keep it, or a copy, where whoever has the database does not reach: it tells when the end of the trail, or all of it, was replaced."`
+	Forward     []string      `name:"audit-forward" env:"CLOISTER_AUDIT_FORWARD" placeholder:"URL,..." help:"Receivers that are told of what is recorded, without patients and people: syslog+tls://host:6514, syslog+tcp://host:601, syslog+udp://host:514, otlp+https://host:4318/v1/logs."`
 	SignEvery   time.Duration `name:"audit-sign-every" env:"CLOISTER_AUDIT_SIGN_EVERY" default:"1m" help:"How long what is recorded waits for a signed checkpoint at most, such as 10s or 1m."`
 }
 
@@ -45,6 +47,11 @@ type Sealing struct {
 func (s Sealing) Check(required bool) error {
 	if err := s.Trail.Check(required); err != nil {
 		return err
+	}
+	for _, address := range s.Forward {
+		if err := forward.Check(address); err != nil {
+			return fault("CLOISTER_AUDIT_FORWARD", "is wrong: %v", err)
+		}
 	}
 	if s.SignEvery < time.Second || s.SignEvery > time.Hour {
 		return fault("CLOISTER_AUDIT_SIGN_EVERY", "is %s: set it between 1s and 1h", s.SignEvery)

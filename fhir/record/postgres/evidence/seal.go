@@ -80,6 +80,12 @@ func New(ctx context.Context, o Options) (*Sealer, error) {
 	return &Sealer{Options: o, pool: pool, done: math.MinInt64}, nil
 }
 
+// ReachedByLogin reports whether the login could change the trail, whatever role it works under.
+func (s *Sealer) ReachedByLogin(ctx context.Context) (reaches bool, err error) {
+	err = s.pool.QueryRow(ctx, "SELECT rolsuper OR rolcreaterole OR pg_has_role(oid, $1, 'MEMBER') FROM pg_roles WHERE rolname = session_user", RoleOwner).Scan(&reaches)
+	return reaches, private(err)
+}
+
 // Close gives the connections back. What is not signed yet, another sealer signs, or the next start.
 func (s *Sealer) Close() { s.pool.Close() }
 
