@@ -209,7 +209,7 @@ func TestDocsShowTheAuditTrail(t *testing.T) {
 		}
 		shown++
 		line, _, _ := strings.Cut(m[2], "\n")
-		args := strings.Fields(strings.NewReplacer("$ cloister ", "", "checkpoints checkpoints", "checkpoints "+filepath.Join(dir, "checkpoints"), "audit-key.jwks", filepath.Join(dir, "audit-key.jwks")).Replace(line))
+		args := strings.Fields(strings.NewReplacer("$ cloister ", "", " checkpoints ", " "+filepath.Join(dir, "checkpoints")+" ", "audit-key.jwks", filepath.Join(dir, "audit-key.jwks")).Replace(line))
 		c := parse(t, append(args, "--quiet", "--database-url", dsn)...)
 		var out bytes.Buffer
 		err := c.Audit.Verify.Run(ctx, &out)

@@ -32,7 +32,11 @@ type Message struct {
 }
 
 func (m Message) text() []byte {
-	b, _ := json.Marshal(m) // strings, numbers and a time
+	b, err := json.Marshal(m)
+	if err != nil { // of a moment beyond the calendar, which no server writes
+		m.At = time.Time{}
+		b, _ = json.Marshal(m) //nolint:errchkjson // strings, numbers and that moment
+	}
 	return b
 }
 

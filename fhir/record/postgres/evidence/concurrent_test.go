@@ -131,7 +131,7 @@ func TestHonestHistoriesVerify(t *testing.T) {
 // killSealer lets a sealer work in a process of its own, and kills it in the middle.
 func (h *house) killSealer() {
 	h.t.Helper()
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command(os.Args[0]) //nolint:gosec // this test itself
 	cmd.Env = append(os.Environ(), "EVIDENCE_TEST_SEALER="+h.dsn, "EVIDENCE_TEST_KEY="+h.keyFile, "EVIDENCE_TEST_OUTSIDE="+h.outside+".other")
 	out, err := cmd.StdoutPipe()
 	if err != nil {

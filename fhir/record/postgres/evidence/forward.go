@@ -126,13 +126,9 @@ var forwarded = map[trail.Kind]string{
 func messages(ctx context.Context, db querier, at, through int64) (list []forward.Message, next int64, err error) {
 	next = through
 	for _, kind := range trail.Kinds {
-		rows, err := db.Query(ctx, forwarded[kind]+" WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3", at, through, delivery)
-		if err != nil {
-			return nil, 0, err
-		}
 		m := forward.Message{Kind: kind.String()}
 		n := 0
-		if _, err := pgx.ForEachRow(rows, []any{&m.Seq, &m.ID, &m.At, &m.Name, &m.Practice, &m.Outcome, &m.Type, &m.Client, &m.Purpose, &m.Policy, &m.Reason, &m.Entities}, func() error {
+		if err := forEach(ctx, db, forwarded[kind]+" WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3", []any{at, through, delivery}, []any{&m.Seq, &m.ID, &m.At, &m.Name, &m.Practice, &m.Outcome, &m.Type, &m.Client, &m.Purpose, &m.Policy, &m.Reason, &m.Entities}, func() error {
 			m.At = m.At.UTC()
 			list, n = append(list, m), n+1
 			return nil

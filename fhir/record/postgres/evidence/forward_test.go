@@ -49,6 +49,7 @@ func (h *heard) set(down bool) { h.mu.Lock(); h.down = down; h.mu.Unlock() }
 
 // collector answers OTLP/HTTP, and drops requests half-way or after it has taken them, while it is down.
 func collector(t *testing.T, h *heard) string {
+	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -97,6 +98,7 @@ func collector(t *testing.T, h *heard) string {
 
 // daemon takes RFC 5424 messages in frames of counted octets; while it is down it hangs up in the middle.
 func daemon(t *testing.T, h *heard) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -96,17 +96,22 @@ func (s *Sealer) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			if err := s.Seal(last, true); err != nil {
-				s.Log.Warn("the audit trail could not be signed at the end; the next start does it", "error", err)
-			}
+			s.finish(context.WithoutCancel(ctx))
 			return
 		case <-t.C:
 			if err := s.Seal(ctx, false); err != nil && ctx.Err() == nil {
 				s.Log.Error("the audit trail could not be sealed", "error", err)
 			}
 		}
+	}
+}
+
+// finish signs what there is.
+func (s *Sealer) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := s.Seal(ctx, true); err != nil {
+		s.Log.Warn("the audit trail could not be signed at the end; the next start does it", "error", err)
 	}
 }
 
