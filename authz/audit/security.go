@@ -59,6 +59,8 @@ const (
 	TokenRefused  Kind = "token-refused"
 	TokenReused   Kind = "token-reused" // a code or a refresh token that had been used: what came of it is revoked
 	KeysRotated   Kind = "keys-rotated"
+
+	MonthDropped Kind = "trail-month-dropped" // of the audit trail, at the end of retention; Session is the month
 )
 
 // Reason says why something was refused, as a code.
@@ -120,6 +122,7 @@ var kinds = map[Kind]struct{ typ, subtype, action string }{
 	TokenRefused:    {dicomAuthentication, "", "E"},
 	TokenReused:     {dicomAlert, "", "E"},
 	KeysRotated:     {dicomAlert, "110129", "U"},
+	MonthDropped:    {dicomAlert, "", "D"},
 }
 
 // Known says that k is one of the kinds above.
@@ -167,7 +170,11 @@ func RenderSecurity(s Security) *element.Node {
 	if s.Session != "" || len(s.Methods) > 0 {
 		var details []*element.Node
 		if s.Session != "" {
-			details = append(details, act("session", s.Session))
+			what := "session"
+			if s.Kind == MonthDropped {
+				what = "month"
+			}
+			details = append(details, act(what, s.Session))
 		}
 		for _, m := range s.Methods {
 			details = append(details, act("method", m))

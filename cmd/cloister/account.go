@@ -42,6 +42,7 @@ const byOperator = "operator"
 // accounts is what the commands need.
 type accounts struct {
 	config.Database
+	config.Trail
 	config.Identity
 	BaseURL string `name:"base-url" env:"CLOISTER_BASE_URL" placeholder:"URL" help:"Address of the FHIR endpoint as clients see it, such as https://fhir.example.org/fhir: links in mails are made from it."`
 }
@@ -74,7 +75,11 @@ func (c *accounts) open(ctx context.Context) (*opened, error) {
 		return nil, err
 	}
 	o := &opened{}
-	if o.records, err = postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: 2}); err != nil {
+	keys, err := c.Trail.Open(true)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the variable
+	}
+	if o.records, err = postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: 2, Trail: keys}); err != nil {
 		return nil, err //nolint:wrapcheck // says it all
 	}
 	if o.identities, err = identities.Open(ctx, identities.Options{URL: c.URL, MaxConns: 2}); err != nil {

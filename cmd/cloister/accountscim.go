@@ -18,6 +18,7 @@ import (
 // accountScimTokenCmd gives a practice's directory a token.
 type accountScimTokenCmd struct {
 	config.Database
+	config.Trail
 	Practice string `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" required:"" help:"The practice whose accounts the directory provisions."`
 }
 
@@ -28,11 +29,15 @@ directory sends it as a bearer token to /scim/v2 of this server.`
 }
 
 // Validate refuses a bad configuration before anything starts.
-func (c *accountScimTokenCmd) Validate() error { return c.Check(true) }
+func (c *accountScimTokenCmd) Validate() error { return c.Database.Check(true) }
 
 // Run makes the token.
 func (c *accountScimTokenCmd) Run(ctx context.Context, out io.Writer) error {
-	records, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: 2})
+	keys, err := c.Trail.Open(true)
+	if err != nil {
+		return fmt.Errorf("account: %w", err)
+	}
+	records, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: 2, Trail: keys})
 	if err != nil {
 		return fmt.Errorf("account: %w", err)
 	}

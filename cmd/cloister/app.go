@@ -44,8 +44,12 @@ type registry struct {
 }
 
 // in does something with the registry.
-func in(ctx context.Context, url string, do func(registry) error) error {
-	records, err := postgres.Open(ctx, postgres.Options{URL: url})
+func in(ctx context.Context, url string, marks config.Trail, do func(registry) error) error {
+	keys, err := marks.Open(true)
+	if err != nil {
+		return fmt.Errorf("app: %w", err)
+	}
+	records, err := postgres.Open(ctx, postgres.Options{URL: url, Trail: keys})
 	if err != nil {
 		return fmt.Errorf("app: %w", err)
 	}
@@ -79,6 +83,7 @@ func (r registry) practice(slug string) (int32, error) {
 // appRegisterCmd registers an app.
 type appRegisterCmd struct {
 	config.Database
+	config.Trail
 	ID             string   `arg:"" name:"client-id" help:"How the app names itself (client_id): letters, digits, '.', '_' and '-'."`
 	Name           string   `name:"name" required:"" help:"How people are shown the app."`
 	Publisher      string   `name:"publisher" help:"Who is responsible for it."`
@@ -147,7 +152,7 @@ func (c *appRegisterCmd) app() (app.App, error) {
 
 // Validate refuses a bad registration before anything starts.
 func (c *appRegisterCmd) Validate() error {
-	errs := []error{c.Check(true)}
+	errs := []error{c.Database.Check(true)}
 	a, err := c.app()
 	if a.Auth == app.SecretBasic || a.Auth == app.SecretPost {
 		a.Secret = app.HashSecret("") // the one to be made
@@ -182,7 +187,7 @@ func (c *appRegisterCmd) Run(ctx context.Context, out io.Writer) error {
 		secret = base64.RawURLEncoding.EncodeToString(b[:])
 		a.Secret = app.HashSecret(secret)
 	}
-	return in(ctx, c.URL, func(r registry) error {
+	return in(ctx, c.URL, c.Trail, func(r registry) error {
 		if err := r.apps.Register(ctx, a); err != nil {
 			if errors.Is(err, smart.ErrTaken) {
 				return fmt.Errorf("%s is registered already", a.ID)
@@ -203,11 +208,12 @@ func (c *appRegisterCmd) Run(ctx context.Context, out io.Writer) error {
 // oneApp names an app.
 type oneApp struct {
 	config.Database
+	config.Trail
 	ID string `arg:"" name:"client-id" help:"The app."`
 }
 
 // Validate refuses a bad configuration before anything starts.
-func (c *oneApp) Validate() error { return c.Check(true) }
+func (c *oneApp) Validate() error { return c.Database.Check(true) }
 
 // appApproveCmd approves.
 type appApproveCmd struct {
@@ -217,7 +223,7 @@ type appApproveCmd struct {
 
 // Run approves.
 func (c *appApproveCmd) Run(ctx context.Context, out io.Writer) error {
-	return in(ctx, c.URL, func(r registry) error {
+	return in(ctx, c.URL, c.Trail, func(r registry) error {
 		tenant, err := r.practice(c.Practice)
 		if err != nil {
 			return err
@@ -244,7 +250,7 @@ func (c *appListCmd) Validate() error { return c.Check(true) }
 
 // Run lists.
 func (c *appListCmd) Run(ctx context.Context, out io.Writer) error {
-	return in(ctx, c.URL, func(r registry) error {
+	return in(ctx, c.URL, config.Trail{}, func(r registry) error {
 		list, err := r.apps.Apps(ctx)
 		if err != nil {
 			return err //nolint:wrapcheck // in wraps it
@@ -281,7 +287,7 @@ type appWithdrawCmd struct {
 
 // Run withdraws.
 func (c *appWithdrawCmd) Run(ctx context.Context, out io.Writer) error {
-	return in(ctx, c.URL, func(r registry) error {
+	return in(ctx, c.URL, c.Trail, func(r registry) error {
 		var tenant int32
 		if c.Practice != "" {
 			var err error
@@ -303,6 +309,7 @@ func (c *appWithdrawCmd) Run(ctx context.Context, out io.Writer) error {
 // appKeysRotateCmd changes the signing keys.
 type appKeysRotateCmd struct {
 	config.Database
+	config.Trail
 	config.AuthKey `embed:""`
 	Now            bool `name:"now" help:"Somebody else may have the keys: end them, and all tokens that they signed, at once."`
 }
@@ -317,12 +324,12 @@ refuse new ID tokens until they fetch it again.`
 // Validate refuses a bad configuration before anything starts.
 func (c *appKeysRotateCmd) Validate() error {
 	_, err := c.Box()
-	return errors.Join(c.Check(true), err)
+	return errors.Join(c.Database.Check(true), err)
 }
 
 // Run makes keys.
 func (c *appKeysRotateCmd) Run(ctx context.Context, out io.Writer) error {
-	return in(ctx, c.URL, func(r registry) error {
+	return in(ctx, c.URL, c.Trail, func(r registry) error {
 		box, err := c.Box()
 		if err != nil {
 			return err //nolint:wrapcheck // it names the variable

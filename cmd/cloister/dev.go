@@ -29,6 +29,7 @@ type devCmd struct {
 	config.API
 	config.Labels
 	config.Keys
+	config.Sealing
 	config.Providers
 }
 
@@ -48,7 +49,7 @@ const maxPatients = 100_000
 // Validate refuses a bad configuration before anything starts.
 func (c *devCmd) Validate() error {
 	errs := []error{
-		c.Database.Check(false), c.API.Check(), c.Labels.Check(), c.Keys.Check(false), c.Providers.Check(true),
+		c.Database.Check(false), c.API.Check(), c.Labels.Check(), c.Keys.Check(false), c.Sealing.Check(false), c.Providers.Check(true),
 		config.CheckLoopback("CLOISTER_LISTEN (--listen)", c.Listen),
 		config.CheckLoopback("CLOISTER_ISSUER_LISTEN (--issuer-listen)", c.IssuerListen),
 		config.CheckLoopback("CLOISTER_DEMO_LISTEN (--demo-listen)", c.DemoListen),

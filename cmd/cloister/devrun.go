@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cloister-health/cloister/api/smart"
+	"github.com/cloister-health/cloister/authz/audit/trail"
 	"github.com/cloister-health/cloister/authz/identity"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/oidc"
@@ -76,7 +77,16 @@ func (c *devCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err 
 	if _, err := postgres.EncryptNotes(ctx, db.DSN, keys, nil); err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: db.DSN, Keys: keys}))
+	marks, err := c.marks(dir)
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	signed, err := sealTrail(ctx, db.DSN, marks, c.Sealing, false, log)
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	defer signed()
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: db.DSN, Keys: keys, Trail: marks}))
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
@@ -105,6 +115,21 @@ func (c *devCmd) keys(dir string) (*envelope.Keys, error) {
 		c.Notes = "file:" + path
 	}
 	return c.Keys.Open()
+}
+
+// trailFile is the key that signs the audit trail, where none is configured.
+const trailFile = "audit-key.jwks"
+
+func (c *devCmd) marks(dir string) (*trail.Keys, error) {
+	if c.AuditKey == "" {
+		c.AuditKey = filepath.Join(dir, trailFile)
+		if _, err := os.Stat(c.AuditKey); errors.Is(err, os.ErrNotExist) {
+			if err := trail.Create(c.AuditKey, nil); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return c.Trail.Open(true)
 }
 
 // sampleFile remembers which clinic the database holds, so that a restart on

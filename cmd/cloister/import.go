@@ -31,6 +31,7 @@ type importCmd struct {
 	config.Care
 	config.Labels
 	config.Keys
+	config.Trail
 	Validation profile.Mode `name:"validation" env:"CLOISTER_VALIDATION" default:"warn" help:"What becomes of a resource that breaks a rule of R4 or a profile that it declares: off checks nothing, warn lets a dry run tell, enforce refuses it."`
 	Paths      []string     `arg:"" name:"path" type:"existingpath" help:"Files, or directories that are searched for them: transaction Bundles (.json) and NDJSON (.ndjson), plain or compressed (.gz, .bz2, .zst)."`
 	Practice   string       `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" help:"The practice that gets the records."`
@@ -80,7 +81,11 @@ func (c *importCmd) Run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
-	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2, Keys: keys}))
+	marks, err := c.Trail.Open(true)
+	if err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL, MaxConns: c.workers() + 2, Keys: keys, Trail: marks}))
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}

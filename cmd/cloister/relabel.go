@@ -22,6 +22,7 @@ import (
 type relabelCmd struct {
 	config.Database
 	config.Labels
+	config.Trail
 	Practice  string `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" help:"The practice whose records are classified anew. Default: every one."`
 	Status    bool   `name:"status" xor:"what" help:"Only say by which rules the practices are classified."`
 	Downgrade bool   `name:"downgrade" xor:"what" help:"Drop the sensitivity labels that the rules no longer give. Every record that loses one is audited."`
@@ -49,7 +50,11 @@ func (c *relabelCmd) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("relabel: %w", err)
 	}
-	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: 2})
+	keys, err := c.Trail.Open(true)
+	if err != nil {
+		return fmt.Errorf("relabel: %w", err)
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: 2, Trail: keys})
 	if err != nil {
 		return fmt.Errorf("relabel: %w", err)
 	}

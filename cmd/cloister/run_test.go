@@ -184,7 +184,7 @@ func TestServeWithoutItsIdentityProvider(t *testing.T) {
 	if err := parse(t, "keys", "create", key).Keys.Create.Run(&out); err != nil {
 		t.Fatal(err)
 	}
-	c := parse(t, "serve", "--database-url", dsn, "--notes-key", "file:"+key, "--listen", address, "--base-url", "https://fhir.example.org/fhir", "--issuers", "https://127.0.0.1:1/realm|https://fhir.example.org/fhir")
+	c := parse(t, "serve", "--database-url", dsn, "--notes-key", "file:"+key, "--audit-key", auditKey(t), "--listen", address, "--base-url", "https://fhir.example.org/fhir", "--issuers", "https://127.0.0.1:1/realm|https://fhir.example.org/fhir")
 	_, _, stop := start(t, func(ctx context.Context, _ io.Writer, log *slog.Logger) error { return c.Serve.Run(ctx, log) })
 	base := "http://" + address + "/fhir"
 	eventually(t, "the server", func() bool { status, _ := ask(t, base+"/metadata", ""); return status == http.StatusOK })

@@ -59,7 +59,17 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL, Keys: keys}))
+	marks, err := c.Trail.Open(true)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	// What the store records when it closes is signed, too.
+	signed, err := sealTrail(ctx, c.URL, marks, c.Sealing, true, log)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	defer signed()
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL, Keys: keys, Trail: marks}))
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}

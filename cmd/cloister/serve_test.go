@@ -40,7 +40,7 @@ func TestServeLetsAppsAndDirectoriesIn(t *testing.T) {
 	}
 	const authKey = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 	flags := []string{
-		"serve", "--database-url", dsn, "--notes-key", "file:" + key, "--listen", address, "--base-url", "https://fhir.example.org/fhir", "--authorization-server", "embedded", "--auth-key", authKey,
+		"serve", "--database-url", dsn, "--notes-key", "file:" + key, "--audit-key", auditKey(t), "--listen", address, "--base-url", "https://fhir.example.org/fhir", "--authorization-server", "embedded", "--auth-key", authKey,
 		"--scim-roles", "harbor|Front Office|front-desk+biller", "--session-idle", "7m", "--patient-factor", "required", "--cors-origins", "https://portal.example.org",
 	}
 	bad := parse(t, append(flags, "--scim-roles", "elsewhere|x|biller")...)
@@ -60,7 +60,7 @@ func TestServeLetsAppsAndDirectoriesIn(t *testing.T) {
 	}
 
 	out.Reset()
-	if err := parse(t, "account", "scim-token", "--database-url", dsn, "--practice", "harbor").Account.ScimToken.Run(ctx, &out); err != nil {
+	if err := parse(t, "account", "scim-token", "--database-url", dsn, "--audit-key", flags[6], "--practice", "harbor").Account.ScimToken.Run(ctx, &out); err != nil {
 		t.Fatal(err)
 	}
 	token := strings.TrimSpace(out.String())

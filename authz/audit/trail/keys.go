@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -217,7 +216,7 @@ func (k *Keys) checkMac(mac []byte, feed func(io.Writer)) bool {
 }
 
 func sum(feed func(io.Writer)) (out [sha256.Size]byte) {
-	var h hash.Hash = sha256.New()
+	h := sha256.New()
 	feed(h)
 	h.Sum(out[:0])
 	return out

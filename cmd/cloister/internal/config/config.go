@@ -258,6 +258,7 @@ type Serve struct {
 	API           `embed:""`
 	Labels        `embed:""`
 	Keys          `embed:""`
+	Sealing       `embed:""`
 	Authorization `embed:""`
 	Listen        string   `name:"listen" env:"CLOISTER_LISTEN" default:"127.0.0.1:8080" help:"Address to listen on. It speaks plain HTTP: put a proxy that ends TLS before it."`
 	Issuers       []Issuer `name:"issuers" env:"CLOISTER_ISSUERS" placeholder:"ISSUER|AUDIENCE,..." help:"Identity providers whose tokens are accepted, each as issuer URL, or issuer|audience, or issuer|audience|ALG+ALG. The audience is the base URL unless given; the signature algorithms are all asymmetric ones unless given."`
@@ -265,7 +266,7 @@ type Serve struct {
 
 // Check reports what is wrong.
 func (s Serve) Check() error {
-	errs := []error{s.Database.Check(true), s.API.Check(), s.Labels.Check(), s.Keys.Check(true), s.Authorization.Check(), checkAddress("CLOISTER_LISTEN", s.Listen)}
+	errs := []error{s.Database.Check(true), s.API.Check(), s.Labels.Check(), s.Keys.Check(true), s.Sealing.Check(true), s.Authorization.Check(), checkAddress("CLOISTER_LISTEN", s.Listen)}
 	if s.BaseURL == "" {
 		errs = append(errs, fault("CLOISTER_BASE_URL", "is not set: it is the address of the FHIR endpoint as clients see it, such as https://fhir.example.org/fhir"))
 	}

@@ -19,6 +19,7 @@ var good = Serve{
 		Session: time.Hour, SignIn: time.Minute,
 	},
 	Keys:    Keys{Notes: "file:/etc/cloister/notes.json"},
+	Sealing: Sealing{Trail: Trail{AuditKey: "/etc/cloister/audit-key.jwks"}, SignEvery: time.Minute},
 	Listen:  "0.0.0.0:8080",
 	Issuers: []Issuer{{URL: "https://id.example.org"}, {URL: "https://other.example/realm", Audience: "x", Algorithms: []string{"ES256"}}},
 }
@@ -62,6 +63,9 @@ func TestServe(t *testing.T) {
 		{"CLOISTER_NOTES_KEY", func(s *Serve) { s.Notes = "" }},
 		{"CLOISTER_NOTES_KEY", func(s *Serve) { s.Notes = "keyset.json" }},
 		{"CLOISTER_NOTES_OLDER_KEYS", func(s *Serve) { s.Older = []string{"file:/a.json", "gcp-kms://x"} }},
+		{"CLOISTER_AUDIT_KEY", func(s *Serve) { s.AuditKey = "" }},
+		{"CLOISTER_AUDIT_FORWARD", func(s *Serve) { s.Forward = []string{"syslog://log.example.org"} }},
+		{"CLOISTER_AUDIT_SIGN_EVERY", func(s *Serve) { s.SignEvery = 0 }},
 		{"CLOISTER_ISSUERS", func(s *Serve) { s.Issuers = nil }},
 		{"CLOISTER_ISSUERS", func(s *Serve) { s.Issuers = []Issuer{{URL: "http://127.0.0.1:8081"}} }},
 		{"CLOISTER_ISSUERS", func(s *Serve) { s.Issuers = []Issuer{{URL: "http://localhost:8081"}} }},

@@ -64,19 +64,14 @@ func (s *Sealer) load(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	s.state = state{}
-	rows, err := tx.Query(ctx, "SELECT body, signature FROM audit.checkpoint WHERE number >= $1 ORDER BY number", number-number%wholeEvery)
-	if err != nil {
-		return err
-	}
 	var x trail.Signed
-	_, err = pgx.ForEachRow(rows, []any{&x.Body, &x.Signature}, func() error {
-		c, err := s.Keys.Open(x)
-		if err != nil { // its place in the chain stays; verify names it
+	err := forEach(ctx, tx, "SELECT body, signature FROM audit.checkpoint WHERE number >= $1 ORDER BY number", []any{number - number%wholeEvery}, []any{&x.Body, &x.Signature}, func() error {
+		if c, err := s.Keys.Open(x); err == nil {
+			s.state.apply(c, x.Hash())
+		} else { // its place in the chain stays; verify names it
 			s.Log.Error("a checkpoint of the audit trail is forged: run cloister audit verify", "after", s.state.number)
 			s.state.hash = x.Hash()
-			return nil
 		}
-		s.state.apply(c, x.Hash())
 		return nil
 	})
 	if err == nil {
@@ -93,17 +88,13 @@ func (s *Sealer) load(ctx context.Context, tx pgx.Tx) error {
 func (s *Sealer) sign(ctx context.Context, tx pgx.Tx, now bool, dropped []trail.Month) (*trail.Signed, error) {
 	c := trail.Checkpoint{Number: s.state.number + 1, At: s.Now(), Previous: s.state.hash, Through: s.state.through, First: max(s.state.first, 1), Suspect: s.suspects}
 	heads, changed := maps.Clone(s.state.heads), map[string]bool{}
-	rows, err := tx.Query(ctx, "SELECT month, n, through, rows, hash, mac FROM audit.link WHERE through > $1 ORDER BY month, n", s.state.through)
-	if err != nil {
-		return nil, err
-	}
 	var l struct {
 		month            time.Time
 		n, through, rows int64
 		hash, mac        []byte
 	}
 	var unsigned int64
-	if _, err := pgx.ForEachRow(rows, []any{&l.month, &l.n, &l.through, &l.rows, &l.hash, &l.mac}, func() error {
+	if err := forEach(ctx, tx, "SELECT month, n, through, rows, hash, mac FROM audit.link WHERE through > $1 ORDER BY month, n", []any{s.state.through}, []any{&l.month, &l.n, &l.through, &l.rows, &l.hash, &l.mac}, func() error {
 		m := trail.MonthOf(l.month)
 		if len(l.hash) != len(trail.Digest{}) || !s.Keys.Linked(trail.Digest(l.hash), l.mac) {
 			c.Suspect = append(c.Suspect, trail.Suspect{Month: m.String(), N: l.n})

@@ -114,13 +114,23 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
+// forEach runs a query, and calls each for every row after it was scanned.
+func forEach(ctx context.Context, db querier, sql string, args, scan []any, each func() error) error {
+	rows, err := db.Query(ctx, sql, args...) //nolint:rowserrcheck // ForEachRow returns it
+	if err != nil {
+		return err
+	}
+	_, err = pgx.ForEachRow(rows, scan, each)
+	return err
+}
+
 // read asks for rows with all their columns in binary form.
 func (t table) read(ctx context.Context, db querier, where string, args ...any) (pgx.Rows, error) {
 	quoted := make([]string, len(t.columns))
 	for i, c := range t.columns {
 		quoted[i] = pgx.Identifier{c}.Sanitize()
 	}
-	rows, err := db.Query(ctx, "SELECT "+strings.Join(quoted, ", ")+" FROM audit."+t.kind.String()+" "+where, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, args...)...)
+	rows, err := db.Query(ctx, "SELECT "+strings.Join(quoted, ", ")+" FROM audit."+t.kind.String()+" "+where, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, args...)...) //nolint:rowserrcheck // whoever reads to the end asks for it
 	return rows, private(err)
 }
 

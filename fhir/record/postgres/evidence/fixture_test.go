@@ -36,12 +36,19 @@ type house struct {
 	t       *testing.T
 	dsn     string
 	keys    *trail.Keys
+	keyFile string
 	outside string
 	store   *postgres.Store
 	owner   *pgx.Conn
 }
 
 func newKeys(t testing.TB, older *trail.Keys) *trail.Keys {
+	t.Helper()
+	k, _ := newKeyFile(t, older)
+	return k
+}
+
+func newKeyFile(t testing.TB, older *trail.Keys) (*trail.Keys, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "trail.jwks")
 	if err := trail.Create(path, older); err != nil {
@@ -51,12 +58,13 @@ func newKeys(t testing.TB, older *trail.Keys) *trail.Keys {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return k
+	return k, path
 }
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	h := &house{t: t, dsn: cluster.NewDatabase(t, migrated), keys: newKeys(t, nil), outside: filepath.Join(t.TempDir(), "checkpoints")}
+	h := &house{t: t, dsn: cluster.NewDatabase(t, migrated), outside: filepath.Join(t.TempDir(), "checkpoints")}
+	h.keys, h.keyFile = newKeyFile(t, nil)
 	h.store = h.server()
 	h.owner = h.connect()
 	return h

@@ -80,6 +80,12 @@ func New(ctx context.Context, o Options) (*Sealer, error) {
 	return &Sealer{Options: o, pool: pool, done: math.MinInt64}, nil
 }
 
+// ReachedByLogin reports whether the login could change the trail, whatever role it works under.
+func (s *Sealer) ReachedByLogin(ctx context.Context) (reaches bool, err error) {
+	err = s.pool.QueryRow(ctx, "SELECT rolsuper OR rolcreaterole OR pg_has_role(oid, $1, 'MEMBER') FROM pg_roles WHERE rolname = session_user", RoleOwner).Scan(&reaches)
+	return reaches, private(err)
+}
+
 // Close gives the connections back. What is not signed yet, another sealer signs, or the next start.
 func (s *Sealer) Close() { s.pool.Close() }
 
@@ -90,17 +96,22 @@ func (s *Sealer) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			if err := s.Seal(last, true); err != nil {
-				s.Log.Warn("the audit trail could not be signed at the end; the next start does it", "error", err)
-			}
+			s.finish(context.WithoutCancel(ctx))
 			return
 		case <-t.C:
 			if err := s.Seal(ctx, false); err != nil && ctx.Err() == nil {
 				s.Log.Error("the audit trail could not be sealed", "error", err)
 			}
 		}
+	}
+}
+
+// finish signs what there is.
+func (s *Sealer) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := s.Seal(ctx, true); err != nil {
+		s.Log.Warn("the audit trail could not be signed at the end; the next start does it", "error", err)
 	}
 }
 

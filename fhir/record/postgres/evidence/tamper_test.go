@@ -42,7 +42,7 @@ func (h *house) seqs(table, where string) (out []int64) {
 // columns of a table with a statement that gives each another value.
 func (h *house) columns(table string) map[string]string {
 	h.t.Helper()
-	rows, err := h.owner.Query(context.Background(), "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = ('audit.' || $1::text)::regclass AND attnum > 0 AND NOT attisdropped", table)
+	rows, err := h.owner.Query(context.Background(), "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = ('audit.' || $1::text)::regclass AND attnum > 0 AND NOT attisdropped", table) //nolint:rowserrcheck // ForEachRow returns it
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -202,6 +202,7 @@ func TestEveryTamperingIsFound(t *testing.T) {
 		return nil
 	}}
 	again := func(t *testing.T) *house {
+		t.Helper()
 		c := *h
 		c.t, c.dsn = t, cluster.NewDatabase(t, written)
 		c.owner = c.connect()
@@ -272,7 +273,7 @@ func (h *house) ids(table string) map[int64]string {
 	if table == "downgrade" {
 		id = "event"
 	}
-	rows, err := h.owner.Query(context.Background(), "SELECT seq, "+id+"::text FROM audit."+table)
+	rows, err := h.owner.Query(context.Background(), "SELECT seq, "+id+"::text FROM audit."+table) //nolint:rowserrcheck // ForEachRow returns it
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -93,8 +92,9 @@ type verifier struct {
 
 // Verify reads the whole trail, or the months that are asked for, in bounded memory, and reports every fault that it finds.
 func Verify(ctx context.Context, v Verification) (Report, error) {
+	const kinds = 3
 	// One connection for each table that is read beside the others, one for links, one for the rest.
-	pool, err := connect(ctx, v.URL, RoleSeal, int32(len(trail.Kinds))+2)
+	pool, err := connect(ctx, v.URL, RoleSeal, kinds+2)
 	if err != nil {
 		return Report{}, err
 	}
@@ -165,7 +165,8 @@ func (v *verifier) asked(m trail.Month) bool {
 
 // structure looks whether the tables are those that the migrations made: a view or a rule in their place could show anything.
 func (v *verifier) structure(ctx context.Context) error {
-	rows, err := v.pool.Query(ctx, `SELECT name, COALESCE(CASE
+	var name, fault string
+	return forEach(ctx, v.pool, `SELECT name, COALESCE(CASE
  WHEN c.oid IS NULL THEN 'is not there'
  WHEN c.relkind NOT IN ('p', 'r') OR (c.relkind = 'p') <> (name <> 'checkpoint') THEN 'is no table of the right kind'
  WHEN pg_get_userbyid(c.relowner) <> $1 THEN 'does not belong to ' || $1
@@ -184,18 +185,12 @@ SELECT c.relname, 'may be changed: its trigger append_only is missing or disable
 FROM pg_class c WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> 'forwarded'
 AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'append_only' AND t.tgenabled IN ('O', 'A') AND t.tgfoid = 'audit.append_only()'::regprocedure)
 UNION ALL
-SELECT p.relname, 'lacks its default partition' FROM pg_class p JOIN pg_partitioned_table t ON t.partrelid = p.oid WHERE p.relnamespace = 'audit'::regnamespace AND t.partdefid = 0`, RoleOwner)
-	if err != nil {
-		return err
-	}
-	var name, fault string
-	_, err = pgx.ForEachRow(rows, []any{&name, &fault}, func() error {
+SELECT p.relname, 'lacks its default partition' FROM pg_class p JOIN pg_partitioned_table t ON t.partrelid = p.oid WHERE p.relnamespace = 'audit'::regnamespace AND t.partdefid = 0`, []any{RoleOwner}, []any{&name, &fault}, func() error {
 		if fault != "" {
 			v.fault(Finding{Fault: BadStructure, Table: name, Detail: fault})
 		}
 		return nil
 	})
-	return err
 }
 
 // mention is a link that a checkpoint names.
@@ -314,13 +309,9 @@ func (v *verifier) lookUp(ctx context.Context, list, disagreeing []mention) ([]m
 		}
 		months, numbers = append(months, month.Time), append(numbers, m.Links)
 	}
-	rows, err := v.pool.Query(ctx, "SELECT COALESCE(encode(l.hash, 'hex'), '') FROM unnest($1::date[], $2::bigint[]) WITH ORDINALITY AS x(month, n, i) LEFT JOIN audit.link l ON l.month = x.month AND l.n = x.n ORDER BY x.i", months, numbers)
-	if err != nil {
-		return nil, err
-	}
 	i := 0
 	var hash string
-	if _, err := pgx.ForEachRow(rows, []any{&hash}, func() error {
+	if err := forEach(ctx, v.pool, "SELECT COALESCE(encode(l.hash, 'hex'), '') FROM unnest($1::date[], $2::bigint[]) WITH ORDINALITY AS x(month, n, i) LEFT JOIN audit.link l ON l.month = x.month AND l.n = x.n ORDER BY x.i", []any{months, numbers}, []any{&hash}, func() error {
 		if hash != list[i].Hash {
 			disagreeing = append(disagreeing, list[i])
 		}
@@ -405,5 +396,3 @@ SELECT month FROM m WHERE month IS NOT NULL`)
 	slices.SortFunc(list, func(a, b trail.Month) int { return a.Compare(b.Time) })
 	return list, nil
 }
-
-func hexOf(d trail.Digest) string { return hex.EncodeToString(d[:]) }

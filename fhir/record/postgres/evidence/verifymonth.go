@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ func (v *verifier) rows(ctx context.Context, from, to time.Time) (out rowsOf, er
 				where += fmt.Sprintf(" AND at %s $%d", bound.op, len(args))
 			}
 		}
-		if s.rows, err = t.read(ctx, conn, where+" ORDER BY seq", args...); err != nil {
+		if s.rows, err = t.read(ctx, conn, where+" ORDER BY seq", args...); err != nil { //nolint:rowserrcheck // next asks for it
 			return out, err
 		}
 		if err := s.next(); err != nil {
@@ -137,7 +138,7 @@ func (s *linkStream) link() error {
 		s.fault(l.N, fmt.Sprintf("the ones after %d and before it are missing", s.n))
 	case len(prev) != len(l.Prev) || l.Prev != s.prev:
 		s.fault(l.N, "it follows another link than the one before it")
-	case string(hash) != string(sum[:]):
+	case !bytes.Equal(hash, sum[:]):
 		s.fault(l.N, "it was altered")
 	case int(count) != l.Rows():
 		s.fault(l.N, "it does not count what it holds")
@@ -146,7 +147,7 @@ func (s *linkStream) link() error {
 	case s.v.Keys.HoldsSecret() && !s.v.Keys.Linked(sum, mac):
 		s.fault(l.N, "no sealer made it, or the key that it was made with is not in the key set")
 	}
-	s.n, s.prev, s.through = l.N, trail.Digest(sum), l.Through
+	s.n, s.prev, s.through = l.N, sum, l.Through
 	entries, err := trail.Entries(l.Entries)
 	if err != nil {
 		s.fault(l.N, "it was altered")
@@ -176,7 +177,7 @@ func (v *verifier) month(ctx context.Context, m trail.Month) error {
 		return err
 	}
 	// What is sealed meanwhile is not looked at: its rows may not have been there when theirs were asked for.
-	q, err := v.pool.Query(ctx, "SELECT month, n, at, through, rows, entries, prev, hash, mac FROM audit.link WHERE month >= $1 AND month < $2 AND through <= $3 ORDER BY n, month", m.Time, m.Next().Time, v.through)
+	q, err := v.pool.Query(ctx, "SELECT month, n, at, through, rows, entries, prev, hash, mac FROM audit.link WHERE month >= $1 AND month < $2 AND through <= $3 ORDER BY n, month", m.Time, m.Next().Time, v.through) //nolint:rowserrcheck // peek asks for it
 	if err != nil {
 		return err
 	}
