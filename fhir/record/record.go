@@ -189,6 +189,22 @@ func (r Released) View(v View) Released {
 // decision point does not permit, fails the whole call: nothing is released. So
 // does one that cannot be decrypted; its access stays recorded.
 func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
+	return g.release(ctx, gr, gr.Interaction(), t, in)
+}
+
+// Collect is Release for what stays in the house until somebody fetches it: it is recorded as
+// part of an operation, and is a disclosure when [Gate.Disclose] says so.
+func (g *Gate) Collect(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
+	return g.release(ctx, gr, fhir.Operation, t, in)
+}
+
+// Disclose decides on each resource and makes the audit record durable, as Release does, of
+// what was collected before and goes out now.
+func (g *Gate) Disclose(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) error {
+	return g.disclose(ctx, gr, t, in...)
+}
+
+func (g *Gate) release(ctx context.Context, gr authz.Grant, as fhir.Interaction, t fhir.ResourceType, in []Sealed) ([]Released, error) {
 	scopes, err := g.explain(ctx, gr, in)
 	if err != nil {
 		return nil, err
@@ -197,7 +213,7 @@ func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType,
 	if err != nil {
 		return nil, err
 	}
-	if err := g.disclose(ctx, gr, t, in...); err != nil {
+	if err := g.disclosed(ctx, gr, as, t, in); err != nil {
 		return nil, err
 	}
 	out := make([]Released, len(in))
@@ -224,10 +240,15 @@ func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType,
 
 // disclose decides on each resource and makes the audit record durable.
 func (g *Gate) disclose(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) error {
+	return g.disclosed(ctx, gr, gr.Interaction(), t, in)
+}
+
+func (g *Gate) disclosed(ctx context.Context, gr authz.Grant, as fhir.Interaction, t fhir.ResourceType, in []Sealed) error {
 	if !gr.Valid() {
 		return authz.ErrDenied
 	}
 	ev := g.event(gr, t, audit.Success)
+	ev.Interaction = as
 	for _, s := range in {
 		if err := g.permitted(ctx, gr, s); err != nil {
 			return err

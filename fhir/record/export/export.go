@@ -39,6 +39,9 @@ type Engine interface {
 // Gate is the one way out of the store.
 type Gate interface {
 	Release(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) ([]record.Released, error)
+	// Collect lets out what is kept until it is fetched; Disclose records that it is.
+	Collect(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) ([]record.Released, error)
+	Disclose(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) error
 }
 
 // Consents explains consents, see [record.Consents].
@@ -297,6 +300,12 @@ func scopes(text string) authz.Scopes { return smart.Parse(text) }
 // Cancel forgets an export of the caller's own, with all that it wrote.
 func (s *Service) Cancel(ctx context.Context, g authz.Grant, id string) error {
 	c := g.Caller()
+	if _, _, err := s.find(ctx, g, id); err != nil {
+		return err
+	}
+	if _, err := s.Gate.Release(ctx, g, ""); err != nil { // the record of who cancels
+		return err
+	}
 	if err := s.Jobs.Drop(ctx, c.Tenant, ownerOf(c), id); err != nil {
 		return err
 	}

@@ -120,13 +120,16 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 			return record.Stream{}, err
 		}
 	}
-	// Who fetched what is durable before the first byte; the resources were recorded one by one when the file was written.
+	// Who fetches what is durable before the first byte, and each part's resources before theirs.
 	if _, err := s.Gate.Release(ctx, sub, file[0].Type); err != nil {
 		return record.Stream{}, err
 	}
 	return vault.Flow(g, noticed, func(w io.Writer) error {
 		for i := range file {
-			keep, err := s.visible(ctx, sub, &file[i])
+			keep, lines, err := s.visible(ctx, sub, &file[i])
+			if err == nil && len(lines) > 0 {
+				err = s.Gate.Disclose(ctx, sub, file[i].Type, lines...)
+			}
 			if err == nil {
 				err = s.copyPart(ctx, w, key, j.ID, &file[i], keep)
 			}
@@ -139,9 +142,9 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 }
 
 // visible says of each line of a part whether the caller may see it now: the very view, and
-// if the resource has changed since, the very version.
-func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, error) {
-	keep := make([]bool, len(p.IDs))
+// if the resource has changed since, the very version. It gives the resources of those that she may.
+func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) (keep []bool, lines []record.Sealed, err error) {
+	keep = make([]bool, len(p.IDs))
 	if p.Kind == Error {
 		scopes, err := s.Consents.ConsentScopes(ctx, g, p.IDs)
 		for i, id := range p.IDs {
@@ -149,50 +152,50 @@ func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, 
 				keep[i] = keep[i] || x.Consent == id
 			}
 		}
-		return keep, err
+		return keep, nil, err
 	}
 	reach, err := s.Engine.Outbound(ctx, g, fhir.SearchType, p.Type)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r := reach.Of(p.Type)
+	take := func(i int, x record.Sealed, err error) error {
+		if err != nil && outcome.Of(err).Status() == outcome.New(outcome.NotFound, "").Status() {
+			return nil
+		}
+		if h := vault.Head(x); err == nil && h.Row == p.Rows[i] && h.Deleted == (p.Kind == Deleted) {
+			keep[i], lines = true, append(lines, x)
+		}
+		return err
+	}
 	if p.Kind == Deleted {
 		for i, id := range p.IDs {
-			if keep[i], err = the(p.Rows[i], true)(s.Records.Read(ctx, r, id)); err != nil {
-				return nil, err
+			x, err := s.Records.Read(ctx, r, id)
+			if err := take(i, x, err); err != nil {
+				return nil, nil, err
 			}
 		}
-		return keep, nil
+		return keep, lines, nil
 	}
 	now, err := s.Records.Current(ctx, r, p.IDs)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for i, id := range p.IDs {
-		for _, v := range now[id] {
-			switch {
-			case v.Row != p.Rows[i]:
-			case v.Version == p.Versions[i]:
-				keep[i] = true
-			default:
-				if keep[i], err = the(p.Rows[i], false)(s.Records.VRead(ctx, r, id, p.Versions[i])); err != nil {
-					return nil, err
-				}
+		for _, x := range now[id] {
+			switch h := vault.Head(x); {
+			case h.Row != p.Rows[i]:
+				continue
+			case h.Version != p.Versions[i]:
+				x, err = s.Records.VRead(ctx, r, id, p.Versions[i])
 			}
+			if err := take(i, x, err); err != nil {
+				return nil, nil, err
+			}
+			err = nil
 		}
 	}
-	return keep, nil
-}
-
-// the reports whether what was read is that view; what is not found is not.
-func the(row int64, deleted bool) func(record.Sealed, error) (bool, error) {
-	return func(x record.Sealed, err error) (bool, error) {
-		if err != nil && outcome.Of(err).Status() == outcome.New(outcome.NotFound, "").Status() {
-			return false, nil
-		}
-		h := vault.Head(x)
-		return err == nil && h.Row == row && h.Deleted == deleted, err
-	}
+	return keep, lines, nil
 }
 
 var errPart = errors.New("export: a part is not what was written")

@@ -125,11 +125,5 @@ type Records interface {
 	Parameters(context.Context, authz.Restriction) (*search.Registry, error)
 	// Current gives of these resources those that are visible and not deleted, and
 	// which version and which view of each that is. Two resources can bear one id.
-	Current(context.Context, authz.Restriction, []fhir.ID) (map[fhir.ID][]Visible, error)
-}
-
-// Visible is what of a resource is visible now.
-type Visible struct {
-	Version fhir.VersionID
-	Row     int64 // of the view
+	Current(context.Context, authz.Restriction, []fhir.ID) (map[fhir.ID][]record.Sealed, error)
 }

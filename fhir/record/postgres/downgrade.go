@@ -77,18 +77,18 @@ func (w *write) downgrade(ctx context.Context, c *label.Classifier) (int, error)
 
 // bearer is a stored resource that has sensitivity labels.
 type bearer struct {
-	schema  string
-	pk      int64
-	ref     fhir.Ref
-	version fhir.VersionID
+	schema   string
+	pk       int64
+	ref      fhir.Ref
+	version  fhir.VersionID
 	patients []fhir.ID
-	labels  label.Set // as stored
-	kept    label.Set // what stays of them
-	hash    int64     // by which others refer to it
-	refs    []int64
-	family  int64
-	view    int16     // of several views; 0 is the only one
-	flows   label.Set // from the view that says least to whatever refers to the resource
+	labels   label.Set // as stored
+	kept     label.Set // what stays of them
+	hash     int64     // by which others refer to it
+	refs     []int64
+	family   int64
+	view     int16     // of several views; 0 is the only one
+	flows    label.Set // from the view that says least to whatever refers to the resource
 }
 
 // sensitive reads all resources with sensitivity labels, and says for each what
