@@ -31,6 +31,7 @@ type cli struct {
 	App     appCmd     `cmd:"" help:"Register, approve and withdraw the apps of the embedded authorization server."`
 	Keys    keysCmd    `cmd:"" help:"Make, put in use and change the keys that encrypt notes of sessions."`
 	Account accountCmd `cmd:"" help:"Make, invite, list and disable accounts; end sessions; read security events."`
+	Audit   auditCmd   `cmd:"" help:"Say what is out of the ordinary among accesses."`
 	Label   labelCmd   `cmd:"" help:"Say which labels a resource gets, and why; needs no database."`
 	Policy  policyCmd  `cmd:"" help:"Explain, test, check and compare access policies; needs no database."`
 	Relabel relabelCmd `cmd:"" help:"Bring the labels of what is stored up to the content rules."`
