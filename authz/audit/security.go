@@ -59,6 +59,14 @@ const (
 	TokenRefused  Kind = "token-refused"
 	TokenReused   Kind = "token-reused" // a code or a refresh token that had been used: what came of it is revoked
 	KeysRotated   Kind = "keys-rotated"
+
+	// What an operator is about to do.
+	RecordsImported  Kind = "records-imported"
+	RecordsRelabeled Kind = "records-relabeled"
+	NotesEncrypted   Kind = "notes-encrypted"
+	NoteKeysRotated  Kind = "note-keys-rotated" // the keys that wrap those of notes
+	PackageInstalled Kind = "package-installed"
+	PoliciesRead     Kind = "policies-read" // by a running server, anew
 )
 
 // Reason says why something was refused, as a code.
@@ -92,6 +100,7 @@ const systemSecurity = "https://cloister.health/fhir/CodeSystem/security-event"
 const (
 	dicomAuthentication = "110114"
 	dicomAlert          = "110113"
+	dicomImport         = "110107"
 )
 
 // kinds gives each kind its DICOM type, the DICOM subtype that fits, or "", and AuditEvent.action.
@@ -120,6 +129,13 @@ var kinds = map[Kind]struct{ typ, subtype, action string }{
 	TokenRefused:    {dicomAuthentication, "", "E"},
 	TokenReused:     {dicomAlert, "", "E"},
 	KeysRotated:     {dicomAlert, "110129", "U"},
+
+	RecordsImported:  {dicomImport, "", "C"},
+	RecordsRelabeled: {dicomAlert, "110136", "U"},
+	NotesEncrypted:   {dicomAlert, "110129", "U"},
+	NoteKeysRotated:  {dicomAlert, "110129", "U"},
+	PackageInstalled: {dicomAlert, "110129", "C"},
+	PoliciesRead:     {dicomAlert, "110136", "U"},
 }
 
 // Known says that k is one of the kinds above.

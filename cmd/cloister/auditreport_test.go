@@ -34,6 +34,20 @@ func TestAuditReportCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
+	var imports int
+	if err := conn.QueryRow(ctx, "SELECT count(*) FROM audit.security s JOIN record.tenant t ON t.id = s.tenant WHERE s.kind = 'records-imported' AND s.actor = 'operator|import'").Scan(&imports); err != nil || imports != 1 {
+		t.Errorf("the import is recorded %d times, %v", imports, err)
+	}
+	if err := parse(t, "relabel", "--database-url", dsn, "--quiet").Relabel.Run(ctx, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if err := parse(t, "package", "install", "--database-url", dsn, "--quiet").Package.Install.Run(ctx, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	if err := conn.QueryRow(ctx, "SELECT array_agg(kind ORDER BY at) FROM audit.security").Scan(&kinds); err != nil || strings.Join(kinds, " ") != "records-imported records-relabeled package-installed" {
+		t.Errorf("%s, %v", kinds, err)
+	}
 	const event = "b6534ed9-19de-8459-9966-691305bee1a0"
 	if _, err := conn.Exec(ctx, "INSERT INTO audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, facts) "+
 		"SELECT id, '2026-03-02T15:00:00Z', $1, '0', 'read', 'Patient', 's', '', 'Practitioner/dana', '{therapist}', 'TREAT', 'p', 'r', '{Patient/do/_history/1}', '{0}', '{do}', '{4}' FROM record.tenant", event); err != nil {

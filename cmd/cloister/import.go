@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/importer"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
@@ -95,6 +96,9 @@ func (c *importCmd) Run(ctx context.Context, out io.Writer) (err error) {
 		return fmt.Errorf("import: --report: %w", err)
 	}
 	defer func() { err = errors.Join(err, report.Close()) }()
+	if err := noted(ctx, store, audit.RecordsImported, "import", tenant); err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
 	m := &importer.Importer{
 		Store: store, Engine: core.Engine, Gate: core.Gate, Principal: server.Operator(tenant, "import"),
 		Workers: c.workers(), Base: c.BaseURL, Report: report,
