@@ -20,8 +20,8 @@ import (
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
 
-// put stores a resource with its own id, as an import does.
-func (c *clinic) put(t *testing.T, i fhir.Interaction, text string) {
+// change stores a resource with its own id, or deletes it, as an import does.
+func (c *clinic) change(t *testing.T, i fhir.Interaction, text string) {
 	t.Helper()
 	ctx := context.Background()
 	operator, _ := c.Authenticate(ctx, "operator")
@@ -90,10 +90,10 @@ func TestL28_BulkTwinsOverHTTP(t *testing.T) {
 	for n := range answers {
 		c, s := newBulk(t)
 		for _, text := range []string{diagnosis("k1", "bert", "R51.9"), diagnosis("hidden", "anna", "B20"), diagnosis("gone", "bert", "R05.9"), diagnosis("hidden-and-gone", "bert", "B20")} {
-			c.put(t, fhir.Update, text)
+			c.change(t, fhir.Update, text)
 		}
-		c.put(t, fhir.Delete, diagnosis("gone", "bert", "R05.9"))
-		c.put(t, fhir.Delete, diagnosis("hidden-and-gone", "bert", "B20"))
+		c.change(t, fhir.Delete, diagnosis("gone", "bert", "R05.9"))
+		c.change(t, fhir.Delete, diagnosis("hidden-and-gone", "bert", "B20"))
 		if n == 1 {
 			c.excise(t)
 		}

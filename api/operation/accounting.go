@@ -40,15 +40,7 @@ func (s *Service) accounting(ctx context.Context, rq *respond.Request) (respond.
 	if q.After, err = s.pages.Place(rq, path, self, token); err != nil {
 		return nil, err
 	}
-	g, err := s.engine.Extend(rq.Grant, fhir.Read, "Patient")
-	if err != nil {
-		return nil, err
-	}
-	r, err := s.engine.Plan(ctx, g, fhir.Read, "Patient")
-	if err != nil {
-		return nil, err
-	}
-	sealed, err := s.store.Read(ctx, r, rq.ID)
+	sealed, err := s.patient(ctx, rq)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +53,19 @@ func (s *Service) accounting(ctx context.Context, rq *respond.Request) (respond.
 		next = &out.Last
 	}
 	return respond.Accounting(out, s.pages.Links(rq, path, self, token, next)), nil
+}
+
+// patient reads the patient whom an operation is about.
+func (s *Service) patient(ctx context.Context, rq *respond.Request) (record.Sealed, error) {
+	g, err := s.engine.Extend(rq.Grant, fhir.Read, "Patient")
+	if err != nil {
+		return record.Sealed{}, err
+	}
+	r, err := s.engine.Plan(ctx, g, fhir.Read, "Patient")
+	if err != nil {
+		return record.Sealed{}, err
+	}
+	return s.store.Read(ctx, r, rq.ID) //nolint:wrapcheck // it is an outcome
 }
 
 // asked reads the parameters into q and into what the links repeat. A period

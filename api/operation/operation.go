@@ -112,6 +112,8 @@ func (s *Service) Operations() []Operation {
 		{Code: "everything", Type: "Patient", Level: Instance, Safe: true, Definition: hl7 + "Patient-everything", Handler: s.everything},
 		{Code: "everything", Type: "Encounter", Level: Instance, Safe: true, Definition: hl7 + "Encounter-everything", Handler: s.everything},
 		{Code: "accounting", Type: "Patient", Level: Instance, Safe: true, Definition: fhir.Canonical + "/OperationDefinition/accounting", Handler: s.accounting},
+		{Code: "access-report", Type: "Patient", Level: Instance, Safe: true, Definition: own + "access-report", Handler: s.accessReport},
+		{Code: "access-anomalies", Level: System, Safe: true, Definition: own + "access-anomalies", Handler: s.accessAnomalies},
 		{Code: "lastn", Type: "Observation", Level: Type, Safe: true, Needs: fhir.SearchType, Definition: hl7 + "Observation-lastn", Handler: s.lastn},
 		{Code: "docref", Type: "DocumentReference", Level: Type, Safe: true, Needs: fhir.SearchType, Definition: "http://hl7.org/fhir/us/core/OperationDefinition/docref", Handler: s.docref},
 		{Code: "document", Type: "Composition", Level: Instance, Safe: true, Definition: hl7 + "Composition-document", Handler: s.document},

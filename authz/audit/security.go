@@ -61,6 +61,14 @@ const (
 	KeysRotated   Kind = "keys-rotated"
 
 	MonthDropped Kind = "trail-month-dropped" // of the audit trail, at the end of retention; Session is the month
+
+	// What an operator is about to do.
+	RecordsImported  Kind = "records-imported"
+	RecordsRelabeled Kind = "records-relabeled"
+	NotesEncrypted   Kind = "notes-encrypted"
+	NoteKeysRotated  Kind = "note-keys-rotated" // the keys that wrap those of notes
+	PackageInstalled Kind = "package-installed"
+	PoliciesRead     Kind = "policies-read" // by a running server, anew
 )
 
 // Reason says why something was refused, as a code.
@@ -94,35 +102,42 @@ const systemSecurity = "https://cloister.health/fhir/CodeSystem/security-event"
 const (
 	dicomAuthentication = "110114"
 	dicomAlert          = "110113"
+	dicomImport         = "110107"
 )
 
 // kinds gives each kind its DICOM type, the DICOM subtype that fits, or "", and AuditEvent.action.
 var kinds = map[Kind]struct{ typ, subtype, action string }{
-	SignIn:          {dicomAuthentication, "110122", "E"},
-	SignOut:         {dicomAuthentication, "110123", "E"},
-	Locked:          {dicomAlert, "", "E"},
-	FactorAdded:     {dicomAlert, "110137", "C"},
-	FactorRemoved:   {dicomAlert, "110137", "D"},
-	PasswordChanged: {dicomAlert, "110137", "U"},
-	RecoveryAsked:   {dicomAlert, "110137", "E"},
-	Invited:         {dicomAlert, "110137", "E"},
-	AccountCreated:  {dicomAlert, "110137", "C"},
-	AccountLinked:   {dicomAlert, "110137", "U"},
-	AccountDisabled: {dicomAlert, "110137", "U"},
-	AccountEnabled:  {dicomAlert, "110137", "U"},
-	RolesChanged:    {dicomAlert, "110136", "U"},
-	SessionsEnded:   {dicomAuthentication, "110123", "E"},
-	AppRegistered:   {dicomAlert, "110129", "C"},
-	AppApproved:     {dicomAlert, "110129", "U"},
-	AppRefused:      {dicomAlert, "110129", "U"},
-	GrantGiven:      {dicomAuthentication, "", "C"},
-	GrantRefused:    {dicomAuthentication, "", "C"},
-	GrantRevoked:    {dicomAuthentication, "", "D"},
-	TokenIssued:     {dicomAuthentication, "", "E"},
-	TokenRefused:    {dicomAuthentication, "", "E"},
-	TokenReused:     {dicomAlert, "", "E"},
-	KeysRotated:     {dicomAlert, "110129", "U"},
-	MonthDropped:    {dicomAlert, "", "D"},
+	SignIn:           {dicomAuthentication, "110122", "E"},
+	SignOut:          {dicomAuthentication, "110123", "E"},
+	Locked:           {dicomAlert, "", "E"},
+	FactorAdded:      {dicomAlert, "110137", "C"},
+	FactorRemoved:    {dicomAlert, "110137", "D"},
+	PasswordChanged:  {dicomAlert, "110137", "U"},
+	RecoveryAsked:    {dicomAlert, "110137", "E"},
+	Invited:          {dicomAlert, "110137", "E"},
+	AccountCreated:   {dicomAlert, "110137", "C"},
+	AccountLinked:    {dicomAlert, "110137", "U"},
+	AccountDisabled:  {dicomAlert, "110137", "U"},
+	AccountEnabled:   {dicomAlert, "110137", "U"},
+	RolesChanged:     {dicomAlert, "110136", "U"},
+	SessionsEnded:    {dicomAuthentication, "110123", "E"},
+	AppRegistered:    {dicomAlert, "110129", "C"},
+	AppApproved:      {dicomAlert, "110129", "U"},
+	AppRefused:       {dicomAlert, "110129", "U"},
+	GrantGiven:       {dicomAuthentication, "", "C"},
+	GrantRefused:     {dicomAuthentication, "", "C"},
+	GrantRevoked:     {dicomAuthentication, "", "D"},
+	TokenIssued:      {dicomAuthentication, "", "E"},
+	TokenRefused:     {dicomAuthentication, "", "E"},
+	TokenReused:      {dicomAlert, "", "E"},
+	KeysRotated:      {dicomAlert, "110129", "U"},
+	MonthDropped:     {dicomAlert, "", "D"},
+	RecordsImported:  {dicomImport, "", "C"},
+	RecordsRelabeled: {dicomAlert, "110136", "U"},
+	NotesEncrypted:   {dicomAlert, "110129", "U"},
+	NoteKeysRotated:  {dicomAlert, "110129", "U"},
+	PackageInstalled: {dicomAlert, "110129", "C"},
+	PoliciesRead:     {dicomAlert, "110136", "U"},
 }
 
 // Known says that k is one of the kinds above.

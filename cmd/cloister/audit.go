@@ -23,6 +23,7 @@ import (
 // auditCmd is what an operator and an auditor do with the audit trail.
 type auditCmd struct {
 	Verify auditVerifyCmd `cmd:"" help:"Find whatever was changed, removed or put in after it was sealed."`
+	Report auditReportCmd `cmd:"" help:"Accesses to look at: bursts, own records, colleagues, same names, VIPs, after hours, emergencies without review."`
 	Retain auditRetainCmd `cmd:"" help:"Drop the months that need not be kept any longer."`
 	Key    struct {
 		Create auditKeyCreateCmd `cmd:"" help:"Make the key that signs the trail, in a file."`

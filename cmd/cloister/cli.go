@@ -37,7 +37,7 @@ type cli struct {
 	Relabel relabelCmd    `cmd:"" help:"Bring the labels of what is stored up to the content rules."`
 	Bench   benchCmd      `cmd:"" help:"Measure this server against the raw ceiling of this machine."`
 	Version versionCmd    `cmd:"" help:"Say which version this is."`
-	Audit   auditCmd      `cmd:"" help:"Verify the audit trail, end what need not be kept, make its keys."`
+	Audit   auditCmd      `cmd:"" help:"Verify the audit trail, say what is out of the ordinary, end what need not be kept, make its keys."`
 }
 
 // Validate checks the flags that all commands share.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/importer"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
@@ -116,6 +117,9 @@ func (c *importCmd) Run(ctx context.Context, out io.Writer) (err error) {
 		return fmt.Errorf("import: --report: %w", err)
 	}
 	defer func() { err = errors.Join(err, report.Close()) }()
+	if err := noted(ctx, store, audit.RecordsImported, "import", tenant); err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
 	m := &importer.Importer{
 		Store: store, Engine: core.Engine, Gate: gate, Principal: server.Operator(tenant, "import"),
 		Workers: c.workers(), Base: c.BaseURL, Report: report, Validated: c.Validation == profile.Enforce,

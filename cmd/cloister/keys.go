@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
@@ -56,9 +57,12 @@ func (c *stored) Validate() error {
 }
 
 // run changes things, with progress, and says how many there were.
-func (c *stored) run(ctx context.Context, out io.Writer, what string, do func(context.Context, string, *envelope.Keys, func()) (int, error)) error {
+func (c *stored) run(ctx context.Context, out io.Writer, what string, k audit.Kind, do func(context.Context, string, *envelope.Keys, func()) (int, error)) error {
 	keys, err := c.Keys.Open()
 	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	if err := notedInAll(ctx, c.URL, k, "keys"); err != nil {
 		return fmt.Errorf("keys: %w", err)
 	}
 	bar := progress(-1, what, false)
@@ -86,7 +90,7 @@ clear; backups and archived logs of before do.`
 
 // Run encrypts.
 func (c *keysEncryptCmd) Run(ctx context.Context, out io.Writer) error {
-	return c.run(ctx, out, "versions of notes encrypted", postgres.EncryptNotes)
+	return c.run(ctx, out, "versions of notes encrypted", audit.NotesEncrypted, postgres.EncryptNotes)
 }
 
 // keysRewrapCmd ends the use of an older key.
@@ -103,5 +107,5 @@ it is done the old key can go.`
 
 // Run rewraps.
 func (c *keysRewrapCmd) Run(ctx context.Context, out io.Writer) error {
-	return c.run(ctx, out, "data keys wrapped anew", postgres.RewrapKeys)
+	return c.run(ctx, out, "data keys wrapped anew", audit.NoteKeysRotated, postgres.RewrapKeys)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
 	"github.com/cloister-health/cloister/fhir/definition"
@@ -39,6 +40,9 @@ func (c *packageInstallCmd) Validate() error { return c.Check(true) }
 
 // Run installs, and says what went in and what is missing.
 func (c *packageInstallCmd) Run(ctx context.Context, out io.Writer) error {
+	if err := notedInAll(ctx, c.URL, audit.PackageInstalled, "package"); err != nil {
+		return fmt.Errorf("package install: %w", err)
+	}
 	if len(c.Paths) == 0 {
 		p, err := vocabulary.Package()
 		if err != nil {

@@ -11,8 +11,8 @@ import (
 )
 
 // openPolicies reads the policies of practices, and reads them again on SIGHUP until ctx ends. What cannot
-// be read the second time leaves in force what was read before.
-func openPolicies(ctx context.Context, dir string, tenant func(string) (int32, bool), log *slog.Logger) (*pdp.Practices, error) {
+// be read the second time leaves in force what was read before. changed is told when it was read again.
+func openPolicies(ctx context.Context, dir string, tenant func(string) (int32, bool), log *slog.Logger, changed ...func()) (*pdp.Practices, error) {
 	policies, err := pdp.NewPractices()
 	if err != nil || dir == "" {
 		return policies, err //nolint:wrapcheck // it says where
@@ -32,6 +32,9 @@ func openPolicies(ctx context.Context, dir string, tenant func(string) (int32, b
 				if err := policies.Load(os.DirFS(dir), tenant); err != nil {
 					log.Error("the policies of practices could not be read again: those in force stay", "error", err)
 					continue
+				}
+				for _, f := range changed {
+					f()
 				}
 				log.Info("the policies of practices were read again", "practices", len(policies.Own()))
 			}

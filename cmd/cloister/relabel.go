@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
@@ -74,6 +75,9 @@ func (c *relabelCmd) Run(ctx context.Context, out io.Writer) error {
 		do := c.relabel
 		if c.Downgrade {
 			do = c.downgrade
+		}
+		if err := noted(ctx, store, audit.RecordsRelabeled, "relabel", practices[slug]); err != nil {
+			return fmt.Errorf("relabel: %s: %w", slug, err)
 		}
 		if err := do(ctx, out, store, slug, practices[slug], rules); err != nil {
 			return fmt.Errorf("relabel: %s: %w", slug, err)

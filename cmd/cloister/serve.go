@@ -99,7 +99,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	} else if tokens, err = oidc.New(c.OIDC(), store, time.Now); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log)
+	policies, err := openPolicies(ctx, c.Policies, store.Tenant, log, func() { policiesRead(ctx, store, log) })
 	if err != nil {
 		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
 	}

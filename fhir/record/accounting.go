@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/authz/audit/anomaly"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/consent/part2"
@@ -27,6 +28,10 @@ type Ledger interface {
 	// Trail gives at most Count rows of the trail, in the order of time, from a place on.
 	// What the holder of the Reach may not know is left out of each.
 	Trail(context.Context, authz.Reach, Traces) ([]Trace, error)
+	// People are the patients of some accesses, and the practice's Practitioners.
+	People(context.Context, authz.Reach, []anomaly.Access) (map[fhir.Ref]anomaly.Person, error)
+	// Sessions are the declared emergencies.
+	Sessions(context.Context, authz.Reach) ([]anomaly.Emergency, error)
 }
 
 // Access is one event of the ledger, as far as it is about one patient.

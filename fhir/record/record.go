@@ -189,6 +189,25 @@ func (r Released) View(v View) Released {
 // decision point does not permit, fails the whole call: nothing is released. So
 // does one that cannot be decrypted; its access stays recorded.
 func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
+	return g.release(ctx, gr, gr.Interaction(), t, in)
+}
+
+// Collect is Release for what stays in the house until somebody fetches it: it is recorded as
+// part of an operation, and is a disclosure when [Gate.Disclose] says so.
+func (g *Gate) Collect(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) ([]Released, error) {
+	return g.release(ctx, gr, fhir.Operation, t, in)
+}
+
+// Disclose decides on each resource and makes the audit record durable, as Release does, of
+// what was collected before and goes out now.
+func (g *Gate) Disclose(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) error {
+	if gr.Releasing() != "" {
+		return authz.ErrDenied
+	}
+	return g.disclose(ctx, gr, t, in...)
+}
+
+func (g *Gate) release(ctx context.Context, gr authz.Grant, as fhir.Interaction, t fhir.ResourceType, in []Sealed) ([]Released, error) {
 	if gr.Releasing() != "" {
 		return nil, authz.ErrDenied
 	}
@@ -200,7 +219,7 @@ func (g *Gate) Release(ctx context.Context, gr authz.Grant, t fhir.ResourceType,
 	if err != nil {
 		return nil, err
 	}
-	if err := g.disclose(ctx, gr, t, in...); err != nil {
+	if err := g.disclosed(ctx, gr, as, t, in); err != nil {
 		return nil, err
 	}
 	out := make([]Released, len(in))
@@ -231,15 +250,20 @@ func (g *Gate) Record(ctx context.Context, gr authz.Grant, t fhir.ResourceType, 
 	if gr.Releasing() == "" {
 		return authz.ErrDenied
 	}
-	return g.disclose(ctx, gr, t, in...)
+	return g.disclosed(ctx, gr, fhir.Operation, t, in)
 }
 
 // disclose decides on each resource and makes the audit record durable.
 func (g *Gate) disclose(ctx context.Context, gr authz.Grant, t fhir.ResourceType, in ...Sealed) error {
+	return g.disclosed(ctx, gr, gr.Interaction(), t, in)
+}
+
+func (g *Gate) disclosed(ctx context.Context, gr authz.Grant, as fhir.Interaction, t fhir.ResourceType, in []Sealed) error {
 	if !gr.Valid() {
 		return authz.ErrDenied
 	}
 	ev := g.event(gr, t, audit.Success)
+	ev.Interaction = as
 	for _, s := range in {
 		if err := g.permitted(ctx, gr, s); err != nil {
 			return err

@@ -134,6 +134,8 @@ type TrailPage struct {
 type TrailSearch struct {
 	Traces
 	Matches func(*element.Node) bool // nil: all do
+	// plain has each access told in a sentence, and decisions with it.
+	plain bool
 }
 
 // matches asks of an AuditEvent what the question for rows asked of its row, which may hold
@@ -212,7 +214,7 @@ func (g *Gate) recordTrail(ctx context.Context, gr authz.Grant, page TrailPage) 
 // traced collects a page: each row is told in parts, in the order of their ids, and a page may
 // begin behind any of them.
 func (g *Gate) traced(ctx context.Context, reach authz.Reach, gr authz.Grant, q TrailSearch) (out TrailPage, err error) {
-	t := teller{gate: g, gr: reach.Grant(), reach: reach, as: q.As, known: map[cell]bool{}}
+	t := teller{gate: g, gr: reach.Grant(), reach: reach, as: q.As, known: map[cell]bool{}, plain: q.plain}
 	count, from := q.Count, fhir.ID("")
 	if q.After != nil { // the place is an AuditEvent: its row is read again
 		row, at, ok := audit.EventOf(string(q.After.ID))
@@ -263,6 +265,7 @@ type teller struct {
 	reach authz.Reach
 	as    authz.Fact
 	known map[cell]bool
+	plain bool
 }
 
 // tell makes the AuditEvents of a row.
@@ -308,6 +311,12 @@ func (t *teller) tell(ctx context.Context, row Trace) (out []Trailed, err error)
 			}
 		}
 		slices.Sort(part.Consents)
+		if t.plain {
+			one := row.trailed(part)
+			one.node = part.Narrated(t.as == authz.Self)
+			out = append(out, one)
+			continue
+		}
 		out = append(out, row.trailed(part))
 		if p != "" && len(part.Consents) > 0 {
 			part.Decision, part.ID = true, audit.PartID(row.Event.ID, row.Event.At, p, true)

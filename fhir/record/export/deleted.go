@@ -51,8 +51,8 @@ func (w *work) deleted(ctx context.Context, g authz.Grant, at Position, t fhir.R
 		h := vault.Head(x)
 		again := h.Ref.ID == told
 		told = h.Ref.ID
-		return again || slices.ContainsFunc(now[h.Ref.ID], func(v Visible) bool { return !v.Deleted }) ||
-			!slices.ContainsFunc(now[h.Ref.ID], func(v Visible) bool { return v.Row == h.Row && meant(h.Ref.ID, v) })
+		return again || slices.ContainsFunc(now[h.Ref.ID], func(v record.Sealed) bool { return !vault.Head(v).Deleted }) ||
+			!slices.ContainsFunc(now[h.Ref.ID], func(v record.Sealed) bool { return vault.Head(v).Row == h.Row && meant(v) })
 	})
 	return found, next, nil
 }
@@ -60,21 +60,25 @@ func (w *work) deleted(ctx context.Context, g authz.Grant, at Position, t fhir.R
 // meant says of what was deleted whether the request is about it: what was in the
 // compartment of a patient who is meant. Patients whom the client does not see, or could
 // not when they were deleted, are nobody.
-func (w *work) meant(ctx context.Context, g authz.Grant, t fhir.ResourceType, deleted map[fhir.ID][]Visible) (func(fhir.ID, Visible) bool, error) {
+func (w *work) meant(ctx context.Context, g authz.Grant, t fhir.ResourceType, deleted map[fhir.ID][]record.Sealed) (func(record.Sealed) bool, error) {
 	r := &w.c.Request
 	if r.Level != Group && len(r.Patients) == 0 {
-		return func(fhir.ID, Visible) bool { return true }, nil
+		return func(record.Sealed) bool { return true }, nil
 	}
-	of := func(id fhir.ID, v Visible) []fhir.ID {
-		if t == "Patient" {
-			return []fhir.ID{id}
+	of := func(v record.Sealed) []fhir.ID {
+		switch h := vault.Head(v); {
+		case t == "Patient":
+			return []fhir.ID{h.Ref.ID}
+		case h.Patients != nil:
+			return h.Patients
+		default:
+			return []fhir.ID{h.Patient}
 		}
-		return v.Patients
 	}
 	var all []fhir.ID
-	for id, vs := range deleted {
+	for _, vs := range deleted {
 		for _, v := range vs {
-			all = append(all, of(id, v)...)
+			all = append(all, of(v)...)
 		}
 	}
 	slices.Sort(all)
@@ -95,8 +99,8 @@ func (w *work) meant(ctx context.Context, g authz.Grant, t fhir.ResourceType, de
 			}
 		}
 	}
-	return func(id fhir.ID, v Visible) bool {
-		return slices.ContainsFunc(of(id, v), func(p fhir.ID) bool { return known[p] })
+	return func(v record.Sealed) bool {
+		return slices.ContainsFunc(of(v), func(p fhir.ID) bool { return known[p] })
 	}, nil
 }
 

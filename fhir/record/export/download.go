@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
 )
 
@@ -19,14 +20,17 @@ import (
 // long as the same lines are left. It is decided once more just before each part, and
 // where that comes out otherwise by then, the download ends.
 type download struct {
-	s     *Service
-	keep  func(context.Context, *Part) ([]bool, error) // which lines of a part may be seen now
-	key   *envelope.StreamKey
-	job   string
-	parts []Part // without what is known of their lines
-	left  []left
-	size  int64
-	tag   string
+	s *Service
+	// keep says which lines of a part may be seen now, and gives their resources; none where it lets out none.
+	keep func(context.Context, *Part) ([]bool, []record.Sealed, error)
+	// disclose makes the record of those that go out durable; nil where that is recorded otherwise.
+	disclose func(context.Context, []record.Sealed) error
+	key      *envelope.StreamKey
+	job      string
+	parts    []Part // without what is known of their lines
+	left     []left
+	size     int64
+	tag      string
 }
 
 // left is what is left of a part.
@@ -42,7 +46,7 @@ func (d *download) decide(ctx context.Context, name string) error {
 	sum := sha256.New()
 	_, _ = fmt.Fprintf(sum, "cloister export\n%s\n%s\n", d.job, name) // never fails (hash.Hash)
 	for i := range d.parts {
-		l, err := d.of(ctx, i)
+		l, _, err := d.of(ctx, i)
 		if err != nil {
 			return err
 		}
@@ -54,23 +58,47 @@ func (d *download) decide(ctx context.Context, name string) error {
 }
 
 // of says what is left of a part now.
-func (d *download) of(ctx context.Context, i int) (left, error) {
+func (d *download) of(ctx context.Context, i int) (left, []outgoing, error) {
 	p := d.parts[i]
 	if err := d.s.Jobs.Lines(ctx, d.job, &p); err != nil {
-		return left{}, err
+		return left{}, nil, err
 	}
-	keep, err := d.keep(ctx, &p)
+	keep, resources, err := d.keep(ctx, &p)
 	if err != nil {
-		return left{}, err
+		return left{}, nil, err
 	}
+	var lines []outgoing
 	l := left{lines: make([]byte, (len(keep)+7)/8)}
 	for n, yes := range keep {
 		if yes {
 			l.lines[n/8] |= 1 << (n % 8)
+			from := l.bytes
 			l.bytes += int64(p.Lengths[n])
+			if len(lines) < len(resources) {
+				lines = append(lines, outgoing{resources[len(lines)], from, l.bytes})
+			}
 		}
 	}
-	return l, nil
+	if len(lines) != len(resources) {
+		return left{}, nil, errPart
+	}
+	return l, lines, nil
+}
+
+// outgoing is the resource of a line that is left, and its place in what is left of the part.
+type outgoing struct {
+	resource record.Sealed
+	from, to int64
+}
+
+// among are those of which the bytes from the one offset and before the other have some.
+func among(lines []outgoing, from, to int64) (out []record.Sealed) {
+	for _, l := range lines {
+		if l.from < to && from < l.to {
+			out = append(out, l.resource)
+		}
+	}
+	return out
 }
 
 var (
@@ -87,12 +115,17 @@ func (d *download) copy(ctx context.Context, w io.Writer, from, to int64) error 
 		if end <= from || begin >= to {
 			continue
 		}
-		now, err := d.of(ctx, i)
+		now, lines, err := d.of(ctx, i)
 		if err != nil {
 			return err
 		}
 		if !bytes.Equal(now.lines, d.left[i].lines) {
 			return errChanged
+		}
+		if going := among(lines, from-begin, to-begin); d.disclose != nil && len(going) > 0 {
+			if err := d.disclose(ctx, going); err != nil {
+				return err
+			}
 		}
 		c := &cut{w: w, skip: max(from-begin, 0), left: min(end, to) - max(begin, from)}
 		if err := d.part(ctx, c, i); err != nil {

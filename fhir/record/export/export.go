@@ -27,6 +27,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
+	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -43,6 +44,9 @@ type Engine interface {
 type Gate interface {
 	Release(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) ([]record.Released, error)
 	Record(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) error
+	// Collect lets out what is kept until it is fetched; Disclose records that it is.
+	Collect(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) ([]record.Released, error)
+	Disclose(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) error
 }
 
 // Consents explains consents, see [record.Consents].
@@ -237,7 +241,7 @@ func (s *Service) check(ctx context.Context, g authz.Grant, r Request, now time.
 		return err
 	}
 	visible, err := s.Records.Current(ctx, reach.Of("Group"), []fhir.ID{r.Group})
-	if err == nil && !slices.ContainsFunc(visible[r.Group], func(v Visible) bool { return !v.Deleted }) {
+	if err == nil && !slices.ContainsFunc(visible[r.Group], func(v record.Sealed) bool { return !vault.Head(v).Deleted }) {
 		err = outcome.New(outcome.NotFound, "")
 	}
 	return err
@@ -320,6 +324,12 @@ func scopes(text string) authz.Scopes { return smart.Parse(text) }
 // Cancel forgets an export of the caller's own, with all that it wrote.
 func (s *Service) Cancel(ctx context.Context, g authz.Grant, id string) error {
 	c := g.Caller()
+	if _, _, err := s.find(ctx, g, id); err != nil {
+		return err
+	}
+	if _, err := s.Gate.Release(ctx, g, ""); err != nil { // the record of who cancels
+		return err
+	}
 	if err := s.Jobs.Drop(ctx, c.Tenant, ownerOf(c), id); err != nil {
 		return err
 	}

@@ -335,7 +335,7 @@ func TestCancel(t *testing.T) {
 // unrecorded is a gate whose record of a disclosure cannot be made durable.
 type unrecorded struct{ export.Gate }
 
-func (unrecorded) Release(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) ([]record.Released, error) {
+func (unrecorded) Collect(context.Context, authz.Grant, fhir.ResourceType, ...record.Sealed) ([]record.Released, error) {
 	return nil, outcome.New(outcome.Unavailable, "the access could not be recorded")
 }
 
@@ -356,13 +356,14 @@ func TestNothingIsWrittenUnrecorded(t *testing.T) {
 	}
 	h.clock.Add(10_000)
 	h.finish()
-	if got := h.sql("SELECT unnest(entities) FROM audit.event WHERE client = 'exchange' AND interaction = 'search-type' ORDER BY 1"); got != "Condition/k1/_history/1 Patient/anna/_history/1 Patient/bert/_history/1 Patient/cleo/_history/1" {
+	if got := h.sql("SELECT unnest(entities) FROM audit.event WHERE client = 'exchange' AND interaction = 'operation' ORDER BY 1"); got != "Condition/k1/_history/1 Patient/anna/_history/1 Patient/bert/_history/1 Patient/cleo/_history/1" {
 		t.Errorf("recorded: %q", got)
 	}
 	if _, err := h.fetch(p, id, "1.ndjson"); err != nil {
 		t.Fatal(err)
 	}
-	if got := h.sql("SELECT interaction || ' ' || type || ' ' || cardinality(entities) FROM audit.event WHERE client = 'exchange' ORDER BY at, id"); !strings.HasPrefix(got, "operation  0") || strings.Count(got, "search-type Condition 1") != 1 || strings.Count(got, "search-type Condition 0") != 1 {
+	if got := h.sql("SELECT interaction || ' ' || type || ' ' || cardinality(entities) FROM audit.event WHERE client = 'exchange' ORDER BY at, id"); !strings.HasPrefix(got, "operation  0") || strings.Count(got, "operation Condition 1") != 1 ||
+		strings.Count(got, "search-type Condition 0") != 1 || strings.Count(got, "search-type Condition 1") != 1 || strings.Contains(got, "search-type Patient") {
 		t.Errorf("recorded: %q", got)
 	}
 }

@@ -63,11 +63,17 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 			return record.Stream{}, err
 		}
 	}
-	// Who fetched what is durable before the first byte; the resources were recorded one by one when the file was written.
+	// Who fetches what is durable before the first byte, and each part's resources before theirs.
 	if _, err := s.Gate.Release(ctx, sub, file[0].Type); err != nil {
 		return record.Stream{}, err
 	}
-	d := &download{s: s, keep: func(ctx context.Context, p *Part) ([]bool, error) { return s.visible(ctx, sub, p) }, key: key, job: j.ID, parts: file}
+	d := &download{
+		s: s, key: key, job: j.ID, parts: file,
+		keep: func(ctx context.Context, p *Part) ([]bool, []record.Sealed, error) { return s.visible(ctx, sub, p) },
+		disclose: func(ctx context.Context, lines []record.Sealed) error {
+			return s.Gate.Disclose(ctx, sub, file[0].Type, lines...)
+		},
+	}
 	if err := d.decide(ctx, name); err != nil {
 		return record.Stream{}, err
 	}
@@ -76,8 +82,9 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 
 // visible says of each line of a part whether the caller may see it now: the very view, and
 // if the resource has changed since, the very version; that something was deleted, while it is.
-func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, error) {
-	keep := make([]bool, len(p.IDs))
+// It gives the resources of those that she may.
+func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) (keep []bool, lines []record.Sealed, err error) {
+	keep = make([]bool, len(p.IDs))
 	if p.Kind == Error {
 		scopes, err := s.Consents.ConsentScopes(ctx, g, p.IDs)
 		for i, id := range p.IDs {
@@ -85,42 +92,39 @@ func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) ([]bool, 
 				keep[i] = keep[i] || x.Consent == id
 			}
 		}
-		return keep, err
+		return keep, nil, err
 	}
 	reach, err := s.Engine.Outbound(ctx, g, fhir.SearchType, p.Type)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r := reach.Of(p.Type)
+	take := func(i int, x record.Sealed, err error) error {
+		if err != nil && outcome.Of(err).Status() == outcome.New(outcome.NotFound, "").Status() {
+			return nil
+		}
+		if h := vault.Head(x); err == nil && h.Row == p.Rows[i] && h.Deleted == (p.Kind == Deleted) {
+			keep[i], lines = true, append(lines, x)
+		}
+		return err
+	}
 	now, err := s.Records.Current(ctx, r, p.IDs)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for i, id := range p.IDs {
-		for _, v := range now[id] {
-			switch {
-			case v.Row != p.Rows[i]:
-			case v.Deleted || p.Kind == Deleted:
-				keep[i] = v.Deleted && p.Kind == Deleted
-			case v.Version == p.Versions[i]:
-				keep[i] = true
-			default:
-				if keep[i], err = the(p.Rows[i])(s.Records.VRead(ctx, r, id, p.Versions[i])); err != nil {
-					return nil, err
-				}
+		for _, x := range now[id] {
+			switch h := vault.Head(x); {
+			case h.Row != p.Rows[i]:
+				continue
+			case h.Version != p.Versions[i] && !h.Deleted && p.Kind != Deleted:
+				x, err = s.Records.VRead(ctx, r, id, p.Versions[i])
 			}
+			if err := take(i, x, err); err != nil {
+				return nil, nil, err
+			}
+			err = nil
 		}
 	}
-	return keep, nil
-}
-
-// the reports whether what was read is that view; what is not found is not.
-func the(row int64) func(record.Sealed, error) (bool, error) {
-	return func(x record.Sealed, err error) (bool, error) {
-		if err != nil && outcome.Of(err).Status() == outcome.New(outcome.NotFound, "").Status() {
-			return false, nil
-		}
-		h := vault.Head(x)
-		return err == nil && h.Row == row && !h.Deleted, err
-	}
+	return keep, lines, nil
 }

@@ -145,15 +145,6 @@ type Records interface {
 	// these moments, behind that place.
 	Tombstones(ctx context.Context, r authz.Restriction, from, to time.Time, after *search.Cursor, most int) ([]record.Sealed, error)
 	Parameters(context.Context, authz.Restriction) (*search.Registry, error)
-	// Current gives of these resources those that are visible, also as deleted, and which
-	// version and which view of each that is. Two resources can bear one id.
-	Current(context.Context, authz.Restriction, []fhir.ID) (map[fhir.ID][]Visible, error)
-}
-
-// Visible is what of a resource is visible now.
-type Visible struct {
-	Version  fhir.VersionID
-	Row      int64 // of the view
-	Deleted  bool
-	Patients []fhir.ID // in whose compartments it is, or was
+	// Current gives of these resources those that are visible, also as deleted. Two resources can bear one id.
+	Current(context.Context, authz.Restriction, []fhir.ID) (map[fhir.ID][]record.Sealed, error)
 }

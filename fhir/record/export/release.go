@@ -264,15 +264,15 @@ func (s *Service) fetchRelease(ctx context.Context, g authz.Grant, j Job, c cont
 }
 
 // whole keeps all lines of a part, or none.
-func (m *maker) whole(ctx context.Context, p *Part) ([]bool, error) {
+func (m *maker) whole(ctx context.Context, p *Part) ([]bool, []record.Sealed, error) {
 	if err := m.stands(ctx, p); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	all := make([]bool, len(p.IDs))
 	for i := range all {
 		all[i] = true
 	}
-	return all, nil
+	return all, nil, nil
 }
 
 // stands reports as [errGone] that the client may not see any more what is behind a part, or that somebody in it wants out.
@@ -296,7 +296,7 @@ func (m *maker) stands(ctx context.Context, p *Part) error {
 			patients = append(patients, x.Member.Patient)
 		}
 	}
-	keep, err := m.s.visible(ctx, g, &behind)
+	keep, _, err := m.s.visible(ctx, g, &behind)
 	if err != nil {
 		return err
 	}

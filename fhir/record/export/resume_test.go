@@ -105,8 +105,8 @@ func (x mortalRecords) Search(ctx context.Context, r authz.Reach, q search.Query
 	return do(x.mortal, "search", func() (record.Page, error) { return x.Records.Search(ctx, r, q) })
 }
 
-func (x mortalGate) Release(ctx context.Context, g authz.Grant, t fhir.ResourceType, in ...record.Sealed) ([]record.Released, error) {
-	return do(x.mortal, "release", func() ([]record.Released, error) { return x.Gate.Release(ctx, g, t, in...) })
+func (x mortalGate) Collect(ctx context.Context, g authz.Grant, t fhir.ResourceType, in ...record.Sealed) ([]record.Released, error) {
+	return do(x.mortal, "release", func() ([]record.Released, error) { return x.Gate.Collect(ctx, g, t, in...) })
 }
 
 func (x mortalSink) Create(ctx context.Context, name string) (io.WriteCloser, error) {

@@ -202,8 +202,8 @@ func (w *work) page(ctx context.Context, at Position, st step) (Position, error)
 			return at, errNotes
 		}
 	}
-	// The record of the disclosure is durable before anything is written.
-	out, err := w.s.Gate.Release(ctx, g, st.t, found...)
+	// The record of it is durable before anything is written. It is no disclosure before it is fetched.
+	out, err := w.s.Gate.Collect(ctx, g, st.t, found...)
 	if err != nil {
 		return at, err
 	}

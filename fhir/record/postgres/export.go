@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +16,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/export"
+	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -347,31 +349,29 @@ func (x exports) Forget(ctx context.Context, name string) error {
 	return failed(err)
 }
 
-// Current gives of these resources those that are visible under r, also as deleted. It reads no content.
-func (s *Store) Current(ctx context.Context, r authz.Restriction, ids []fhir.ID) (map[fhir.ID][]export.Visible, error) {
-	out := map[fhir.ID][]export.Visible{}
+// Current gives of these resources those that are visible under r, also as deleted. It reads no content but where a scope asks for it.
+func (s *Store) Current(ctx context.Context, r authz.Restriction, ids []fhir.ID) (map[fhir.ID][]record.Sealed, error) {
+	out := map[fhir.ID][]record.Sealed{}
 	if r.Empty() || len(ids) == 0 {
 		return out, nil
 	}
 	q := &statement{}
 	x := restrict(q, r)
 	in := q.arg(texts(ids))
+	columns := x.columns("r")
+	if !authz.Constrained(r.Grant(), r.Grant().Interaction(), r.Type()) {
+		columns = strings.Replace(columns, ", r.body, ", ", NULL::jsonb, ", 1)
+	}
 	legs(q, r, func(schema string) {
-		q.WriteString("SELECT r.id, r.version, r.pk, r.deleted, array_remove(r.patient || COALESCE(r.co_patients, '{}'), NULL) FROM " + schema + ".resource r WHERE r.id = ANY (" + in + "::text[]) AND " + x.where("r"))
+		q.WriteString("SELECT " + columns + " FROM " + schema + ".resource r WHERE r.id = ANY (" + in + "::text[]) AND " + x.where("r"))
 	})
-	var id fhir.ID
-	var v export.Visible
-	var patients []string
-	err := forEach(ctx, s.pool(r), q.String(), q.args, []any{&id, &v.Version, &v.Row, &v.Deleted, &patients}, func() error {
-		x := v
-		for _, p := range patients {
-			x.Patients = append(x.Patients, fhir.ID(p))
-		}
-		out[id] = append(out[id], x)
-		return nil
-	})
+	found, err := s.sealed(ctx, s.pool(r), r, q)
 	if err != nil {
-		return nil, failed(err)
+		return nil, err
+	}
+	for _, x := range found {
+		id := vault.Head(x).Ref.ID
+		out[id] = append(out[id], x)
 	}
 	return out, nil
 }

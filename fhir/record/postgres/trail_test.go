@@ -78,7 +78,7 @@ func newSaga(t *testing.T) *saga {
 	s := &saga{h: h, officer: h.as("privacy-officer", "HOPERAT", "Practitioner/p", "general"), within: h.as("privacy-officer", "HOPERAT", "Practitioner/p", "general", "sud")}
 	h.load("{'resourceType':'Practitioner','id':'p','name':[{'text':'Pat Privacy'}]}")
 	h.load("{'resourceType':'Organization','id':'hie','name':'Exchange'}")
-	h.load("{'resourceType':'RelatedPerson','id':'rp','active':true,'patient':{'reference':'Patient/bert'}}")
+	h.load("{'resourceType':'RelatedPerson','id':'rp','active':true,'patient':{'reference':'Patient/bert'},'relationship':[{'coding':[{'system':'http://terminology.hl7.org/CodeSystem/v3-RoleCode','code':'HPOWATT'}]}]}")
 	// A patient of the program alone, and a counselor of it.
 	h.load("{'resourceType':'Patient','id':'cleo','managingOrganization':{'reference':'Organization/sud'}}")
 	h.load("{'resourceType':'Practitioner','id':'otis'}")

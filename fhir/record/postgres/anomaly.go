@@ -1,0 +1,81 @@
+package postgres
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/audit/anomaly"
+	"github.com/cloister-health/cloister/fhir"
+)
+
+// People are the patients of accesses and all Practitioners, as far as the holder of the
+// reach may see them.
+func (s *Store) People(ctx context.Context, reach authz.Reach, in []anomaly.Access) (map[fhir.Ref]anomaly.Person, error) {
+	asked := map[string]bool{}
+	for _, a := range in {
+		asked[string(a.Patient)] = true
+	}
+	out := map[fhir.Ref]anomaly.Person{}
+	patients := map[string]fhir.ID{} // by identifier
+	for _, t := range []fhir.ResourceType{"Patient", "Practitioner"} {
+		r := reach.Of(t)
+		if r.Empty() {
+			continue
+		}
+		var q statement
+		x := restrict(&q, r)
+		q.WriteString("SELECT r.id, lower(COALESCE(" + humanName + ", '')), lower(COALESCE(r.body#>>'{name,0,family}', '')), COALESCE(r.body->>'birthDate', '')," +
+			" r.body @? '$.meta.security[*] ? (@.code == \"VIP\" || @.code == \"CEL\")'," +
+			" ARRAY(SELECT concat(i->>'system', '|', i->>'value') FROM jsonb_array_elements(r.body->'identifier') AS i WHERE i ? 'system' AND i ? 'value')" +
+			" FROM record.resource r WHERE NOT r.deleted AND " + x.where("r"))
+		if t == "Patient" {
+			q.WriteString(" AND r.id = ANY (" + q.arg(slices.Sorted(maps.Keys(asked))) + "::text[])")
+		}
+		q.WriteString(" ORDER BY r.id")
+		var id fhir.ID
+		var p anomaly.Person
+		var identifiers []string
+		if err := forEach(ctx, s.side, q.String(), q.args, []any{&id, &p.Name, &p.Family, &p.Birth, &p.VIP, &identifiers}, func() error {
+			one := p
+			one.Name, one.Same = strings.Join(strings.Fields(p.Name), " "), ""
+			for _, i := range identifiers {
+				if t == "Patient" {
+					patients[i] = id
+				} else if same, ok := patients[i]; ok {
+					one.Same = same
+				}
+			}
+			out[fhir.Ref{Type: t, ID: id}] = one
+			return nil
+		}); err != nil {
+			return nil, failed(err)
+		}
+	}
+	return out, nil
+}
+
+// Sessions are the declared emergencies of the practice, and whether the Task of the review
+// of each is completed, as far as the holder of the reach may see it.
+func (s *Store) Sessions(ctx context.Context, reach authz.Reach) ([]anomaly.Emergency, error) {
+	r := reach.Of("Task")
+	if !r.Grant().Valid() {
+		return nil, authz.ErrDenied
+	}
+	var q statement
+	x := restrict(&q, r)
+	q.WriteString("SELECT e.id::text, e.member, e.starts, EXISTS (SELECT FROM record.resource r WHERE NOT r.deleted AND r.body#>>'{focus,identifier,value}' = e.id::text AND r.body->>'status' = 'completed' AND " + x.where("r") + ")" +
+		" FROM record.emergency e WHERE e.tenant = " + x.tenant + " ORDER BY e.starts, e.id")
+	var out []anomaly.Emergency
+	var e anomaly.Emergency
+	var member string
+	err := forEach(ctx, s.side, q.String(), q.args, []any{&e.ID, &member, &e.Starts, &e.Reviewed}, func() error {
+		one := e
+		one.Member, _ = fhir.ParseRef(member)
+		out = append(out, one)
+		return nil
+	})
+	return out, failed(err)
+}
