@@ -21,7 +21,7 @@ import (
 
 // releasing lets a house make de-identified releases.
 func releasing(c *export.Config) {
-	store := c.Records.(*postgres.Store) //nolint:forcetypeassert // of the fixture
+	store := c.Records.(*postgres.Store) //nolint:forcetypeassert,errcheck // of the fixture
 	c.Releases, c.OptOuts, c.Terms = store.Releases(), store, &terms.Practices{}
 }
 
@@ -265,7 +265,7 @@ func (b between) Walk(ctx context.Context, release string, t fhir.ResourceType, 
 func TestD8_WhatChangesIsSurveyedAgain(t *testing.T) {
 	crowd := func(h *house) {
 		for i := range 22 {
-			h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"%s"}`, i, []string{"male", "female"}[i%2]))
+			h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":%q}`, i, []string{"male", "female"}[i%2]))
 		}
 	}
 	for name, c := range map[string]struct {
