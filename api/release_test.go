@@ -46,7 +46,7 @@ func newReleasing(t testing.TB) (*clinic, *export.Service, *bytes.Buffer) {
 			t.Fatal(err)
 		}
 		cfg.Log = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		store := cfg.Store.(*postgres.Store) //nolint:forcetypeassert // of the fixture
+		store := cfg.Store.(*postgres.Store) //nolint:forcetypeassert,errcheck // of the fixture
 		engine := authz.NewEngine(policy, store, cfg.Now)
 		cfg.Engine, cfg.Gate = engine, record.NewGate(engine, store, cfg.Now).Explaining(store).Accounting(store)
 	})

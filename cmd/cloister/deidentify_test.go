@@ -75,7 +75,7 @@ func TestDeidentifyCommand(t *testing.T) {
 			}
 			files[f.Name()] = string(text)
 		}
-		text, _ := os.ReadFile(told) //nolint:gosec // of this test
+		text, _ := os.ReadFile(told)
 		return files, string(text), out.String()
 	}
 	for _, c := range []struct {

@@ -21,7 +21,7 @@ import (
 
 // releasing lets a house make de-identified releases.
 func releasing(c *export.Config) {
-	store := c.Records.(*postgres.Store) //nolint:forcetypeassert // of the fixture
+	store := c.Records.(*postgres.Store) //nolint:forcetypeassert,errcheck // of the fixture
 	c.Releases, c.OptOuts, c.Terms = store.Releases(), store, &terms.Practices{}
 }
 
@@ -265,7 +265,7 @@ func (b between) Walk(ctx context.Context, release string, t fhir.ResourceType, 
 func TestD8_WhatChangesIsSurveyedAgain(t *testing.T) {
 	crowd := func(h *house) {
 		for i := range 22 {
-			h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"%s"}`, i, []string{"male", "female"}[i%2]))
+			h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":%q}`, i, []string{"male", "female"}[i%2]))
 		}
 	}
 	for name, c := range map[string]struct {
@@ -371,9 +371,11 @@ func TestD7_2_16_AReleaseIsFetchedWhole(t *testing.T) {
 		"changed":              {func(h *house) { h.load(observation("o05", "anna", `,"valueInteger":77`)) }, ""}, // what was released was true
 		"a consent is revoked": {func(h *house) { h.load(consent("c", "part2-specific", "inactive")) }, "Encounter Observation"},
 		"somebody wants out":   {func(h *house) { h.load(optOut("cleo")) }, "Observation Patient"},
-		"the keys are lost":    {func(h *house) { h.exec("DELETE FROM deident.release") }, "Encounter Observation Patient"},
-		"another client asks":  {func(*house) {}, "404"},
-		"nobody may any more":  {func(h *house) { h.cfg.Terms.Set(h.tenant, terms.Terms{}) }, ""}, // a safe harbor needs no document
+		// What is visible all the same is nothing to be released: whatever the Consent bars, she does not want to be in such a set.
+		"somebody wants out, says research": {func(h *house) { h.load(strings.Replace(optOut("cleo"), `"code":"TREAT"`, `"code":"HRESCH"`, 1)) }, "Observation Patient"},
+		"the keys are lost":                 {func(h *house) { h.exec("DELETE FROM deident.release") }, "Encounter Observation Patient"},
+		"another client asks":               {func(*house) {}, "404"},
+		"nobody may any more":               {func(h *house) { h.cfg.Terms.Set(h.tenant, terms.Terms{}) }, ""}, // a safe harbor needs no document
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t, releasing)

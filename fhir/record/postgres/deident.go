@@ -201,7 +201,8 @@ func (x releases) Report(ctx context.Context, release string) (r deident.Report,
 	if err := x.s.keys.QueryRow(ctx, "SELECT report FROM deident.release WHERE id = $1 AND report IS NOT NULL", release).Scan(&text); err != nil {
 		return r, failed(err)
 	}
-	return r, failed(json.Unmarshal(text, &r))
+	err = json.Unmarshal(text, &r)
+	return r, failed(err)
 }
 
 const sourceColumns = "SELECT surrogate, id, patient, counted, version, row FROM deident.member WHERE release = $1 AND type = $2 AND "
@@ -262,7 +263,7 @@ func (x releases) Shifts(ctx context.Context, k export.Key, patients []fhir.ID, 
 		if err != nil {
 			return nil, failed(err)
 		}
-		days[i] = int16(n) //nolint:gosec // a year at most
+		days[i] = int16(n)
 	}
 	err := x.within(ctx, k, func(tx pgx.Tx) error {
 		var id string
