@@ -79,7 +79,7 @@ func TestAnalyticsPage(t *testing.T) {
 		t.Fatal("the page has no place for the views")
 	}
 	if want := head + from + b.String() + till + tail; *update {
-		if err := os.WriteFile(path, []byte(want), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(want), 0o600); err != nil { //nolint:gosec // the page of this test
 			t.Fatal(err)
 		}
 	} else if page != want {
