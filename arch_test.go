@@ -110,6 +110,7 @@ var libraries = []struct {
 	{"golang.org/x/crypto", []string{"authz/identity"}, true, "passwords are hashed in one place, with one set of parameters"},
 	{"github.com/wneessen/go-mail", []string{"cmd/cloister/internal/mail"}, true, "the server knows a Mailer; how mail goes out is wiring"},
 	{"github.com/labstack/echo", []string{"api", "cmd/cloister/internal/bench"}, false, "HTTP ends at api; bench has it for the raw ceiling"},
+	{"github.com/coder/websocket", []string{"api"}, false, "it takes a connection over: only api/respond touches those of clients"},
 	{"github.com/alecthomas/kong", []string{"cmd"}, true, "flags end at cmd"},
 	{"unsafe", nil, true, "it opens a sealed record"},
 	{"plugin", nil, true, "everything that runs is built together"},
