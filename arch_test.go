@@ -113,6 +113,7 @@ var libraries = []struct {
 	{"github.com/wneessen/go-mail", []string{"cmd/cloister/internal/mail"}, true, "the server knows a Mailer; how mail goes out is wiring"},
 	{"github.com/labstack/echo", []string{"api", "cmd/cloister/internal/bench"}, false, "HTTP ends at api; bench has it for the raw ceiling"},
 	{"github.com/parquet-go", []string{"fhir/view/tabular"}, false, "a file format is one writer of several; everybody else hands rows to tabular"},
+	{"github.com/coder/websocket", []string{"api"}, false, "it takes a connection over: only api/respond touches those of clients"},
 	{"github.com/alecthomas/kong", []string{"cmd"}, true, "flags end at cmd"},
 	{"unsafe", nil, true, "it opens a sealed record"},
 	{"plugin", nil, true, "everything that runs is built together"},

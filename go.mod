@@ -8,6 +8,7 @@ require (
 	github.com/casbin/casbin/v2 v2.135.0 // the policy engine; authz/pdp only
 	github.com/cespare/xxhash/v2 v2.3.0 // 64-bit keys of the search index, ids of the sample clinic
 	github.com/cockroachdb/apd/v3 v3.2.3 // decimals of quantities and numbers, exact
+	github.com/coder/websocket v1.8.15 // notifications of Subscriptions to clients without an endpoint; api/respond only
 	github.com/coreos/go-oidc/v3 v3.21.0 // discovery, key sets and token checks; authz/oidc only
 	github.com/fergusstrange/embedded-postgres v1.34.0 // PostgreSQL for dev where none is installed
 	github.com/go-jose/go-jose/v4 v4.1.8 // JWS: signatures of consents, tokens of the development issuer and of bench

@@ -107,7 +107,12 @@ func New(c Config) (http.Handler, error) {
 			open[r.path] = true
 		}
 	}
+	var talk func(context.Context, notify.Socket) error
+	if c.Notify != nil {
+		talk = c.Notify.Converse
+	}
 	transport.Use(e, transport.Config{
+		Talk:          talk,
 		Authenticator: c.Authenticator, Log: c.Log, Now: c.Now, Open: open, Streams: streams,
 		Deadline: c.Deadline, MaxBody: c.MaxBody, Origins: c.Origins, Apps: c.Apps,
 		Secure: strings.HasPrefix(c.Base, "https://"),

@@ -73,12 +73,19 @@ CREATE TABLE notify.event (
 );
 CREATE INDEX event_resource ON notify.event (subscription, pk);
 
+-- Tokens by which a connection is bound to subscriptions, as digests.
+CREATE TABLE notify.binding (
+  digest        bytea PRIMARY KEY,
+  subscriptions uuid[] NOT NULL,
+  until         timestamptz NOT NULL
+);
+
 GRANT USAGE ON SCHEMA notify TO cloister_app, cloister_notes;
 GRANT SELECT ON notify.subscription TO cloister_notes;
 GRANT SELECT, INSERT, UPDATE, DELETE ON notify.subscription TO cloister_app;
 GRANT INSERT ON notify.pending TO cloister_app, cloister_notes;
 GRANT SELECT, DELETE ON notify.pending TO cloister_app;
-GRANT SELECT, INSERT, DELETE ON notify.change, notify.event TO cloister_app;
+GRANT SELECT, INSERT, DELETE ON notify.change, notify.event, notify.binding TO cloister_app;
 GRANT USAGE ON SEQUENCE notify.turn TO cloister_app;
 
 -- +goose Down

@@ -38,6 +38,8 @@ func (s *Service) Operations() []Operation {
 		{Code: "status", Safe: true, Definition: definitions + "status", Handler: s.status},
 		{Code: "status", Instance: true, Safe: true, Definition: definitions + "status", Handler: s.status},
 		{Code: "events", Instance: true, Safe: true, Definition: definitions + "events", Handler: s.events},
+		{Code: "get-ws-binding-token", Safe: true, Definition: definitions + "get-ws-binding-token", Handler: s.token},
+		{Code: "get-ws-binding-token", Instance: true, Safe: true, Definition: definitions + "get-ws-binding-token", Handler: s.token},
 		{Code: "rotate-secret", Instance: true, Definition: fhir.Canonical + "/OperationDefinition/rotate-secret", Handler: s.rotate},
 	}
 }
@@ -116,6 +118,14 @@ func (s *Service) events(ctx context.Context, rq *respond.Request) (respond.Resp
 
 func (s *Service) rotate(ctx context.Context, rq *respond.Request) (respond.Response, error) {
 	return answered(s.notify.Rotate(ctx, rq.Grant, rq.ID))
+}
+
+func (s *Service) token(ctx context.Context, rq *respond.Request) (respond.Response, error) {
+	values, err := parameters(rq, "id")
+	if err != nil {
+		return nil, err
+	}
+	return answered(s.notify.BindingToken(ctx, rq.Grant, rq.ID, split(values["id"])))
 }
 
 func answered(a notify.Answer, err error) (respond.Response, error) {

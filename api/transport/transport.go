@@ -18,6 +18,7 @@ import (
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
+	"github.com/cloister-health/cloister/fhir/record/notify"
 )
 
 // Authenticator turns the bearer token of a request into the Principal whom it
@@ -27,7 +28,7 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (authz.Principal, error)
 }
 
-// Config is what the transport needs to know. All of it is required but Origins, Apps and Streams.
+// Config is what the transport needs to know. All of it is required but Origins, Apps, Streams and Talk.
 type Config struct {
 	Authenticator Authenticator
 	Log           *slog.Logger
@@ -43,7 +44,12 @@ type Config struct {
 	// Apps reports an origin of a registered app, which CORS allows, too; nil knows none.
 	Apps   func(ctx context.Context, origin string) bool
 	Secure bool // the service is reached over https only
+	// Talk has the websockets of SocketPath; nil: there are none. Who is at the other end it has to find out.
+	Talk func(context.Context, notify.Socket) error
 }
+
+// SocketPath is the one path at which a connection becomes a websocket.
+const SocketPath = "/fhir/_ws"
 
 // Exchange is one HTTP exchange. It stands in for the echo.Context that it
 // wraps, so that handlers below it find it without a look-up.
@@ -102,6 +108,10 @@ func (t *transport) exchange(next echo.HandlerFunc) echo.HandlerFunc {
 		ctx, cancel := t.bounded(c)
 		defer cancel()
 		x.ctx = ctx
+		if t.Talk != nil && r.Method == http.MethodGet && r.URL.Path == SocketPath {
+			t.log(x, respond.Upgrade(c.Response().Writer, r, t.Talk), start)
+			return nil
+		}
 		err := classify(t.run(x, next))
 		sent := respond.Send(c.Response().Writer, &x.Head, x.Asked, x.Answer, err)
 		t.log(x, sent, start)

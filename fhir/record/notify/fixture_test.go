@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/cloister-health/cloister/authz/smart"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
+	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
@@ -225,12 +227,11 @@ func subscription(topic, content, channel string, filters ...string) string {
 }
 
 func channel(name, kind string, n int) string {
-	return fmt.Sprintf(`"extension":[{"url":"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-%s","%s":%d}],`, name, kind, n)
+	return `"extension":[{"url":"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-` + name + `","` + kind + `":` + strconv.Itoa(n) + `}],`
 }
 
 func quoted(s string) string {
-	b, _ := json.Marshal(s)
-	return string(b)
+	return string(element.AppendQuoted(nil, s))
 }
 
 func (h *house) parse(text string) *codec.Resource {

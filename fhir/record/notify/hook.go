@@ -113,7 +113,7 @@ func (h *Hooks) Check(endpoint string, header []Header) error {
 	case u.Scheme == "http" && loopback:
 		for _, x := range header {
 			if strings.EqualFold(x.Name, "Authorization") {
-				return errors.New("Authorization is sent over https only")
+				return errors.New("the header field Authorization is sent over https only")
 			}
 		}
 		return nil

@@ -58,7 +58,7 @@ func TestSignedWebhook(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got.Header.Get(name), value)
 		}
 	}
-	if string(body) != `{"a":1}` || got.Method != "POST" || got.RequestURI != "/in?x=1" || got.Header.Get("Redisclosure-Notice") == "" {
+	if string(body) != `{"a":1}` || got.Method != http.MethodPost || got.RequestURI != "/in?x=1" || got.Header.Get("Redisclosure-Notice") == "" {
 		t.Errorf("%s %s %s %v", got.Method, got.RequestURI, body, got.Header)
 	}
 }

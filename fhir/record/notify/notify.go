@@ -65,10 +65,11 @@ type Config struct {
 	Log           *slog.Logger
 	Now           func() time.Time // the one clock of the server
 
-	Most   int            // subscriptions of one client; 0 is 100
-	Tries  int            // to deliver one message, after which its subscription is in error; 0 is 12
-	Keep   time.Duration  // of events that were delivered, and of changes for a subscription in error; 0 is 7 days
-	Jitter func() float64 // at least 0 and below 1; nil is random
+	Most    int            // subscriptions of one client; 0 is 100
+	Tries   int            // to deliver one message, after which its subscription is in error; 0 is 12
+	Sockets int            // connections at a time; 0 is 256
+	Keep    time.Duration  // of events that were delivered, and of changes for a subscription in error; 0 is 7 days
+	Jitter  func() float64 // at least 0 and below 1; nil is random
 }
 
 // Bounds on one subscription.
@@ -100,7 +101,8 @@ var ErrOver = errors.New("notify: the turn is over")
 // Service tells of changes.
 type Service struct {
 	Config
-	held *heldKeys
+	held  *heldKeys
+	slots chan struct{} // connections
 }
 
 // New wires the notifications.
@@ -125,7 +127,10 @@ func New(c Config) (*Service, error) {
 	if c.Jitter == nil {
 		c.Jitter = rand.Float64
 	}
-	return &Service{c, newHeldKeys()}, nil
+	if c.Sockets == 0 {
+		c.Sockets = 256
+	}
+	return &Service{c, newHeldKeys(), make(chan struct{}, c.Sockets)}, nil
 }
 
 // ownerOf is the digest of who subscribed: one client as one subject in one practice.

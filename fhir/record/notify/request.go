@@ -169,11 +169,16 @@ func plain(query string) bool {
 }
 
 func (o *order) readChannel(f *faults, c *element.Node) {
-	switch o.channel = Channel(c.Get("type").String()); {
-	case o.channel != RestHook:
-		f.add(outcome.BusinessRule, ".channel.type", "the channel is rest-hook: there is no other one here")
-	case c.Get("endpoint").String() == "":
+	o.channel = Channel(c.Get("type").String())
+	switch there := c.Get("endpoint").String() != ""; {
+	case o.channel != RestHook && o.channel != WebSocket:
+		f.add(outcome.BusinessRule, ".channel.type", "the channel is rest-hook or websocket: there is no other one here")
+	case o.channel == RestHook && !there:
 		f.add(outcome.Required, ".channel.endpoint", "a rest-hook needs an endpoint")
+	case o.channel == WebSocket && there:
+		f.add(outcome.BusinessRule, ".channel.endpoint", "a websocket has no endpoint: its client connects to this server")
+	case o.channel == WebSocket && c.Get("header") != nil:
+		f.add(outcome.BusinessRule, ".channel.header", "a websocket has no header fields")
 	}
 	extensions(c.Get("_type"), ".channel.type", func(u string, _ *element.Node, path string) {
 		if u == channelType {
@@ -303,7 +308,7 @@ func (s *Service) options(ctx context.Context, g authz.Grant) (search.Options, e
 // check refuses what could not be carried out for a caller.
 func (s *Service) check(ctx context.Context, g authz.Grant, o order) error {
 	f := &faults{}
-	if err := s.Hooks.Check(o.endpoint, o.headers); err != nil {
+	if err := s.Hooks.Check(o.endpoint, o.headers); o.channel == RestHook && err != nil {
 		f.add(outcome.BusinessRule, ".channel.endpoint", err.Error())
 	}
 	opt, err := s.options(ctx, g)

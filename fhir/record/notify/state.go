@@ -64,6 +64,8 @@ type Subscription struct {
 	Spoke    time.Time // when something was delivered last
 	Turn     int64
 	Expires  time.Time
+
+	greet, greeted bool // a connection that was bound gets a handshake first; it got it
 }
 
 // Change is one version of one row that was committed.
@@ -102,8 +104,12 @@ type Subscriptions interface {
 	Sequence(context.Context) error
 	// Take takes the subscription that has something to do and was delivered something the longest ago, until the lease ends.
 	Take(ctx context.Context, c Channel, lease time.Duration) (s Subscription, ok bool, err error)
-	// TakeOne takes that subscription, whether it has something to do or not.
-	TakeOne(ctx context.Context, id string, lease time.Duration) (s Subscription, ok bool, err error)
+	// TakeOne takes that subscription, if it has something to do; greet says that it has.
+	TakeOne(ctx context.Context, id string, greet bool, lease time.Duration) (s Subscription, ok bool, err error)
+	// Bind keeps the digest of a token by which the subscriptions can be bound to a connection until then.
+	Bind(ctx context.Context, digest [32]byte, ids []string, until time.Time) error
+	// Bound gives what a token that is still good binds.
+	Bound(ctx context.Context, digest [32]byte) (ids []string, until time.Time, err error)
 	// Begin gives s the newest position; ready is false while a transaction is still under
 	// way that ran when s was stored.
 	Begin(ctx context.Context, s Subscription) (position int64, ready bool, err error)

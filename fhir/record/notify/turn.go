@@ -79,18 +79,26 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	err = s.safely(ctx, &x)
+	return true, s.took(ctx, &x, s.Hooks.Send)
+}
+
+// send delivers a message, see [Sender].
+type send func(context.Context, Message) error
+
+// took takes the turn that was given, and keeps what became of it.
+func (s *Service) took(ctx context.Context, x *Subscription, to send) error {
+	err := s.safely(ctx, x, to)
 	var end *ended
 	switch {
 	case err == nil, errors.Is(err, ErrOver):
-		return true, nil
+		return nil
 	case ctx.Err() != nil:
-		return false, ctx.Err() // its lease ends
+		return ctx.Err() // its lease ends
 	case errors.As(err, &end):
 		s.Log.Warn("a subscription is in error", "subscription", x.ID, "reason", end.why, "error", private(end.err))
-		return true, over(s.Subscriptions.Turned(ctx, x, Failed, end.why))
+		return over(s.Subscriptions.Turned(ctx, *x, Failed, end.why))
 	default:
-		return true, errors.Join(err, over(s.Subscriptions.Yield(ctx, x, s.Now().Add(patience))))
+		return errors.Join(err, over(s.Subscriptions.Yield(ctx, *x, s.Now().Add(patience))))
 	}
 }
 
@@ -122,16 +130,16 @@ func over(err error) error {
 }
 
 // safely is turn; a panic in it ends the turn and not the server. Its value may hold content.
-func (s *Service) safely(ctx context.Context, x *Subscription) (err error) {
+func (s *Service) safely(ctx context.Context, x *Subscription, to send) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("notify: panic (%T) in a turn", p)
 		}
 	}()
-	return s.turn(ctx, x)
+	return s.turn(ctx, x, to)
 }
 
-func (s *Service) turn(ctx context.Context, x *Subscription) error {
+func (s *Service) turn(ctx context.Context, x *Subscription, to send) error {
 	if !s.Now().Before(x.Expires) {
 		return s.Subscriptions.Turned(ctx, *x, Off, Ended)
 	}
@@ -149,8 +157,8 @@ func (s *Service) turn(ctx context.Context, x *Subscription) error {
 		}
 		x.Begun, x.Position = true, position
 	}
-	if x.Status == Requested {
-		return s.deliver(ctx, x, c, o, notification{kind: handshake})
+	if x.Status == Requested || x.greet {
+		return s.deliver(ctx, x, c, o, notification{kind: handshake}, to)
 	}
 	if x.Sent == x.Events {
 		found, at, err := s.gather(ctx, x, c, o)
@@ -173,10 +181,10 @@ func (s *Service) turn(ctx context.Context, x *Subscription) error {
 		if err != nil {
 			return err
 		}
-		return s.deliver(ctx, x, c, o, notification{kind: happened, events: told})
+		return s.deliver(ctx, x, c, o, notification{kind: happened, events: told}, to)
 	}
 	if x.Beat > 0 && !s.Now().Before(x.Spoke.Add(x.Beat)) {
-		return s.deliver(ctx, x, c, o, notification{kind: beat})
+		return s.deliver(ctx, x, c, o, notification{kind: beat}, to)
 	}
 	return s.Subscriptions.Yield(ctx, *x, s.Now())
 }
@@ -196,7 +204,7 @@ func (s *Service) ordered(ctx context.Context, x *Subscription) (contents, order
 }
 
 // deliver tries to deliver a notification, and keeps what became of it.
-func (s *Service) deliver(ctx context.Context, x *Subscription, c contents, o order, n notification) error {
+func (s *Service) deliver(ctx context.Context, x *Subscription, c contents, o order, n notification, to send) error {
 	now := s.Now()
 	n.base, n.x, n.topic, n.content, n.at = s.Base, x, o.topic.URL, o.content, now
 	sent := x.Sent
@@ -207,14 +215,17 @@ func (s *Service) deliver(ctx context.Context, x *Subscription, c contents, o or
 	if err != nil {
 		return err
 	}
-	err = s.Hooks.Send(ctx, Message{
+	err = to(ctx, Message{
 		ID: "msg_" + n.name(), Endpoint: o.endpoint, Header: o.headers, Body: body, At: now, Keys: c.keys(now), Noticed: n.noticed(), Timeout: time.Duration(o.timeout) * time.Second,
 	})
 	switch {
 	case err == nil:
+		x.greeted = n.kind == handshake
 		return s.Subscriptions.Delivered(ctx, *x, sent, Active)
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, errClosed):
+		return s.Subscriptions.Yield(ctx, *x, now) // whoever connects next gets it
 	case errors.Is(err, ErrGone):
 		return s.Subscriptions.Turned(ctx, *x, Failed, Gone)
 	case x.Failures+1 >= s.Tries:

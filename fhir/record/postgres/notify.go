@@ -158,14 +158,35 @@ INSERT INTO notify.change (tenant, type, id, pk, version, deleted) SELECT tenant
 // Take implements [notify.Subscriptions]. Turns that came to nothing do not count: what is hidden must
 // not tell by the order in which one client's subscriptions are served.
 func (n subscriptions) Take(ctx context.Context, c notify.Channel, lease time.Duration) (notify.Subscription, bool, error) {
-	return n.take(ctx, lease, `o.channel = $3 AND o.status IN ('requested', 'active') AND o.due <= $1 AND (o.expires <= $1 OR o.status = 'requested' OR o.sent < o.events OR o.position IS NULL
- OR o.beat > 0 AND o.spoke + o.beat * interval '1 second' <= $1
- OR EXISTS (SELECT FROM notify.change c WHERE c.tenant = o.tenant AND c.position > o.position AND c.type = ANY (o.types)))`, string(c))
+	return n.take(ctx, lease, "o.channel = $3 AND "+waits, string(c))
 }
 
+// waits is the condition that a subscription has something to do.
+const waits = `o.status IN ('requested', 'active') AND o.due <= $1 AND (o.expires <= $1 OR o.status = 'requested' OR o.sent < o.events OR o.position IS NULL
+ OR o.beat > 0 AND o.spoke + o.beat * interval '1 second' <= $1
+ OR EXISTS (SELECT FROM notify.change c WHERE c.tenant = o.tenant AND c.position > o.position AND c.type = ANY (o.types)))`
+
 // TakeOne implements [notify.Subscriptions].
-func (n subscriptions) TakeOne(ctx context.Context, id string, lease time.Duration) (notify.Subscription, bool, error) {
-	return n.take(ctx, lease, "o.id::text = $3", id)
+func (n subscriptions) TakeOne(ctx context.Context, id string, greet bool, lease time.Duration) (notify.Subscription, bool, error) {
+	if greet {
+		return n.take(ctx, lease, "o.id::text = $3 AND o.status IN ('requested', 'active')", id)
+	}
+	return n.take(ctx, lease, "o.id::text = $3 AND "+waits, id)
+}
+
+// Bind implements [notify.Subscriptions].
+func (n subscriptions) Bind(ctx context.Context, digest [32]byte, ids []string, until time.Time) error {
+	_, err := n.s.side.Exec(ctx, "INSERT INTO notify.binding (digest, subscriptions, until) VALUES ($1, $2::text[]::uuid[], $3)", digest[:], ids, until)
+	return failed(err)
+}
+
+// Bound implements [notify.Subscriptions].
+func (n subscriptions) Bound(ctx context.Context, digest [32]byte) (ids []string, until time.Time, err error) {
+	err = n.s.side.QueryRow(ctx, "SELECT subscriptions::text[], until FROM notify.binding WHERE digest = $1 AND until > $2", digest[:], n.s.now().UTC()).Scan(&ids, &until)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, until, errNotFound
+	}
+	return ids, until, failed(err)
 }
 
 func (n subscriptions) take(ctx context.Context, lease time.Duration, which string, arg any) (notify.Subscription, bool, error) {
@@ -309,7 +330,8 @@ func (n subscriptions) Yield(ctx context.Context, x notify.Subscription, due tim
 // Sweep implements [notify.Subscriptions].
 func (n subscriptions) Sweep(ctx context.Context, before time.Time) error {
 	for _, sql := range []string{
-		"UPDATE notify.subscription SET status = 'off', reason = 'stale', position = NULL, barrier = NULL WHERE status = 'error' AND since < $1",
+		"UPDATE notify.subscription SET status = 'off', reason = 'stale', position = NULL, barrier = NULL WHERE status = 'error' AND since < $1 OR channel = 'websocket' AND status <> 'off' AND spoke < $1",
+		"DELETE FROM notify.binding WHERE until < $1",
 		"DELETE FROM notify.event e USING notify.subscription s WHERE s.id = e.subscription AND e.number <= s.sent AND e.at < $1",
 	} {
 		if _, err := n.s.side.Exec(ctx, sql, before); err != nil {
