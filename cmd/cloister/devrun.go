@@ -236,7 +236,10 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	if cfg.ExportDir == "" {
 		cfg.ExportDir = filepath.Join(dir, "exports")
 	}
-	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, bulk{dir: cfg.ExportDir, keys: keys, clients: sign}, log)
+	if cfg.ImportDir == "" {
+		cfg.ImportDir = filepath.Join(dir, "imports")
+	}
+	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, bulk{dir: cfg.ExportDir, imports: cfg.ImportDir, hosts: cfg.ImportHosts, nets: append([]string{"127.0.0.0/8", "::1/128"}, cfg.ImportNets...), plain: true, keys: keys, clients: sign}, log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}

@@ -30,7 +30,7 @@ func TestScripts(t *testing.T) {
 func TestServeHasNoOtherSwitches(t *testing.T) {
 	want := []string{
 		"age-of-majority", "allow-upsert", "app-key-hosts", "app-registration", "auth-key", "authorization-server", "base-url", "branding", "breached-passwords", "conditional-delete", "cors-origins",
-		"dangling-references", "database-url", "emergency-session", "emergency-sign-in", "export-dir", "help", "idempotency-life", "invitation-life", "issuers", "label-set", "label-tobacco", "label-unknown", "listen",
+		"dangling-references", "database-url", "emergency-session", "emergency-sign-in", "export-dir", "help", "idempotency-life", "import-dir", "import-hosts", "import-networks", "invitation-life", "issuers", "label-set", "label-tobacco", "label-unknown", "listen",
 		"log-format", "log-level", "mail-from", "mail-server", "max-body", "notes-key", "notes-older-keys", "page-key", "patient-factor", "policies", "providers", "recovery-life", "request-timeout", "scim-roles", "security-labels",
 		"session-absolute", "session-idle", "shutdown-grace", "signing-keys", "treating-after-appointment", "treating-after-encounter", "treating-before-appointment", "trusted-proxies", "validation",
 	}

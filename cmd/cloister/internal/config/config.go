@@ -155,6 +155,9 @@ type API struct {
 	Shown       string        `name:"security-labels" env:"CLOISTER_SECURITY_LABELS" default:"exchange" help:"To whom security labels (meta.security) go unasked: exchange (who is not of the practice), all or none. The marks of 42 CFR 2.32 always go."`
 	Policies    string        `name:"policies" env:"CLOISTER_POLICIES" placeholder:"DIR" help:"Directory with the policies of practices, one directory each, named by the practice. They add to the policy of the house; SIGHUP reads them again."`
 	ExportDir   string        `name:"export-dir" env:"CLOISTER_EXPORT_DIR" placeholder:"DIR" help:"Directory for the files of bulk exports, which all servers of a database share. Each export has a key of its own, which the key of CLOISTER_NOTES_KEY wraps. Without it nothing is exported in bulk."`
+	ImportDir   string        `name:"import-dir" env:"CLOISTER_IMPORT_DIR" placeholder:"DIR" help:"Directory for the inputs of bulk imports until they are taken in, which all servers of a database share. Each import has a key of its own, which the key of CLOISTER_NOTES_KEY wraps. Without it nothing is imported in bulk by clients."`
+	ImportHosts []string      `name:"import-hosts" env:"CLOISTER_IMPORT_HOSTS" placeholder:"HOST[:PORT],..." help:"Hosts from which inputs of bulk imports are fetched, by https. Without any, inputs are uploaded."`
+	ImportNets  []string      `name:"import-networks" env:"CLOISTER_IMPORT_NETWORKS" placeholder:"CIDR,..." help:"Networks that are not public in which such hosts may be, such as 10.1.0.0/16."`
 	MaxBody     ByteSize      `name:"max-body" env:"CLOISTER_MAX_BODY" default:"32MiB" help:"Largest request body, such as 512KiB or 32MiB."`
 	CORSOrigins []string      `name:"cors-origins" env:"CLOISTER_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the API, such as https://app.example.org."`
 	Timeout     time.Duration `name:"request-timeout" env:"CLOISTER_REQUEST_TIMEOUT" default:"60s" help:"How long one request may take, such as 60s."`
@@ -183,6 +186,9 @@ func (a API) Check() error {
 		}
 	}
 	errs = append(errs, a.Care.Check())
+	if _, err := Egress(a.ImportHosts, a.ImportNets, false); err != nil {
+		errs = append(errs, err)
+	}
 	if a.Session < time.Minute || a.Session > 24*time.Hour {
 		errs = append(errs, fault("CLOISTER_EMERGENCY_SESSION", "is %s: set it between 1m and 24h", a.Session))
 	}
