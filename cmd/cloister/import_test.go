@@ -18,7 +18,7 @@ import (
 
 // imported runs cloister import as a process of its own: this test binary by another name.
 func imported(ctx context.Context, dir, dsn string, args ...string) *exec.Cmd {
-	c := exec.CommandContext(ctx, os.Args[0])
+	c := exec.CommandContext(ctx, os.Args[0]) //nolint:gosec // it is this very program
 	c.Args = append([]string{"cloister", "import", "--practice=harbor", "--create-practice", "--quiet", "--workers=2"}, args...)
 	c.Dir = dir
 	c.Env = append(os.Environ(), "CLOISTER_DATABASE_URL="+dsn)
