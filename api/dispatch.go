@@ -180,6 +180,8 @@ func read(x *transport.Exchange, rq *respond.Request, reads content) error {
 			return nil
 		}
 		return read(x, rq, resource)
+	case importing:
+		return imported(x, rq)
 	case hook:
 		body, err := body(x, respond.Readable)
 		if err != nil {
@@ -198,6 +200,25 @@ func read(x *transport.Exchange, rq *respond.Request, reads content) error {
 	return nil
 }
 
+// imported takes in the body of an import: its manifest, or its lines, which are read later.
+func imported(x *transport.Exchange, rq *respond.Request) error {
+	h := x.Request().Header
+	if types := h["Content-Type"]; len(types) == 1 && respond.ReadableLines(types[0]) {
+		switch encoding := h.Get("Content-Encoding"); encoding {
+		case "", "identity", "gzip":
+			rq.Upload = &respond.Upload{Lines: x.Request().Body, Gzip: encoding == "gzip"}
+			return nil
+		}
+		return outcome.New(outcome.MediaType, "send the lines as they are, or with the content encoding gzip")
+	}
+	body, err := body(x, respond.Readable)
+	if err != nil {
+		return err
+	}
+	rq.Manifest, err = codec.ReadJSON(body, codec.Limits{})
+	return err
+}
+
 func body(x *transport.Exchange, readable func(string) bool) ([]byte, error) {
 	types := x.Request().Header["Content-Type"]
 	if len(types) != 1 || !readable(types[0]) {
@@ -214,7 +235,7 @@ func body(x *transport.Exchange, readable func(string) bool) ([]byte, error) {
 func idempotency(x *transport.Exchange, rq *respond.Request, reads content) error {
 	r := x.Request()
 	fields := r.Header["Idempotency-Key"]
-	if fields == nil || r.Method == http.MethodGet || r.Method == http.MethodHead || reads == form || reads == parameters || reads == hook {
+	if fields == nil || r.Method == http.MethodGet || r.Method == http.MethodHead || reads == form || reads == parameters || reads == hook || reads == importing {
 		return nil
 	}
 	value, ok := "", len(fields) == 1

@@ -22,6 +22,7 @@ const (
 	parameters // a resource, or no body at all
 	hook       // JSON that is no resource
 	candidate  // as parameters; what is wrong with it is for the handler
+	importing  // the manifest of an import, or its lines
 )
 
 // route is one row of the table.
@@ -38,6 +39,7 @@ type route struct {
 	foreign     bool              // of another standard: no capability statement speaks of it
 	needs       fhir.Interaction  // what an operation is made of at least: permission for it comes first
 	stream      bool              // answers with a stream, for as long as that takes
+	upload      bool              // reads a stream, for as long as that takes
 }
 
 // routes is the table of everything that this server answers. The router, the
@@ -100,6 +102,13 @@ func (s *server) routes() ([]route, error) {
 	if s.subscriptions != nil {
 		table = append(table, s.subscribing()...)
 	}
+	if s.imports != nil {
+		exports = append(exports, s.imports.Operations()...)
+		table = append(table,
+			route{method: "GET", path: "/fhir/_import/:id", interaction: fhir.Operation, async: true, handler: s.rest.Audited(s.imports.Status)},
+			route{method: "DELETE", path: "/fhir/_import/:id", interaction: fhir.Operation, async: true, handler: s.rest.Audited(s.imports.Cancel)},
+			route{method: "GET", path: "/fhir/_import/:id/:file", interaction: fhir.Operation, async: true, stream: true, handler: s.rest.Audited(s.imports.File)})
+	}
 	for _, o := range slices.Concat(s.operations.Operations(), s.validation.Operations(), s.ceremony.Operations(), s.terms.Operations(), exports) {
 		r := route{method: "POST", path: o.Path(), interaction: fhir.Operation, reads: parameters, handler: s.rest.Audited(o.Handler), typ: o.Type, operation: o.Definition, needs: o.Needs}
 		if o.Level == operation.Instance && o.Needs == "" {
@@ -107,6 +116,9 @@ func (s *server) routes() ([]route, error) {
 		}
 		if o.Candidate {
 			r.reads = candidate
+		}
+		if o.Lines {
+			r.reads, r.upload = importing, true
 		}
 		table = append(table, r)
 		if o.Safe {

@@ -23,12 +23,13 @@ import (
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/export"
+	"github.com/cloister-health/cloister/fhir/record/intake"
 	"github.com/cloister-health/cloister/fhir/record/notify"
 	"github.com/cloister-health/cloister/fhir/search"
 	"github.com/cloister-health/cloister/fhir/terminology"
 )
 
-// Config wires the server. All of it is required but Terminology, Exports, Notify, Validator, SMART, Origins, Apps, Upsert, Several, Dangling, KeyLife and Emergency.
+// Config wires the server. All of it is required but Terminology, Exports, Imports, Notify, Validator, SMART, Origins, Apps, Upsert, Several, Dangling, KeyLife and Emergency.
 type Config struct {
 	// Base is the service base URL as clients write it, without a slash at its
 	// end; its path is /fhir, perhaps behind the prefix of a proxy.
@@ -61,6 +62,8 @@ type Config struct {
 	Exports *export.Service
 	// Notify tells clients of changes; nil leaves Subscriptions out.
 	Notify *notify.Service
+	// Imports carries out bulk imports; nil leaves them out.
+	Imports *intake.Service
 	// Validator answers $validate; nil knows the rules of R4 alone. What writes are held to is the Gate's.
 	Validator operation.Validator
 	Log       *slog.Logger
@@ -93,6 +96,9 @@ func New(c Config) (http.Handler, error) {
 	if c.Notify != nil {
 		s.subscriptions = subscription.New(c.Notify)
 	}
+	if c.Imports != nil {
+		s.imports = bulkdata.NewImports(c.Imports)
+	}
 	e := echo.New()
 	table, err := s.routes()
 	if err != nil {
@@ -100,7 +106,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	open, streams := map[string]bool{}, map[string]bool{}
 	for _, r := range table {
-		if r.stream {
+		if r.stream || r.upload {
 			streams[r.path] = true
 		}
 		if r.open {
@@ -190,6 +196,7 @@ type server struct {
 	operations *operation.Service
 	terms      *operation.Terminology
 	bulk       *bulkdata.Service // nil: there are no exports
+	imports    *bulkdata.Imports // nil: there are no imports
 	// subscriptions is nil where there are none.
 	subscriptions *subscription.Service
 	validation    *operation.Validation

@@ -81,6 +81,8 @@ type Operation struct {
 	Safe  bool // GET invokes it, too
 	// Candidate says that the operation is about the body itself: what is wrong with it is the answer, not a refusal.
 	Candidate bool
+	// Lines says that the body is the manifest of an import, or NDJSON.
+	Lines bool
 	// Needs is the interaction on the type that a caller must be permitted at
 	// least; "" is read on an instance, and none on the levels above.
 	Needs      fhir.Interaction

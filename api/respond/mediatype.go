@@ -110,6 +110,12 @@ func ReadablePatch(contentType string) bool {
 	return err == nil && name == "application/json-patch+json" && suits(params) || Readable(contentType)
 }
 
+// ReadableLines reports whether a request body is NDJSON (Bulk Data Access 2.0, "Output Formats").
+func ReadableLines(contentType string) bool {
+	name, params, err := mime.ParseMediaType(contentType)
+	return err == nil && (name == "application/fhir+ndjson" || name == "application/ndjson" || name == "application/x-ndjson") && suits(params)
+}
+
 // ReadableForm reports whether a request body is an HTML form (R4 http.html, search by POST).
 func ReadableForm(contentType string) bool {
 	name, params, err := mime.ParseMediaType(contentType)

@@ -51,6 +51,8 @@ type Request struct {
 	Form        string            // body of a POST search
 	Hook        *element.Node     // body of a call of a CDS Hooks service
 	Content     *codec.Resource   // the checked body of a write
+	Manifest    *element.Node     // the body of an import that names its inputs
+	Upload      *Upload           // the body of an import that is its input, or nil
 	Patch       patch.Patch       // the body of a patch
 	// Faults are the entries of a Bundle in Content that did not pass the check, by their index.
 	Faults map[int]*outcome.Error
@@ -65,6 +67,12 @@ type Request struct {
 	// an earlier one has ended with these receipts.
 	Once *record.Once
 	Done []record.Receipt
+}
+
+// Upload is a body of NDJSON, which is read as it comes.
+type Upload struct {
+	Lines io.Reader
+	Gzip  bool // they are packed
 }
 
 // Key is the Idempotency-Key of a request.

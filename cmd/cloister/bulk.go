@@ -7,12 +7,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
+	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/record/export"
 	"github.com/cloister-health/cloister/fhir/record/export/s3"
+	"github.com/cloister-health/cloister/fhir/record/intake"
 )
 
 // bulkWorkers is how many pages of bulk exports one process works on at a time.
@@ -22,12 +25,38 @@ const bulkWorkers = 2
 type bulk struct {
 	dir     string // where their files are
 	bucket  string // or where they are in its place; without both there are none
+	imports string // directory of imports; "": there are none
+	hosts   []string
+	nets    []string
 	keys    *envelope.Keys
 	clients export.Clients // or nil
 	terms   *terms.Practices
-	local   bool // notifications may go to this machine, in the clear: for development alone
+	local   bool // this machine may be told and asked, in the clear: for development alone
 	running sync.WaitGroup
 	stop    context.CancelFunc
+}
+
+// take opens the directory of imports and works on them until ctx ends.
+func (b *bulk) take(ctx context.Context, core *server.Core, base string, validation profile.Mode, log *slog.Logger) (*intake.Service, error) {
+	if b.imports == "" {
+		return nil, nil //nolint:nilnil // no imports are no fault
+	}
+	disk, err := export.OpenDisk(b.imports)
+	if err != nil {
+		return nil, fmt.Errorf("CLOISTER_IMPORT_DIR (--import-dir): %w", err)
+	}
+	cfg := intake.Config{Base: base, Sink: disk, Keys: b.keys, Clients: b.clients, Log: log, Now: time.Now}
+	if len(b.hosts) > 0 {
+		if cfg.Egress, err = config.Egress(b.hosts, b.nets, b.local); err != nil {
+			return nil, err
+		}
+	}
+	s, err := core.Imports(cfg, validation)
+	if err != nil {
+		return nil, err
+	}
+	go s.Run(ctx, bulkWorkers)
+	return s, nil
 }
 
 // end waits until no page is worked on any more; what was under way is given back.

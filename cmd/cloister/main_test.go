@@ -29,7 +29,7 @@ func TestScripts(t *testing.T) {
 // TestServeHasNoOtherSwitches fails where a flag is added to serve, so that somebody asks what it can switch off.
 func TestServeHasNoOtherSwitches(t *testing.T) {
 	want := []string{
-		"age-of-majority", "allow-upsert", "app-key-hosts", "app-registration", "audit-checkpoints", "audit-forward", "audit-key", "audit-sign-every", "auth-key", "authorization-server", "base-url", "branding", "breached-passwords", "client-certificate-header", "conditional-delete", "cors-origins", "dangling-references", "database-url", "emergency-session", "emergency-sign-in", "export-dir", "export-s3", "help", "idempotency-life", "invitation-life", "issuers", "label-set", "label-tobacco", "label-unknown", "listen",
+		"age-of-majority", "allow-upsert", "app-key-hosts", "app-registration", "audit-checkpoints", "audit-forward", "audit-key", "audit-sign-every", "auth-key", "authorization-server", "base-url", "branding", "breached-passwords", "client-certificate-header", "conditional-delete", "cors-origins", "dangling-references", "database-url", "emergency-session", "emergency-sign-in", "export-dir", "export-s3", "help", "idempotency-life", "import-dir", "import-hosts", "import-networks", "invitation-life", "issuers", "label-set", "label-tobacco", "label-unknown", "listen",
 		"log-format", "log-level", "mail-from", "mail-server", "max-body", "notes-key", "notes-older-keys", "page-key", "patient-factor", "policies", "providers", "recovery-life", "request-timeout", "scim-roles", "security-labels",
 		"session-absolute", "session-idle", "shutdown-grace", "signing-keys", "treating-after-appointment", "treating-after-encounter", "treating-before-appointment", "trusted-proxies", "validation", "webhook-hosts", "webhook-private-hosts",
 	}

@@ -107,7 +107,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	files := &bulk{dir: c.ExportDir, bucket: c.ExportS3, keys: keys, terms: laid}
+	files := &bulk{dir: c.ExportDir, bucket: c.ExportS3, keys: keys, terms: laid, imports: c.ImportDir, hosts: c.ImportHosts, nets: c.ImportNets}
 	defer files.end()
 	if sign != nil {
 		files.clients = sign
@@ -172,9 +172,13 @@ func handler(ctx context.Context, store *postgres.Store, policies authz.Policies
 	if err != nil {
 		return nil, err
 	}
+	imports, err := files.take(ctx, core, base, cfg.Validation, log)
+	if err != nil {
+		return nil, err
+	}
 	return core.Handler(server.Config{
 		Base: base, Authenticator: tokens, SMART: face.smart, Apps: face.apps, Version: number, Released: built, Deadline: cfg.Timeout,
 		MaxBody: int64(cfg.MaxBody), Origins: cfg.CORSOrigins, Upsert: cfg.AllowUpsert, Several: cfg.Conditional == "multiple", Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: operation.Limits{Session: cfg.Session, SignIn: cfg.SignIn},
-		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Shown), Exports: exports, Notify: notifications, Log: log, Now: time.Now,
+		Cursors: [32]byte(key), Keys: keys, Validation: cfg.Validation, Labels: record.Labelled(cfg.Shown), Exports: exports, Imports: imports, Notify: notifications, Log: log, Now: time.Now,
 	})
 }

@@ -171,7 +171,7 @@ func (r *remote) open() error {
 		rq.Header.Set("Range", fmt.Sprintf("bytes=%d-", r.offset))
 		rq.Header.Set("If-Range", r.validator)
 	}
-	res, err := r.client.Do(rq)
+	res, err := r.client.Do(rq) //nolint:bodyclose // close does
 	if err != nil {
 		return quiet(err)
 	}

@@ -28,7 +28,7 @@ type Loader struct {
 	// yet, and the author of a note of a session becomes its originator. The gate holds it to
 	// the role.
 	Operator bool
-	// Advise asks for what could conform better; it takes longer.
+	// Advise asks for what could conform better, and for the labels; it takes longer.
 	Advise bool
 	// Rehearsal marks a dry run of an operator: a conditional reference that does not resolve is
 	// no refusal, for another input may bring what it means.
@@ -303,7 +303,10 @@ func (l *Loader) admit(ctx context.Context, g authz.Grant, b Batch) error {
 			c.refuse(err)
 			continue
 		}
-		c.cleared, c.Labels, c.Issues = &cleared, vault.Clearing(cleared).Labels.Codes(), advice[:min(len(advice), maxWarnings)]
+		c.cleared = &cleared
+		if l.Advise {
+			c.Labels, c.Issues = vault.Clearing(cleared).Labels.Codes(), advice[:min(len(advice), maxWarnings)]
+		}
 	}
 	return nil
 }

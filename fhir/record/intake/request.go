@@ -76,7 +76,8 @@ func ReadManifest(n *element.Node) (Request, error) {
 	if r.Gzip, err = storage(n.Get("storageDetail")); err != nil {
 		return r, err
 	}
-	return r, r.inputs(n.Get("input"))
+	err = r.inputs(n.Get("input"))
+	return r, err
 }
 
 // Mode reads the parameter mode: store, which is the default, or dry-run.

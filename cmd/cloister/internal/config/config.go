@@ -159,6 +159,9 @@ type API struct {
 	ExportS3    string        `name:"export-s3" env:"CLOISTER_EXPORT_S3" placeholder:"URL" help:"Bucket for the files of bulk exports, in place of a directory: https://host/bucket/folder?region=region of an S3-compatible store, whose credentials are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN). What is in it is encrypted here, as in a directory."`
 	Hooks       []string      `name:"webhook-hosts" env:"CLOISTER_WEBHOOK_HOSTS" placeholder:"HOST,..." help:"Hosts to which notifications of Subscriptions may be sent, over https and at public addresses: hooks.example.org, or hooks.example.org:8443 where the port is not 443. Without any there are none but by websocket."`
 	OwnHooks    []string      `name:"webhook-private-hosts" env:"CLOISTER_WEBHOOK_PRIVATE_HOSTS" placeholder:"HOST,..." help:"The same for hosts that may have an address of a private network."`
+	ImportDir   string        `name:"import-dir" env:"CLOISTER_IMPORT_DIR" placeholder:"DIR" help:"Directory for the inputs of bulk imports until they are taken in, which all servers of a database share. Each import has a key of its own, which the key of CLOISTER_NOTES_KEY wraps. Without it nothing is imported in bulk by clients."`
+	ImportHosts []string      `name:"import-hosts" env:"CLOISTER_IMPORT_HOSTS" placeholder:"HOST[:PORT],..." help:"Hosts from which inputs of bulk imports are fetched, by https. Without any, inputs are uploaded."`
+	ImportNets  []string      `name:"import-networks" env:"CLOISTER_IMPORT_NETWORKS" placeholder:"CIDR,..." help:"Networks that are not public in which such hosts may be, such as 10.1.0.0/16."`
 	MaxBody     ByteSize      `name:"max-body" env:"CLOISTER_MAX_BODY" default:"32MiB" help:"Largest request body, such as 512KiB or 32MiB."`
 	CORSOrigins []string      `name:"cors-origins" env:"CLOISTER_CORS_ORIGINS" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the API, such as https://app.example.org."`
 	Timeout     time.Duration `name:"request-timeout" env:"CLOISTER_REQUEST_TIMEOUT" default:"60s" help:"How long one request may take, such as 60s."`
@@ -201,6 +204,9 @@ func (a API) Check() error {
 		}
 	}
 	errs = append(errs, a.Care.Check())
+	if _, err := Egress(a.ImportHosts, a.ImportNets, false); err != nil {
+		errs = append(errs, err)
+	}
 	if a.Session < time.Minute || a.Session > 24*time.Hour {
 		errs = append(errs, fault("CLOISTER_EMERGENCY_SESSION", "is %s: set it between 1m and 24h", a.Session))
 	}

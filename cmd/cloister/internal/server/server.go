@@ -22,6 +22,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/export"
+	"github.com/cloister-health/cloister/fhir/record/intake"
 	"github.com/cloister-health/cloister/fhir/record/notify"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 	"github.com/cloister-health/cloister/fhir/signature"
@@ -50,6 +51,7 @@ type Config struct {
 	Labels        record.Labelled // to whom security labels go unasked
 	Exports       *export.Service // nil: there are none
 	Notify        *notify.Service // nil: nobody can subscribe
+	Imports       *intake.Service // nil: there are none
 	Log           *slog.Logger
 	Now           func() time.Time
 }
@@ -96,7 +98,7 @@ func (c *Core) Labelling(x *label.Classifier) *Core {
 func (c *Core) Handler(cfg Config) (http.Handler, error) {
 	validator := profile.New(c.Definitions, c.Terminology, cfg.Now)
 	return api.New(api.Config{
-		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Signing(cfg.Keys).Showing(cfg.Labels), Store: c.Store, Terminology: c.Terminology, Exports: cfg.Exports, Notify: cfg.Notify, Validator: validator, Authenticator: cfg.Authenticator,
+		Base: cfg.Base, Engine: c.Engine, Gate: c.Gate.Holding(validator.Door(cfg.Validation)).Signing(cfg.Keys).Showing(cfg.Labels), Store: c.Store, Terminology: c.Terminology, Exports: cfg.Exports, Imports: cfg.Imports, Notify: cfg.Notify, Validator: validator, Authenticator: cfg.Authenticator,
 		Ready: c.Store.Ping, SMART: cfg.SMART, Version: cfg.Version, Released: cfg.Released, Deadline: cfg.Deadline,
 		MaxBody: cfg.MaxBody, Origins: cfg.Origins, Apps: cfg.Apps, Upsert: cfg.Upsert, Several: cfg.Several, Dangling: cfg.Dangling, KeyLife: cfg.KeyLife, Emergency: cfg.Emergency, Cursors: cfg.Cursors, Log: cfg.Log, Now: cfg.Now,
 	})
@@ -115,6 +117,13 @@ func (c *Core) Notify(cfg notify.Config, labels record.Labelled) (*notify.Servic
 	cfg.Engine, cfg.Gate, cfg.Records, cfg.Subscriptions = c.Engine, c.Gate.Showing(labels), c.Store, c.Store.Subscriptions()
 	cfg.Terminology = api.Codes(c.Terminology)
 	return notify.New(cfg)
+}
+
+// Imports carries out bulk imports, held to the checks of writes.
+func (c *Core) Imports(cfg intake.Config, validation profile.Mode) (*intake.Service, error) {
+	door := profile.New(c.Definitions, c.Terminology, cfg.Now).Door(validation)
+	cfg.Engine, cfg.Gate, cfg.Finder, cfg.Jobs = c.Engine, c.Gate.Holding(door), c.Store, c.Store.Imports()
+	return intake.NewService(cfg)
 }
 
 // collections is GOGC where nobody sets it: the live heap of a server is some
