@@ -144,37 +144,37 @@ func (q *trailQ) take(name, modifier, value, base string) error {
 	if modifier != "" && (name != "agent" || modifier != "identifier") {
 		return outcome.New(outcome.Invalid, "the parameters of AuditEvent have no such modifier; agent has :identifier")
 	}
-	any := strings.Split(value, ",")
-	if slices.Contains(any, "") {
+	values := strings.Split(value, ",")
+	if slices.Contains(values, "") {
 		return outcome.New(outcome.Invalid, "a parameter of AuditEvent has no value")
 	}
 	switch name {
 	case "_count", "_sort":
 		return q.govern(name, value)
 	case "date":
-		return q.date(any)
+		return q.date(values)
 	case "_id":
-		q.ids(any)
+		q.ids(values)
 	case "action":
-		q.codes(any, func(n *element.Node) []*element.Node {
+		q.codes(values, func(n *element.Node) []*element.Node {
 			return []*element.Node{code("http://hl7.org/fhir/audit-event-action", n.Get("action"))}
 		})
 	case "outcome":
-		q.Outcomes = any
-		if slices.ContainsFunc(any, func(v string) bool { return strings.Contains(v, "|") }) {
+		q.Outcomes = values
+		if slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "|") }) {
 			q.Outcomes = nil
 		}
-		q.codes(any, func(n *element.Node) []*element.Node {
+		q.codes(values, func(n *element.Node) []*element.Node {
 			return []*element.Node{code("http://hl7.org/fhir/audit-event-outcome", n.Get("outcome"))}
 		})
 	case "type":
-		q.codes(any, func(n *element.Node) []*element.Node { return []*element.Node{n.Get("type")} })
+		q.codes(values, func(n *element.Node) []*element.Node { return []*element.Node{n.Get("type")} })
 	case "subtype":
-		q.codes(any, func(n *element.Node) []*element.Node { return n.Get("subtype").List() })
+		q.codes(values, func(n *element.Node) []*element.Node { return n.Get("subtype").List() })
 	case "purpose":
-		q.codes(any, func(n *element.Node) []*element.Node { return codings(n.Get("purposeOfEvent")) })
+		q.codes(values, func(n *element.Node) []*element.Node { return codings(n.Get("purposeOfEvent")) })
 	case "agent-role":
-		q.codes(any, func(n *element.Node) (out []*element.Node) {
+		q.codes(values, func(n *element.Node) (out []*element.Node) {
 			for _, a := range n.Get("agent").List() {
 				out = append(out, codings(a.Get("role"))...)
 			}
@@ -183,17 +183,17 @@ func (q *trailQ) take(name, modifier, value, base string) error {
 	case "policy":
 		q.tests = append(q.tests, func(n *element.Node) bool {
 			return slices.ContainsFunc(n.Get("agent").List(), func(a *element.Node) bool {
-				return slices.ContainsFunc(a.Get("policy").List(), func(p *element.Node) bool { return slices.Contains(any, p.String()) })
+				return slices.ContainsFunc(a.Get("policy").List(), func(p *element.Node) bool { return slices.Contains(values, p.String()) })
 			})
 		})
 	case "agent":
 		if modifier == "identifier" {
-			q.identified(any)
+			q.identified(values)
 			return nil
 		}
-		return q.references(name, any, base)
+		return q.references(name, values, base)
 	default: // patient, entity
-		return q.references(name, any, base)
+		return q.references(name, values, base)
 	}
 	return nil
 }
@@ -218,11 +218,11 @@ func (q *trailQ) govern(name, value string) error {
 }
 
 // date reads one date with its prefix (R4 search, 3.1.1.4.5 and 3.1.1.4.6).
-func (q *trailQ) date(any []string) error {
-	if len(any) != 1 {
+func (q *trailQ) date(values []string) error {
+	if len(values) != 1 {
 		return outcome.New(outcome.Invalid, "date takes one value; two bounds are two parameters")
 	}
-	prefix, text := "eq", any[0]
+	prefix, text := "eq", values[0]
 	if len(text) > 2 && text[0] >= 'a' && text[0] <= 'z' {
 		prefix, text = text[:2], text[2:]
 	}
@@ -254,21 +254,21 @@ func (q *trailQ) date(any []string) error {
 	return nil
 }
 
-func (q *trailQ) ids(any []string) {
+func (q *trailQ) ids(values []string) {
 	q.IDs, q.Moments = []string{}, []time.Time{}
-	for _, id := range any {
+	for _, id := range values {
 		if event, at, ok := audit.EventOf(id); ok {
 			q.IDs, q.Moments = append(q.IDs, event), append(q.Moments, at)
 		}
 	}
-	q.tests = append(q.tests, func(n *element.Node) bool { return slices.Contains(any, n.Get("id").String()) })
+	q.tests = append(q.tests, func(n *element.Node) bool { return slices.Contains(values, n.Get("id").String()) })
 }
 
 // codes is a token search: code, |code, system|code or system|.
-func (q *trailQ) codes(any []string, of func(*element.Node) []*element.Node) {
+func (q *trailQ) codes(values []string, of func(*element.Node) []*element.Node) {
 	q.tests = append(q.tests, func(n *element.Node) bool {
 		return slices.ContainsFunc(of(n), func(c *element.Node) bool {
-			return slices.ContainsFunc(any, func(v string) bool {
+			return slices.ContainsFunc(values, func(v string) bool {
 				system, text, both := strings.Cut(v, "|")
 				if !both {
 					return c.Get("code").String() == v
@@ -290,19 +290,19 @@ func codings(concepts *element.Node) (out []*element.Node) {
 	return out
 }
 
-func (q *trailQ) identified(any []string) {
+func (q *trailQ) identified(values []string) {
 	q.tests = append(q.tests, func(n *element.Node) bool {
 		return slices.ContainsFunc(n.Get("agent").List(), func(a *element.Node) bool {
 			v := a.Get("who").Get("identifier").Get("value").String()
-			return v != "" && slices.ContainsFunc(any, func(x string) bool { return strings.TrimPrefix(x, "|") == v })
+			return v != "" && slices.ContainsFunc(values, func(x string) bool { return strings.TrimPrefix(x, "|") == v })
 		})
 	})
 }
 
 // references is a search by reference: of a patient, of who acted, of a record.
-func (q *trailQ) references(name string, any []string, base string) error {
+func (q *trailQ) references(name string, values []string, base string) error {
 	var refs []fhir.Ref
-	for _, v := range any {
+	for _, v := range values {
 		v = strings.TrimPrefix(v, base+"/")
 		if name == "patient" && !strings.Contains(v, "/") {
 			v = "Patient/" + v

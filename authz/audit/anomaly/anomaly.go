@@ -258,7 +258,7 @@ func (f *finder) afterHours(a Access) {
 	}
 	at, h := a.At.In(f.r.Hours.Zone), f.r.Hours
 	clock := time.Duration(at.Hour())*time.Hour + time.Duration(at.Minute())*time.Minute + time.Duration(at.Second())*time.Second
-	why := ""
+	var why string
 	switch {
 	case slices.Contains(h.Closed, at.Weekday()):
 		why = "the practice is closed on " + at.Weekday().String() + "s"

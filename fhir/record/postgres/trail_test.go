@@ -74,6 +74,7 @@ type saga struct {
 }
 
 func newSaga(t *testing.T) *saga {
+	t.Helper()
 	h := clinic(t)
 	s := &saga{h: h, officer: h.as("privacy-officer", "HOPERAT", "Practitioner/p", "general"), within: h.as("privacy-officer", "HOPERAT", "Practitioner/p", "general", "sud")}
 	h.load("{'resourceType':'Practitioner','id':'p','name':[{'text':'Pat Privacy'}]}")
