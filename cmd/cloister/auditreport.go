@@ -26,6 +26,7 @@ import (
 // auditReportCmd says what is out of the ordinary among the accesses of a practice.
 type auditReportCmd struct {
 	config.Database
+	config.Trail
 	Policies     string   `name:"policies" env:"CLOISTER_POLICIES" placeholder:"DIR" help:"The policies of practices, as for serve."`
 	Practice     string   `name:"practice" env:"CLOISTER_PRACTICE" required:"" placeholder:"SLUG" help:"The practice."`
 	Organization []string `name:"organization" placeholder:"ID,..." help:"Organizations whose privacy officer reads the report, Part 2 programs among them: of accesses to the records of other programs it does not tell."`
@@ -78,7 +79,11 @@ func (c *auditReportCmd) run(ctx context.Context, out io.Writer, log *slog.Logge
 	for _, id := range c.VIP {
 		q.VIPs = append(q.VIPs, fhir.ID(strings.TrimPrefix(id, "Patient/")))
 	}
-	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: 2})
+	keys, err := c.Trail.Open(true)
+	if err != nil {
+		return err //nolint:wrapcheck // it names the variable
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: c.URL, MaxConns: 2, Trail: keys})
 	if err != nil {
 		return err //nolint:wrapcheck // Run does
 	}

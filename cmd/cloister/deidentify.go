@@ -22,6 +22,7 @@ import (
 type deidentifyCmd struct {
 	config.Database
 	config.Care
+	config.Trail
 	Practice      string   `name:"practice" env:"CLOISTER_PRACTICE" placeholder:"SLUG" help:"The practice whose records are released."`
 	Policies      string   `name:"policies" env:"CLOISTER_POLICIES" type:"existingdir" placeholder:"DIR" help:"Directory with the policies of practices; releases.json in that of the practice holds its agreements, determinations and codes."`
 	Profile       string   `name:"profile" default:"safe-harbor" help:"The release profile: safe-harbor, limited-data-set or expert-determination, with or without |version."`
@@ -98,7 +99,11 @@ func (c *deidentifyCmd) reference() fhir.Ref {
 
 // Run makes the release, and says how much and how fast.
 func (c *deidentifyCmd) Run(ctx context.Context, out io.Writer, log *slog.Logger) (err error) {
-	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL}))
+	marks, err := c.Trail.Open(true)
+	if err != nil {
+		return fmt.Errorf("deidentify: %w", err)
+	}
+	store, err := postgres.Open(ctx, careOptions(c.Care, postgres.Options{URL: c.URL, Trail: marks}))
 	if err != nil {
 		return fmt.Errorf("deidentify: %w", err)
 	}

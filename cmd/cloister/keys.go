@@ -49,6 +49,7 @@ func (c *keysCreateCmd) Run(out io.Writer) error {
 type stored struct {
 	config.Database
 	config.Keys
+	config.Trail
 }
 
 // Validate refuses a bad configuration before anything starts.
@@ -62,7 +63,7 @@ func (c *stored) run(ctx context.Context, out io.Writer, what string, k audit.Ki
 	if err != nil {
 		return fmt.Errorf("keys: %w", err)
 	}
-	if err := notedInAll(ctx, c.URL, k, "keys"); err != nil {
+	if err := notedInAll(ctx, c.URL, c.Trail, k, "keys"); err != nil {
 		return fmt.Errorf("keys: %w", err)
 	}
 	bar := progress(-1, what, false)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/authz/audit"
+	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
@@ -26,8 +27,12 @@ func noted(ctx context.Context, store *postgres.Store, k audit.Kind, command str
 }
 
 // notedInAll is noted for what concerns all practices.
-func notedInAll(ctx context.Context, url string, k audit.Kind, command string) error {
-	store, err := postgres.Open(ctx, postgres.Options{URL: url, MaxConns: 1})
+func notedInAll(ctx context.Context, url string, marks config.Trail, k audit.Kind, command string) error {
+	keys, err := marks.Open(true)
+	if err != nil {
+		return err //nolint:wrapcheck // it names the variable
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: url, MaxConns: 1, Trail: keys})
 	if err != nil {
 		return err //nolint:wrapcheck // its caller does
 	}

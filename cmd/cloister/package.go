@@ -24,6 +24,7 @@ type packageCmd struct {
 // packageInstallCmd stores packages in the database.
 type packageInstallCmd struct {
 	config.Database
+	config.Trail
 	Paths []string `arg:"" optional:"" name:"path" type:"existingpath" help:"Packages: .tgz files, or directories with package.json and the definitions. Default: the code systems of Cloister itself."`
 	Quiet bool     `name:"quiet" short:"q" help:"Show no progress."`
 }
@@ -36,11 +37,11 @@ Definitions are the same for all practices; examples in a package are left out.`
 }
 
 // Validate refuses a bad configuration before anything starts.
-func (c *packageInstallCmd) Validate() error { return c.Check(true) }
+func (c *packageInstallCmd) Validate() error { return c.Database.Check(true) }
 
 // Run installs, and says what went in and what is missing.
 func (c *packageInstallCmd) Run(ctx context.Context, out io.Writer) error {
-	if err := notedInAll(ctx, c.URL, audit.PackageInstalled, "package"); err != nil {
+	if err := notedInAll(ctx, c.URL, c.Trail, audit.PackageInstalled, "package"); err != nil {
 		return fmt.Errorf("package install: %w", err)
 	}
 	if len(c.Paths) == 0 {

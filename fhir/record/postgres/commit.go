@@ -200,15 +200,6 @@ func (w *write) run(ctx context.Context) error {
 	})
 }
 
-func (w *write) each(ctx context.Context, steps ...func(context.Context) error) error {
-	for _, step := range steps {
-		if err := step(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (w *write) tenant() int32 { return w.practice }
 
 func (w *write) fail(r *row, err error) error { return &record.ChangeError{Index: r.at, Err: err} }

@@ -151,3 +151,12 @@ func (r *row) leave() {
 	r.version, r.updated, r.labels, r.programs = r.old.version, r.old.updated.UTC(), r.old.labels, r.old.programs
 	r.c.Content, r.c.References, r.c.URLs = nil, nil, nil
 }
+
+func (w *write) each(ctx context.Context, steps ...func(context.Context) error) error {
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
