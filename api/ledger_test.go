@@ -94,6 +94,7 @@ func (l *ledger) load(text string) {
 }
 
 func newLedger(t *testing.T, seed uint64) *ledger {
+	t.Helper()
 	c, exports := newBulk(t)
 	l := &ledger{t: t, c: c, exports: exports, rand: rand.New(rand.NewPCG(seed, 1)), of: map[string][]string{}, part2: map[string]bool{}, ids: map[string][]string{"Patient": {"anna", "bert"}, "CareTeam": {"one", "two"}}}
 	c.cfg.Authenticator = l
@@ -249,7 +250,7 @@ var disclosing = map[string]bool{"read": true, "vread": true, "history-instance"
 // recorded is what the audit trail says of one request: what was disclosed, what was changed,
 // each with the patients.
 func (l *ledger) recorded(conn *pgx.Conn, request string) (got, wrote []string) {
-	rows, err := conn.Query(l.t.Context(), "SELECT interaction, entities, patients FROM audit.event WHERE request = $1 AND outcome = '0'", request)
+	rows, err := conn.Query(l.t.Context(), "SELECT interaction, entities, patients FROM audit.event WHERE request = $1 AND outcome = '0'", request) //nolint:rowserrcheck // ForEachRow checks it
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -28,13 +29,16 @@ func TestSubscriptionsByWebsocket(t *testing.T) {
 	}
 	place := below(t, w.Header().Get("Location"))
 	type parameters struct {
-		Parameter []struct{ Name, ValueString, ValueDateTime, ValueUrl string }
+		Parameter []struct {
+			Name, ValueString, ValueDateTime string
+			ValueURL                         string `json:"valueUrl"`
+		}
 	}
 	token := func(path, who string) string {
 		t.Helper()
 		w := ask(t, c, "GET", path+"/$get-ws-binding-token", who, "")
 		var p parameters
-		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != 200 || len(p.Parameter) != 4 || p.Parameter[3].ValueUrl != "wss://clinic.example/fhir/_ws" || p.Parameter[1].ValueDateTime == "" || "/fhir/Subscription/"+p.Parameter[2].ValueString != place {
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != 200 || len(p.Parameter) != 4 || p.Parameter[3].ValueURL != "wss://clinic.example/fhir/_ws" || p.Parameter[1].ValueDateTime == "" || "/fhir/Subscription/"+p.Parameter[2].ValueString != place {
 			t.Fatalf("%v %d %s", err, w.Code, w.Body)
 		}
 		return p.Parameter[0].ValueString
@@ -58,14 +62,12 @@ func TestSubscriptionsByWebsocket(t *testing.T) {
 	}
 	hear := func(conn *websocket.Conn) string {
 		t.Helper()
-		for {
-			_ = s.Subscriptions.Sequence(ctx)
-			_, b, err := conn.Read(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return string(b)
+		_ = s.Subscriptions.Sequence(ctx)
+		_, b, err := conn.Read(ctx)
+		if err != nil {
+			t.Fatal(err)
 		}
+		return string(b)
 	}
 	for _, say := range []string{"bind-with-token nothing", "hello", "bind-with-token " + strings.Repeat("x", 5000)} {
 		conn := dial(say)
@@ -95,7 +97,7 @@ func TestSubscriptionsByWebsocket(t *testing.T) {
 		t.Errorf("event: %s", got)
 	}
 	// A page of another origin gets no connection, and other methods and paths are what they were.
-	r := httptest.NewRequest("GET", "/fhir/_ws", nil)
+	r := httptest.NewRequest(http.MethodGet, "/fhir/_ws", nil)
 	r.Header.Set("Connection", "Upgrade")
 	r.Header.Set("Upgrade", "websocket")
 	r.Header.Set("Sec-WebSocket-Version", "13")

@@ -161,15 +161,16 @@ func (s *spout) begin() {
 	h["Content-Type"] = []string{s.m.contentType}
 	h["Accept-Ranges"] = []string{"bytes"}
 	h["Vary"] = []string{"Accept, Accept-Encoding, Authorization, Origin"}
-	if s.zipped() {
+	switch {
+	case s.zipped():
 		// Its bytes are others, of which no range can be asked for.
 		h["Content-Encoding"], h["Accept-Ranges"] = []string{"gzip"}, []string{"none"}
 		if tag, ok := strings.CutSuffix(s.m.etag, `"`); ok {
 			h["Etag"] = []string{tag + `-gzip"`}
 		}
-	} else if s.m.size < 0 {
+	case s.m.size < 0:
 		h["Accept-Ranges"] = []string{"none"}
-	} else {
+	default:
 		h["Content-Length"] = []string{strconv.FormatInt(s.m.size, 10)}
 	}
 	s.w.WriteHeader(s.m.status)

@@ -26,7 +26,7 @@ const intakeColumns = "j.id, j.tenant, j.owner, j.sealed, j.kek, j.wrapped, j.st
 func scanIntake(r pgx.Row) (j intake.Job, err error) {
 	var owner []byte
 	var loading, finished *time.Time
-	if err = r.Scan(&j.ID, &j.Tenant, &owner, &j.Sealed, &j.KEK, &j.Wrapped, &j.State, &j.Reason, &j.Input, &j.Fetched, &j.Before, &j.Validator, &j.Round, &j.Phase, &j.Chunk, &j.Progress,
+	if err := r.Scan(&j.ID, &j.Tenant, &owner, &j.Sealed, &j.KEK, &j.Wrapped, &j.State, &j.Reason, &j.Input, &j.Fetched, &j.Before, &j.Validator, &j.Round, &j.Phase, &j.Chunk, &j.Progress,
 		&j.Lines, &j.Settled, &j.Attempts, &j.Turn, &j.Lease, &j.Created, &loading, &finished, &j.Expires); err != nil {
 		return j, err
 	}
@@ -72,7 +72,7 @@ func (x imports) Enqueue(ctx context.Context, j intake.Job, uploaded []intake.Ch
 // appendChunk makes an object a chunk of a job, unless it is about to be removed.
 func appendChunk(ctx context.Context, tx pgx.Tx, job string, c intake.Chunk) error {
 	tag, err := tx.Exec(ctx, "DELETE FROM intake.object WHERE name = $1 AND NOT doomed", c.Name)
-	if err = intakeTurn(tag.RowsAffected(), err); err != nil {
+	if err := intakeTurn(tag.RowsAffected(), err); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, "INSERT INTO intake.chunk (job, number, input, first, lines, name) SELECT $1::uuid, COALESCE(max(number), 0) + 1, $2::integer, $3::integer, $4::integer, $5::uuid FROM intake.chunk WHERE job = $1", job, c.Input, c.First, c.Lines, c.Name); err != nil {
