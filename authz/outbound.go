@@ -81,5 +81,5 @@ func (f Frozen) Principal(parse func(string) Scopes) Principal {
 // Covers reports whether the scopes of g cover an interaction on a type. Policy has no say in
 // it: it is for what is not in the record.
 func Covers(g Grant, i fhir.Interaction, t fhir.ResourceType) bool {
-	return g.Valid() && len(issue.Scoped(g, t, i)) > 0
+	return g.Valid() && !issue.Closed(g) && len(issue.Scoped(g, t, i)) > 0
 }

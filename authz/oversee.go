@@ -37,7 +37,7 @@ const trail fhir.ResourceType = "AuditEvent"
 // Trail derives from g the grant of the same request for reading the audit trail, or
 // refuses: nothing but read and search, whole scopes, and whoever oversees access.
 func (e *Engine) Trail(g Grant, i fhir.Interaction) (Grant, error) {
-	if !g.Valid() || i != fhir.Read && i != fhir.SearchType || !issue.Whole(issue.Scoped(g, trail, i)) {
+	if !g.Valid() || issue.Closed(g) || i != fhir.Read && i != fhir.SearchType || !issue.Whole(issue.Scoped(g, trail, i)) {
 		return Grant{}, ErrDenied
 	}
 	if err := e.oversees(g.Caller()); err != nil {
