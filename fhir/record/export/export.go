@@ -113,7 +113,7 @@ var ErrOver = errors.New("export: the turn is over")
 // Service carries out exports.
 type Service struct {
 	Config
-	held *heldKeys
+	held envelope.Held[*envelope.StreamKey]
 }
 
 // New wires the exports.
@@ -127,7 +127,7 @@ func New(c Config) (*Service, error) {
 		}
 	}
 	c.sized()
-	return &Service{c, newHeldKeys()}, nil
+	return &Service{Config: c}, nil
 }
 
 // sized fills in what has a default.
@@ -293,7 +293,7 @@ func (s *Service) seal(ctx context.Context, j *Job, c contents) error {
 // open gives the key of a job, and what it is about.
 func (s *Service) open(ctx context.Context, j *Job) (*envelope.StreamKey, contents, error) {
 	var c contents
-	key, err := s.held.get(j.ID, s.Now(), func() (*envelope.StreamKey, error) {
+	key, err := s.held.Get(j.ID, s.Now(), func() (*envelope.StreamKey, error) {
 		return s.Keys.UnwrapStream(ctx, j.KEK, j.Wrapped, keyOwner(j))
 	})
 	if err != nil {
@@ -333,7 +333,7 @@ func (s *Service) Cancel(ctx context.Context, g authz.Grant, id string) error {
 	if err := s.Jobs.Drop(ctx, c.Tenant, ownerOf(c), id); err != nil {
 		return err
 	}
-	s.held.forget(id)
+	s.held.Forget(id)
 	if s.Releases != nil {
 		if err := s.Releases.Erase(ctx, id); err != nil {
 			return err

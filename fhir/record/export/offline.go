@@ -57,7 +57,7 @@ func ForReleases(c Config) (*Service, error) {
 		}
 	}
 	c.sized()
-	return &Service{c, newHeldKeys()}, nil
+	return &Service{Config: c}, nil
 }
 
 // kept is how long the keys of a release outlast whoever makes it, if that is killed.

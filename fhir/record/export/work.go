@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -19,10 +18,10 @@ import (
 	"github.com/cloister-health/cloister/authz/obligation"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/element"
-	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
+	"github.com/cloister-health/cloister/fhir/record/turn"
 	"github.com/cloister-health/cloister/fhir/search"
 )
 
@@ -31,39 +30,12 @@ import (
 func (s *Service) Run(ctx context.Context, workers int) {
 	var all sync.WaitGroup
 	for range workers {
-		all.Go(func() { s.every(ctx, time.Second, s.Step) })
+		all.Go(func() { turn.Every(ctx, s.Log, "bulk export", time.Second, s.Step) })
 	}
 	all.Go(func() {
-		s.every(ctx, 30*time.Second, func(ctx context.Context) (bool, error) { return false, s.Sweep(ctx) })
+		turn.Every(ctx, s.Log, "bulk export", 30*time.Second, func(ctx context.Context) (bool, error) { return false, s.Sweep(ctx) })
 	})
 	all.Wait()
-}
-
-// every does something again and again: at once while it is busy, else after a while.
-func (s *Service) every(ctx context.Context, pause time.Duration, do func(context.Context) (busy bool, err error)) {
-	t := time.NewTicker(pause)
-	defer t.Stop()
-	for ctx.Err() == nil {
-		busy, err := do(ctx)
-		if err != nil && ctx.Err() == nil {
-			s.Log.Error("bulk export", "error", private(err))
-		}
-		if busy && err == nil {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-t.C:
-		}
-	}
-}
-
-// private is an error with what is behind its public half; none of it quotes content.
-func private(err error) error {
-	if cause := errors.Unwrap(err); cause != nil {
-		return fmt.Errorf("%w: %w", err, cause)
-	}
-	return err
 }
 
 // Step takes one turn with the job whose client has waited the longest: the work of one
@@ -74,7 +46,7 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	err = s.safely(ctx, &j)
+	err = turn.Safely(func() error { return s.turn(ctx, &j) })
 	switch {
 	case err == nil, errors.Is(err, ErrOver):
 		return true, nil
@@ -82,7 +54,7 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 		return true, over(s.Jobs.Wait(ctx, j, s.Now().Add(unsettled)))
 	case ctx.Err() != nil:
 		return false, errors.Join(ctx.Err(), s.giveBack(ctx, j))
-	case denied(err):
+	case turn.Denied(err):
 		return true, s.fail(ctx, j, Denied)
 	case errors.Is(err, errNotes), j.Attempts >= attempts:
 		return true, errors.Join(err, s.fail(ctx, j, Internal))
@@ -113,22 +85,6 @@ func over(err error) error {
 		return nil
 	}
 	return err
-}
-
-// denied reports that the client may not go on.
-func denied(err error) bool {
-	status := outcome.Of(err).Status()
-	return status == http.StatusForbidden || status == http.StatusUnauthorized
-}
-
-// safely is turn; a panic in it ends the turn and not the server. Its value may hold content.
-func (s *Service) safely(ctx context.Context, j *Job) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("export: panic (%T) in a turn", p)
-		}
-	}()
-	return s.turn(ctx, j)
 }
 
 var errUnsettled = errors.New("export: changes of before its moment are under way")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -15,45 +14,19 @@ import (
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
+	"github.com/cloister-health/cloister/fhir/record/turn"
 )
 
 // Run works on jobs until ctx ends, on so many at a time, and removes what is to be removed.
 func (s *Service) Run(ctx context.Context, workers int) {
 	var all sync.WaitGroup
 	for range workers {
-		all.Go(func() { s.every(ctx, time.Second, s.Step) })
+		all.Go(func() { turn.Every(ctx, s.Log, "bulk import", time.Second, s.Step) })
 	}
 	all.Go(func() {
-		s.every(ctx, 30*time.Second, func(ctx context.Context) (bool, error) { return false, s.Sweep(ctx) })
+		turn.Every(ctx, s.Log, "bulk import", 30*time.Second, func(ctx context.Context) (bool, error) { return false, s.Sweep(ctx) })
 	})
 	all.Wait()
-}
-
-// every does something again and again: at once while it is busy, else after a while.
-func (s *Service) every(ctx context.Context, pause time.Duration, do func(context.Context) (busy bool, err error)) {
-	t := time.NewTicker(pause)
-	defer t.Stop()
-	for ctx.Err() == nil {
-		busy, err := do(ctx)
-		if err != nil && ctx.Err() == nil {
-			s.Log.Error("bulk import", "error", private(err))
-		}
-		if busy && err == nil {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-t.C:
-		}
-	}
-}
-
-// private is an error with what is behind its public half; none of it quotes content.
-func private(err error) error {
-	if cause := errors.Unwrap(err); cause != nil {
-		return fmt.Errorf("%w: %w", err, cause)
-	}
-	return err
 }
 
 // Step takes one turn with the job whose client has waited the longest: it fetches an input, or
@@ -64,13 +37,13 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	err = s.safely(ctx, &j)
+	err = turn.Safely(func() error { return s.turn(ctx, &j) })
 	switch {
 	case err == nil, errors.Is(err, ErrOver):
 		return true, nil
 	case ctx.Err() != nil:
 		return false, ctx.Err() // its lease ends
-	case denied(err):
+	case turn.Denied(err):
 		return true, s.fail(ctx, j, Denied)
 	case j.Attempts >= attempts:
 		return true, errors.Join(err, s.fail(ctx, j, Internal))
@@ -91,19 +64,8 @@ func over(err error) error {
 	return err
 }
 
-// denied reports that the client may not go on.
-func denied(err error) bool {
-	status := outcome.Of(err).Status()
-	return status == http.StatusForbidden || status == http.StatusUnauthorized
-}
-
-// safely is turn; a panic in it ends the turn and not the server. Its value may hold content.
-func (s *Service) safely(ctx context.Context, j *Job) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("intake: panic (%T) in a turn", p)
-		}
-	}()
+// turn does the next piece of a job.
+func (s *Service) turn(ctx context.Context, j *Job) error {
 	key, c, err := s.open(ctx, j)
 	if err != nil {
 		return err

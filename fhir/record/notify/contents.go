@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
@@ -75,7 +74,7 @@ func (s *Service) seal(ctx context.Context, x *Subscription, c contents) error {
 // open gives what a subscription is about.
 func (s *Service) open(ctx context.Context, x *Subscription) (contents, error) {
 	var c contents
-	key, err := s.held.get(string(x.Wrapped), s.Now(), func() (*envelope.DataKey, error) {
+	key, err := s.held.Get(string(x.Wrapped), s.Now(), func() (*envelope.DataKey, error) {
 		return s.Keys.Unwrap(ctx, x.KEK, x.Wrapped, keyOwner(x))
 	})
 	if err != nil {
@@ -97,41 +96,3 @@ func unreached(err error) error {
 
 // scopes reads the scopes of a frozen principal.
 func scopes(text string) authz.Scopes { return smart.Parse(text) }
-
-// heldKeys remembers keys for a while: each turn needs one, and its keeper may be far.
-type heldKeys struct {
-	mu   sync.Mutex
-	keys map[string]heldKey
-}
-
-type heldKey struct {
-	key   *envelope.DataKey
-	until time.Time
-}
-
-const (
-	heldLife = 5 * time.Minute
-	heldMost = 256
-)
-
-func newHeldKeys() *heldKeys { return &heldKeys{keys: map[string]heldKey{}} }
-
-func (h *heldKeys) get(wrapped string, now time.Time, unwrap func() (*envelope.DataKey, error)) (*envelope.DataKey, error) {
-	h.mu.Lock()
-	x, ok := h.keys[wrapped]
-	h.mu.Unlock()
-	if ok && now.Before(x.until) {
-		return x.key, nil
-	}
-	key, err := unwrap()
-	if err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.keys) >= heldMost {
-		clear(h.keys)
-	}
-	h.keys[wrapped] = heldKey{key, now.Add(heldLife)}
-	return key, nil
-}

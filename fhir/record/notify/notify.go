@@ -101,7 +101,7 @@ var ErrOver = errors.New("notify: the turn is over")
 // Service tells of changes.
 type Service struct {
 	Config
-	held  *heldKeys
+	held  envelope.Held[*envelope.DataKey]
 	slots chan struct{} // connections
 }
 
@@ -130,7 +130,7 @@ func New(c Config) (*Service, error) {
 	if c.Sockets == 0 {
 		c.Sockets = 256
 	}
-	return &Service{c, newHeldKeys(), make(chan struct{}, c.Sockets)}, nil
+	return &Service{Config: c, slots: make(chan struct{}, c.Sockets)}, nil
 }
 
 // ownerOf is the digest of who subscribed: one client as one subject in one practice.

@@ -14,6 +14,7 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record/turn"
 )
 
 // Socket is a connection of a client that is told by websocket.
@@ -198,7 +199,7 @@ func (s *Service) tell(ctx context.Context, c Socket, bound map[string]*binding)
 				x.greet = true
 			}
 			if err := s.took(ctx, &x, to); err != nil {
-				s.Log.Error("notifications", "error", private(err))
+				s.Log.Error("notifications", "error", turn.Private(err))
 				break
 			}
 			if lost {

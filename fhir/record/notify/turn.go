@@ -3,12 +3,12 @@ package notify
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/cloister-health/cloister/fhir/outcome"
+	"github.com/cloister-health/cloister/fhir/record/turn"
 )
 
 // Message is one notification on its way.
@@ -29,13 +29,13 @@ var errNotes = errors.New("notify: the query let a psychotherapy or SUD counseli
 func (s *Service) Run(ctx context.Context, workers int) {
 	var all sync.WaitGroup
 	all.Go(func() {
-		s.every(ctx, time.Second, func(ctx context.Context) (bool, error) { return false, s.Subscriptions.Sequence(ctx) })
+		turn.Every(ctx, s.Log, "notifications", time.Second, func(ctx context.Context) (bool, error) { return false, s.Subscriptions.Sequence(ctx) })
 	})
 	for range workers {
-		all.Go(func() { s.every(ctx, time.Second, s.Step) })
+		all.Go(func() { turn.Every(ctx, s.Log, "notifications", time.Second, s.Step) })
 	}
 	all.Go(func() {
-		s.every(ctx, time.Minute, func(ctx context.Context) (bool, error) { return false, s.Sweep(ctx) })
+		turn.Every(ctx, s.Log, "notifications", time.Minute, func(ctx context.Context) (bool, error) { return false, s.Sweep(ctx) })
 	})
 	all.Wait()
 }
@@ -43,33 +43,6 @@ func (s *Service) Run(ctx context.Context, workers int) {
 // Sweep forgets what nobody needs any more.
 func (s *Service) Sweep(ctx context.Context) error {
 	return s.Subscriptions.Sweep(ctx, s.Now().Add(-s.Keep))
-}
-
-// every does something again and again: at once while it is busy, else after a while.
-func (s *Service) every(ctx context.Context, pause time.Duration, do func(context.Context) (busy bool, err error)) {
-	t := time.NewTicker(pause)
-	defer t.Stop()
-	for ctx.Err() == nil {
-		busy, err := do(ctx)
-		if err != nil && ctx.Err() == nil {
-			s.Log.Error("notifications", "error", private(err))
-		}
-		if busy && err == nil {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-t.C:
-		}
-	}
-}
-
-// private is an error with what is behind its public half; none of it quotes content.
-func private(err error) error {
-	if cause := errors.Unwrap(err); cause != nil {
-		return fmt.Errorf("%w: %w", err, cause)
-	}
-	return err
 }
 
 // Step takes one turn with the subscription that has waited the longest: at most one delivery.
@@ -87,7 +60,7 @@ type send func(context.Context, Message) error
 
 // took takes the turn that was given, and keeps what became of it.
 func (s *Service) took(ctx context.Context, x *Subscription, to send) error {
-	err := s.safely(ctx, x, to)
+	err := turn.Safely(func() error { return s.turn(ctx, x, to) })
 	var end *ended
 	switch {
 	case err == nil, errors.Is(err, ErrOver):
@@ -95,7 +68,7 @@ func (s *Service) took(ctx context.Context, x *Subscription, to send) error {
 	case ctx.Err() != nil:
 		return ctx.Err() // its lease ends
 	case errors.As(err, &end):
-		s.Log.Warn("a subscription is in error", "subscription", x.ID, "reason", end.why, "error", private(end.err))
+		s.Log.Warn("a subscription is in error", "subscription", x.ID, "reason", end.why, "error", turn.Private(end.err))
 		return over(s.Subscriptions.Turned(ctx, *x, Failed, end.why))
 	default:
 		return errors.Join(err, over(s.Subscriptions.Yield(ctx, *x, s.Now().Add(patience))))
@@ -127,16 +100,6 @@ func over(err error) error {
 		return nil
 	}
 	return err
-}
-
-// safely is turn; a panic in it ends the turn and not the server. Its value may hold content.
-func (s *Service) safely(ctx context.Context, x *Subscription, to send) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("notify: panic (%T) in a turn", p)
-		}
-	}()
-	return s.turn(ctx, x, to)
 }
 
 func (s *Service) turn(ctx context.Context, x *Subscription, to send) error {
