@@ -7,8 +7,8 @@ import (
 	"github.com/cloister-health/cloister/fhir/record"
 )
 
-// Accounting answers $accounting: a Bundle of type collection with an AuditEvent
-// for each disclosure, newest first.
+// Accounting answers $accounting: a Bundle of type searchset, which
+// can have a next page, with an AuditEvent for each disclosure, newest first.
 func Accounting(a record.Accounted, l Links) Response { return accounting{a, l} }
 
 type accounting struct {
@@ -21,7 +21,7 @@ func (x accounting) build(m *message, rq *Request) error {
 		return errHeld
 	}
 	m.status = http.StatusOK
-	m.str(`{"resourceType":"Bundle","type":"collection","link":[{"relation":"self","url":`)
+	m.str(`{"resourceType":"Bundle","type":"searchset","link":[{"relation":"self","url":`)
 	m.body = element.AppendQuoted(m.body, x.links.Self)
 	if x.links.Next != "" {
 		m.str(`},{"relation":"next","url":`)
@@ -38,7 +38,7 @@ func (x accounting) build(m *message, rq *Request) error {
 		if err := x.a.Render(m, i); err != nil {
 			return err
 		}
-		m.str(`}`)
+		m.str(`,"search":{"mode":"match"}}`)
 	}
 	if x.a.Len() > 0 {
 		m.str(`]`)

@@ -22,8 +22,8 @@ func AuditEvents(list []record.Trailed, l Links, warnings []outcome.Issue) Respo
 // reports would tell.
 const notTold = `{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational","diagnostics":"This report does not tell of what may not be told to whoever asks for it, such as psychotherapy notes and other notes that are a clinician's own."}]}`
 
-// AccessReport answers $access-report: a Bundle of type collection with an AuditEvent for each
-// access, newest first, each with its narrative.
+// AccessReport answers $access-report: a Bundle of type searchset, which can have a next page, with an
+// AuditEvent for each access, newest first, each with its narrative.
 func AccessReport(p record.TrailPage, l Links) Response { return accessReport{p, l} }
 
 type accessReport struct {
@@ -36,13 +36,13 @@ func (x accessReport) build(m *message, rq *Request) error {
 		return err
 	}
 	m.status = http.StatusOK
-	m.str(`{"resourceType":"Bundle","type":"collection","link":[{"relation":"self","url":`)
+	m.str(`{"resourceType":"Bundle","type":"searchset","link":[{"relation":"self","url":`)
 	m.body = element.AppendQuoted(m.body, x.links.Self)
 	if x.links.Next != "" {
 		m.str(`},{"relation":"next","url":`)
 		m.body = element.AppendQuoted(m.body, x.links.Next)
 	}
-	m.str(`}],"entry":[{"fullUrl":"urn:uuid:` + uuidOf([]byte(notTold)) + `","resource":` + notTold + `}`)
+	m.str(`}],"entry":[{"fullUrl":"urn:uuid:` + uuidOf([]byte(notTold)) + `","resource":` + notTold + `,"search":{"mode":"outcome"}}`)
 	for _, e := range x.page.Entries {
 		m.str(`,{"fullUrl":"`)
 		m.url(rq.Base, e.Ref())
@@ -50,7 +50,7 @@ func (x accessReport) build(m *message, rq *Request) error {
 		if err := e.Render(m, record.Form{}); err != nil {
 			return err
 		}
-		m.str(`}`)
+		m.str(`,"search":{"mode":"match"}}`)
 	}
 	m.str(`]}`)
 	return nil

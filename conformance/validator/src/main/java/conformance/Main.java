@@ -285,12 +285,13 @@ public final class Main {
         boolean bad = false;
         for (SingleValidationMessage s : found) {
           String where = d.name() + " " + s.getLocationString();
-          if (s.getSeverity() == ResultSeverityEnum.ERROR || s.getSeverity() == ResultSeverityEnum.FATAL) {
+          boolean fault = s.getSeverity() == ResultSeverityEnum.ERROR || s.getSeverity() == ResultSeverityEnum.FATAL;
+          if (fault && !unavailable(s.getMessage())) {
             bad = true;
             if (n[1] < 3) {
               System.out.println("not ok - " + where + ": " + s.getMessage());
             }
-          } else if (s.getSeverity() == ResultSeverityEnum.WARNING) {
+          } else if (fault || s.getSeverity() == ResultSeverityEnum.WARNING) {
             Kind k = warnings.computeIfAbsent(general(s), x -> new Kind());
             k.n++;
             k.first = k.first == null ? where : k.first;
@@ -309,6 +310,15 @@ public final class Main {
     });
     warnings.forEach((text, k) -> System.out.println("warning x " + k.n + ": " + text + " (first: " + k.first + ")"));
     System.out.println(documents.size() - failed + " passed, " + failed + " failed");
+  }
+
+  /**
+   * IHE's guide to audit logs is in no registry of packages that this suite can count on. That its profiles cannot be
+   * checked here is said as a warning; the tests of authz/audit hold each AuditEvent to their constraints.
+   */
+  private static boolean unavailable(String message) {
+    return message.contains("https://profiles.ihe.net/ITI/BALP/StructureDefinition/")
+        && (message.endsWith("has not been checked because it could not be found") || message.contains("Failed to retrieve profile with url"));
   }
 
   /** The message without what differs from resource to resource. */
