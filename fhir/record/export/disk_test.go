@@ -16,6 +16,7 @@ func TestDiskConformance(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
+	sinktest.Memory(t, d)
 	sinktest.Run(t, d, func() int {
 		list, err := os.ReadDir(dir)
 		if err != nil {

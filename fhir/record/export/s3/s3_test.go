@@ -2,6 +2,8 @@ package s3_test
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -52,4 +54,30 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
+}
+
+// swallow answers a multipart upload, and keeps nothing of it.
+func swallow(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	switch q := r.URL.Query(); {
+	case q.Has("uploads"):
+		_, _ = io.WriteString(w, `<InitiateMultipartUploadResult><Bucket>exports</Bucket><Key>k</Key><UploadId>1</UploadId></InitiateMultipartUploadResult>`)
+	case r.Method == http.MethodDelete:
+		w.WriteHeader(http.StatusNoContent)
+	case r.Method == http.MethodPut:
+		w.Header().Set("ETag", `"etag"`)
+	case r.Method == http.MethodPost:
+		_, _ = io.WriteString(w, `<CompleteMultipartUploadResult><Bucket>exports</Bucket><Key>k</Key><ETag>"etag"</ETag></CompleteMultipartUploadResult>`)
+	}
+}
+
+func TestMemory(t *testing.T) {
+	store(t) // for its credentials
+	server := httptest.NewServer(http.HandlerFunc(swallow))
+	t.Cleanup(server.Close)
+	b, err := s3.Open(context.Background(), server.URL+"/exports/a/folder?region=us-east-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sinktest.Memory(t, b)
 }
