@@ -77,7 +77,7 @@ func TestReleaseResumes(t *testing.T) {
 			cfg := h.cfg
 			cfg.Jobs, cfg.Records, cfg.Gate, cfg.Sink, cfg.Releases = mortalJobs{cfg.Jobs, m}, mortalRecords{cfg.Records, m}, mortalGate{cfg.Gate, m}, mortalSink{cfg.Sink, m}, mortalReleases{cfg.Releases, m}
 			walks := 0
-			cfg.Releases = between{cfg.Releases, func(n int) {
+			cfg.Releases = between{cfg.Releases, func(n int, _ []export.Source) {
 				if n == 2 && round.only != "" {
 					h.load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
 				}
