@@ -57,13 +57,18 @@ func TestP21_L43_TwinOfTheTrail(t *testing.T) {
 			l.send(who, "GET", path, "")
 		}
 	}
+	// An emergency of each, whose review is due: that of the hidden patient is reviewed, in a Task that is hidden with her.
+	for id, p := range map[string]string{"b6534ed9-19de-8459-9966-691305bee1a1": "anna", "b6534ed9-19de-8459-9966-691305bee1a2": "cleo"} {
+		l.c.exec(t, `INSERT INTO record.emergency (tenant, id, member, subject, patient, purpose, reason, nature, recipient, facility, discloser, starts, ends)
+VALUES ($1, $2, 'Practitioner/emil', 's', $3, 'ETREAT', 'ETREAT', 'n', 'r', 'f', 'd', '2026-02-26T01:00:00Z', '2026-02-26T02:00:00Z')`, l.c.tenant, id, p)
+	}
 	until := l.c.now().Format("2006-01-02T15:04:05Z")
 	for _, ref := range hidden {
 		if w := ask(t, l.c, "GET", "/fhir/"+ref, "outsider", ""); w.Code != 404 && w.Code != 403 {
 			t.Fatalf("%s is not hidden: %d", ref, w.Code)
 		}
 	}
-	asked := []string{"Patient/anna/$accounting?_count=2&end=" + until, "Patient/anna/$access-report?_count=3&end=" + until, "Patient/cleo/$access-report", "$access-anomalies?start=2026-03-01&end=2026-03-01&vip=Patient/cleo,Patient/anna&opens=00:01&closes=00:02"}
+	asked := []string{"Patient/anna/$accounting?_count=2&end=" + until, "Patient/anna/$access-report?_count=3&end=" + until, "Patient/cleo/$access-report", "$access-anomalies?start=2026-03-01&end=2026-03-01&vip=Patient/cleo&vip=Patient/anna&opens=00:01&closes=00:02"}
 	for _, q := range []string{
 		"_count=7", "_count=200&_sort=date", "_count=2&patient=anna", "patient=cleo", "_count=3&entity=Observation/osudanna1", "entity=Observation/ogeneralanna1", "entity=Encounter/ecleo", "entity=Patient/cleo,Patient/anna&_count=4",
 		"agent=Practitioner/dora&_count=4", "agent=Patient/cleo", "outcome=0&purpose=TREAT&_count=5", "entity=Consent/c", "agent-role=hie&_count=2",
@@ -95,10 +100,14 @@ func TestP21_L43_TwinOfTheTrail(t *testing.T) {
 		}
 		twin("DELETE FROM audit.event WHERE cardinality(entities) > 0 AND NOT EXISTS (SELECT FROM unnest(entities) AS e(e) WHERE split_part(e.e, '/_history/', 1) <> $1)", r)
 	}
+	twin("DELETE FROM record.emergency WHERE patient = 'cleo'")
 	twin("UPDATE audit.event SET consents = '{}'")
 	after := answers()
 	told := 0
 	for i, x := range asked {
+		if want := "200\n"; !strings.HasPrefix(before[i], want) && !strings.HasPrefix(x, "Patient/cleo/") {
+			t.Errorf("%s: %s", x, before[i])
+		}
 		if before[i] != after[i] {
 			t.Errorf("%s: %s", x, apart(before[i], after[i]))
 		}
@@ -111,6 +120,9 @@ func TestP21_L43_TwinOfTheTrail(t *testing.T) {
 				t.Errorf("%s tells of %s", x, r)
 			}
 		}
+	}
+	if report := before[3]; strings.Count(report, `"valueCode":"unreviewed"`) != 1 || !strings.Contains(report, `"valueCode":"after-hours"`) {
+		t.Errorf("the report of anomalies shows nothing: %s", report)
 	}
 	if told < 50 || gone < 12 {
 		t.Errorf("%d are told and %d gone: it shows nothing", told, gone)

@@ -57,17 +57,18 @@ func (s *Store) People(ctx context.Context, reach authz.Reach, in []anomaly.Acce
 	return out, nil
 }
 
-// Sessions are the declared emergencies of the practice, and whether the Task of the review
-// of each is completed, as far as the holder of the reach may see it.
+// Sessions are the declared emergencies of the practice of whose patients the holder of the reach may
+// know, and whether the Task of the review of each is completed, as far as she may see it. Of one whose patient she
+// may not know, she cannot tell whether it was reviewed: it is for an overseer who can.
 func (s *Store) Sessions(ctx context.Context, reach authz.Reach) ([]anomaly.Emergency, error) {
-	r := reach.Of("Task")
-	if !r.Grant().Valid() {
+	r, of := reach.Of("Task"), reach.Of("Patient")
+	if !r.Grant().Valid() || !of.Grant().Valid() {
 		return nil, authz.ErrDenied
 	}
 	var q statement
-	x := restrict(&q, r)
+	x, patient := restrict(&q, r), restrict(&q, of)
 	q.WriteString("SELECT e.id::text, e.member, e.starts, EXISTS (SELECT FROM record.resource r WHERE NOT r.deleted AND r.body#>>'{focus,identifier,value}' = e.id::text AND r.body->>'status' = 'completed' AND " + x.where("r") + ")" +
-		" FROM record.emergency e WHERE e.tenant = " + x.tenant + " ORDER BY e.starts, e.id")
+		" FROM record.emergency e WHERE e.tenant = " + x.tenant + " AND " + patient.known("e.patient") + " ORDER BY e.starts, e.id")
 	var out []anomaly.Emergency
 	var e anomaly.Emergency
 	var member string
