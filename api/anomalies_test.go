@@ -11,7 +11,12 @@ import (
 // findings are what $access-anomalies says, one line each.
 func findings(t *testing.T, c *clinic, query string) (out []string) {
 	t.Helper()
-	w := ask(t, c, "GET", "/fhir/$access-anomalies"+query, "privacy-officer", "")
+	return findingsOf(t, c, "privacy-officer", query)
+}
+
+func findingsOf(t *testing.T, c *clinic, who, query string) (out []string) {
+	t.Helper()
+	w := ask(t, c, "GET", "/fhir/$access-anomalies"+query, who, "")
 	if w.Code != 200 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
@@ -38,7 +43,7 @@ func findings(t *testing.T, c *clinic, query string) (out []string) {
 				patient = part.ValueReference.Reference
 			case "event":
 				events++
-				c.want(t, 200, call{method: "GET", path: "/fhir/" + part.ValueReference.Reference, token: "privacy-officer"})
+				c.want(t, 200, call{method: "GET", path: "/fhir/" + part.ValueReference.Reference, token: who})
 			}
 		}
 		out = append(out, fmt.Sprintf("%s %s %s %d", kind, user, patient, events))
@@ -88,5 +93,44 @@ VALUES ($1, 'b6534ed9-19de-8459-9966-691305bee1a0', 'Practitioner/emil', 's', 'a
 	}
 	for _, who := range []string{"therapist", "patient", "practice-admin", "exchange"} {
 		c.want(t, 403, call{method: "GET", path: "/fhir/$access-anomalies", token: who})
+	}
+}
+
+// Who is a VIP is in meta.tag, with either code; names are compared as a search by string does; and a burst
+// among records that the reader may not know of is none to her (P21, L43).
+func TestAnomaliesOfMarkedPatientsAndOfAProgram(t *testing.T) {
+	l := newLedger(t, 7)
+	const act = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":`
+	for _, x := range []string{
+		`{"resourceType":"Patient","id":"vip","meta":{"tag":[` + act + `"VIP"}]}}`,
+		`{"resourceType":"Patient","id":"cel","meta":{"tag":[{"system":"urn:clinic","code":"x"},` + act + `"CEL"}]}}`,
+		`{"resourceType":"Patient","id":"plain","meta":{"tag":[{"system":"urn:clinic","code":"VIP"}]}}`,
+		`{"resourceType":"Practitioner","id":"emil","name":[{"family":"Émile Ünal"}]}`,
+		`{"resourceType":"Patient","id":"kin","name":[{"family":"ÉMILE  ÜNAL","given":["K"]}]}`,
+	} {
+		l.load(x)
+	}
+	did := func(at time.Time, patient string, labels int) {
+		l.c.exec(t, "INSERT INTO audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, facts) "+
+			"VALUES ($1, $2, gen_random_uuid(), '0', 'read', 'Patient', 's', '', 'Practitioner/emil', '{therapist}', 'TREAT', 'p', 'r', ARRAY['Patient/' || $3::text || '/_history/1'], ARRAY[$4::integer], ARRAY[$3::text], '{0}')", l.c.tenant, at, patient, labels)
+	}
+	monday := time.Date(2026, 3, 2, 15, 0, 0, 0, time.UTC)
+	for _, p := range []string{"vip", "cel", "plain", "kin"} {
+		did(monday, p, 0)
+	}
+	for i := range 20 {
+		id := fmt.Sprint("sud", i)
+		l.load(`{"resourceType":"Patient","id":"` + id + `","managingOrganization":{"reference":"Organization/sud"}}`)
+		did(monday.AddDate(0, 0, 3).Add(time.Duration(i)*time.Minute), id, 0)
+	}
+	for day := range 7 {
+		did(monday.AddDate(0, 0, -day-1), "plain", 0)
+	}
+	const week, kept = "?start=2026-03-02&end=2026-03-08&zone=America/New_York&closed=never", "same-name Practitioner/emil Patient/kin 1; vip Practitioner/emil Patient/cel 1; vip Practitioner/emil Patient/vip 1"
+	if got := strings.Join(findingsOf(t, l.c, "outsider", week), "; "); got != kept {
+		t.Errorf("who does not oversee the program: %s", got)
+	}
+	if got := strings.Join(findingsOf(t, l.c, "officer", week), "; "); got != "burst Practitioner/emil  20; "+kept {
+		t.Errorf("who does: %s", got)
 	}
 }

@@ -53,6 +53,7 @@ var members = map[string][4]string{
 	"rescue":    {"therapist", "ETREAT", "Practitioner/emil", "general"},
 	"hie":       {"hie", "TREAT", "", "hie"},
 	"officer":   {"privacy-officer", "HOPERAT", "Practitioner/omar", "sud"},
+	"outsider":  {"privacy-officer", "HOPERAT", "Practitioner/omar", "general"},
 }
 
 func (l *ledger) Authenticate(ctx context.Context, token string) (authz.Principal, error) {

@@ -36,7 +36,7 @@ type auditReportCmd struct {
 	Opens        string   `name:"opens" placeholder:"HH:MM" help:"When its day begins. Default: 07:00."`
 	Closes       string   `name:"closes" placeholder:"HH:MM" help:"When its day ends. Default: 20:00."`
 	Closed       string   `name:"closed" placeholder:"DAY,..." help:"Weekdays on which it is closed, or never. Default: saturday,sunday."`
-	VIP          []string `name:"vip" placeholder:"ID,..." help:"Patients who are to be taken for VIPs, beside those whose meta.security says so."`
+	VIP          []string `name:"vip" placeholder:"ID,..." help:"Patients who are to be taken for VIPs, beside those whose meta.tag says so."`
 	JSON         bool     `name:"json" help:"Write a JSON array."`
 }
 

@@ -15,7 +15,7 @@ import (
 type Anomalous struct {
 	From, Until time.Time
 	Before      time.Duration // of history with which it is compared
-	VIPs        []fhir.ID     // patients beside those whose meta.security says so
+	VIPs        []fhir.ID     // patients beside those whose meta.tag says so
 	Rules       anomaly.Rules
 }
 

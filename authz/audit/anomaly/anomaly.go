@@ -25,11 +25,11 @@ type Access struct {
 	Session  bool // it was under a declared emergency
 }
 
-// Person is what of a patient or a member of staff is compared. Name is the whole name in
-// lower case, Family a part of it.
+// Person is what of a patient or a member of staff is compared. Name is the whole name, Family a
+// part of it, both normalised: names that are equal are equal bytes.
 type Person struct {
 	Name, Family, Birth string
-	VIP                 bool    // of a patient: meta.security VIP, or on the practice's list
+	VIP                 bool    // of a patient: meta.tag VIP or CEL, or on the practice's list
 	Same                fhir.ID // of a Practitioner: the Patient that is known to be the same person
 }
 

@@ -166,3 +166,41 @@ func TestEachKindIsFound(t *testing.T) {
 		})
 	}
 }
+
+// The hours are those of the wall clock in the practice's zone, on both sides of a change of it and on the day
+// itself, which has 23 hours or 25. So is the day that a finding and a burst are of.
+func TestHoursAtChangesOfTheClock(t *testing.T) {
+	rules, err := anomaly.ParseRules("America/New_York", "07:00", "20:00", "never")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[string]string{
+		"2026-03-07T11:59:59Z": "2026-03-07", // 06:59:59 EST
+		"2026-03-07T12:00:00Z": "",
+		"2026-03-08T10:59:59Z": "2026-03-08", // 06:59:59 EDT: the clock went forward at two
+		"2026-03-08T11:00:00Z": "",
+		"2026-03-08T23:59:59Z": "", // 19:59:59 EDT
+		"2026-03-09T00:00:00Z": "2026-03-08",
+		"2026-03-09T04:00:00Z": "2026-03-09", // midnight, which was five o'clock UTC before
+		"2026-10-31T11:00:00Z": "",           // 07:00 EDT
+		"2026-11-01T11:00:00Z": "2026-11-01", // 06:00 EST: it went back
+		"2026-11-01T12:00:00Z": "",
+		"2026-11-02T00:59:59Z": "", // 19:59:59 EST
+		"2026-11-02T01:00:00Z": "2026-11-01",
+		"2026-11-01T05:30:00Z": "2026-11-01", // half past one, the first time
+		"2026-11-01T06:30:00Z": "2026-11-01", // and the second
+	} {
+		when, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := anomaly.History{From: when.AddDate(0, 0, -1), Until: when.AddDate(0, 0, 1), Accesses: []anomaly.Access{{Event: "x", At: when, User: dana, Patient: "p", Within: true}}}
+		got := ""
+		for _, f := range anomaly.Find(h, rules) {
+			got += f.Day
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", at, got, want)
+		}
+	}
+}

@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,16 +21,20 @@ func (s *Store) Trail(ctx context.Context, reach authz.Reach, q record.Traces) (
 	if !reach.Grant().Valid() || q.Count <= 0 {
 		return nil, authz.ErrDenied
 	}
+	sought, err := s.seek(ctx, reach, q)
+	if err != nil {
+		return nil, err
+	}
 	var out []record.Trace
-	if !q.SecurityOnly {
-		events, err := s.tracedEvents(ctx, reach.Grant(), q)
+	if !q.SecurityOnly && sought.events {
+		events, err := s.tracedEvents(ctx, reach.Grant(), q, sought)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, events...)
 	}
-	if !q.EventsOnly {
-		events, err := s.tracedSecurity(ctx, reach.Grant(), q)
+	if !q.EventsOnly && sought.security {
+		events, err := s.tracedSecurity(ctx, reach.Grant(), q, sought)
 		if err != nil {
 			return nil, err
 		}
@@ -84,29 +87,22 @@ func placed(x *statement, q record.Traces) {
 	x.WriteString(" ORDER BY e.at" + order + ", e.id" + order + " LIMIT " + x.arg(q.Count))
 }
 
-func (s *Store) tracedEvents(ctx context.Context, g authz.Grant, q record.Traces) (out []record.Trace, err error) {
+func (s *Store) tracedEvents(ctx context.Context, g authz.Grant, q record.Traces, sought sought) (out []record.Trace, err error) {
 	var x statement
 	x.WriteString("SELECT e.at, e.id::text, e.outcome, e.interaction, e.type, e.subject, e.client, e.fhir_user, e.roles, e.purpose, e.policy, e.request, e.organizations, e.entities, e.labels, e.facts, e.consents, e.patients, e.sessions" +
 		" FROM audit.event e WHERE e.tenant = " + x.arg(g.Caller().Tenant))
 	traced(&x, q)
 	if q.Patients != nil {
-		x.WriteString(" AND e.patients && " + x.arg(texts(q.Patients)) + "::text[]")
+		x.WriteString(" AND e.patients && " + x.arg(sought.patients) + "::text[]")
 	}
 	if q.Users != nil {
-		x.WriteString(" AND e.fhir_user = ANY (" + x.arg(q.Users) + "::text[])")
+		x.WriteString(" AND e.fhir_user = ANY (" + x.arg(sought.users) + "::text[])")
 	}
 	if q.Interactions != nil {
 		x.WriteString(" AND e.interaction = ANY (" + x.arg(q.Interactions) + "::text[])")
 	}
-	if q.Entities != nil {
-		types, ids := make([]int16, len(q.Entities)), make([]string, len(q.Entities))
-		for i, r := range q.Entities {
-			types[i], ids[i] = r.Type.Code(), string(r.ID)
-		}
-		// There is an index of patients alone: a record is among the accesses of those that its versions had.
-		from := " FROM unnest(" + x.arg(types) + "::smallint[], " + x.arg(ids) + "::text[]) AS n(type, id) JOIN record.resource r ON r.tenant = " + x.arg(g.Caller().Tenant) + " AND r.type = n.type AND r.id = n.id"
-		const patients = "SELECT unnest(array_append(v.co_patients, COALESCE(v.patient, '')))"
-		x.WriteString(" AND e.patients && ARRAY(" + strings.ReplaceAll(patients, "v.", "r.") + from + " UNION " + patients + from + " JOIN record.resource_history v ON v.tenant = r.tenant AND v.pk = r.pk)")
+	if q.Entities != nil { // there is an index of patients alone
+		x.WriteString(" AND e.patients && " + x.arg(sought.owners) + "::text[]")
 	}
 	placed(&x, q)
 	var at time.Time
@@ -159,12 +155,12 @@ func tracedEntity(i int, entities, patients, sessions, consents []string, labels
 	return x, true
 }
 
-func (s *Store) tracedSecurity(ctx context.Context, g authz.Grant, q record.Traces) (out []record.Trace, err error) {
+func (s *Store) tracedSecurity(ctx context.Context, g authz.Grant, q record.Traces, sought sought) (out []record.Trace, err error) {
 	var x statement
 	x.WriteString("SELECT e.at, e.id::text, e.kind, e.outcome, e.reason, e.account, e.fhir_user, e.actor, e.client, e.session, e.methods, e.address FROM audit.security e WHERE e.tenant = " + x.arg(g.Caller().Tenant))
 	traced(&x, q)
 	if q.Users != nil {
-		x.WriteString(" AND e.fhir_user = ANY (" + x.arg(q.Users) + "::text[])")
+		x.WriteString(" AND e.fhir_user = ANY (" + x.arg(sought.users) + "::text[])")
 	}
 	placed(&x, q)
 	var e audit.Security
@@ -207,7 +203,7 @@ func (s *Store) tell(ctx context.Context, reach authz.Reach, q record.Traces, in
 	if err != nil {
 		return err
 	}
-	known, err := s.knownRecords(ctx, reach, q.As, records)
+	known, err := s.knownRecords(ctx, reach, q.As, records, owners)
 	if err != nil {
 		return err
 	}
@@ -250,70 +246,4 @@ func (s *Store) tell(ctx context.Context, reach authz.Reach, q record.Traces, in
 		t.Event.Entities = kept
 	}
 	return nil
-}
-
-// known are the rows that a reader may know to exist.
-type known map[fhir.Ref][]knownRow
-
-type knownRow struct {
-	patients []string
-	facts    authz.Fact
-}
-
-// of is what holds between the reader and the record of an entity, if she may know of
-// it. A record of the same id that is somebody else's is another one.
-func (k known) of(x audit.Entity) (authz.Fact, bool) {
-	for _, r := range k[x.Ref] {
-		if x.Patient == "" || slices.Contains(r.patients, string(x.Patient)) {
-			return r.facts, true
-		}
-	}
-	return 0, false
-}
-
-// knownRecords finds, of some records, those that the holder of the reach may know to exist:
-// what she may read and, as who oversees access, whatever she might read a Consent of, with the
-// same labels and from the same programs.
-func (s *Store) knownRecords(ctx context.Context, reach authz.Reach, as authz.Fact, records parties) (known, error) {
-	out := known{}
-	for t, ids := range records {
-		if t.Code() == 0 {
-			continue
-		}
-		list := slices.Sorted(maps.Keys(ids))
-		if err := s.knownOf(ctx, out, reach.Of(t), t, as, list); err != nil {
-			return nil, err
-		}
-		if as == 0 && t != "Consent" {
-			if err := s.knownOf(ctx, out, reach.Of("Consent"), t, as, list); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return out, nil
-}
-
-// knownOf finds the rows of a type that r covers, whatever type r is for.
-func (s *Store) knownOf(ctx context.Context, out known, r authz.Restriction, t fhir.ResourceType, as authz.Fact, ids []string) error {
-	if r.Empty() {
-		return nil
-	}
-	var q statement
-	x := restrict(&q, r)
-	x.keyed, x.typed = true, x.code(t)
-	q.WriteString("SELECT r.id, array_append(r.co_patients, r.patient), " + x.facts("r", authz.Program) + " FROM record.resource r WHERE r.id = ANY (" + q.arg(ids) + "::text[]) AND " + x.where("r"))
-	var id string
-	var patients []*string
-	var facts int32
-	return failed(forEach(ctx, s.app, q.String(), q.args, []any{&id, &patients, &facts}, func() error {
-		row := knownRow{facts: authz.Fact(facts) | authz.Unrestricted | as}
-		for _, p := range patients {
-			if p != nil {
-				row.patients = append(row.patients, *p)
-			}
-		}
-		ref := fhir.Ref{Type: t, ID: fhir.ID(id)}
-		out[ref] = append(out[ref], row)
-		return nil
-	}))
 }
