@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -41,7 +40,7 @@ func newImports(t *testing.T, host string) (*clinic, *intake.Service) {
 	}
 	c.cfg.Engine = authz.NewEngine(policy, c.store, c.now)
 	c.cfg.Gate = record.NewGate(c.cfg.Engine, c.store, c.now).Explaining(c.store).Accounting(c.store)
-	g, err := egress.New(egress.Config{Hosts: []string{host}, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Plain: true})
+	g, err := egress.New(egress.Config{Hosts: []string{host}, Local: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloister-health/cloister/fhir/record/egress"
 	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/notify"
 )
@@ -78,9 +79,13 @@ func newNotify(t *testing.T) (*clinic, *notify.Service, *receiver) {
 	t.Cleanup(r.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(r.Certificate())
+	out, err := egress.New(egress.Config{Own: []string{r.host()}, Roots: roots})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, err := notify.New(notify.Config{
 		Base: c.cfg.Base, Engine: c.cfg.Engine, Gate: c.cfg.Gate, Records: c.store, Subscriptions: c.store.Subscriptions(),
-		Hooks: notify.NewHooks(notify.HookOptions{Private: []string{r.host()}, Roots: roots}), Keys: envelopetest.Keys(), Log: c.cfg.Log, Now: c.now,
+		Hooks: notify.NewHooks(out), Keys: envelopetest.Keys(), Log: c.cfg.Log, Now: c.now,
 	})
 	if err != nil {
 		t.Fatal(err)

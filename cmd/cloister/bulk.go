@@ -9,7 +9,6 @@ import (
 
 	"github.com/cloister-health/cloister/cmd/cloister/internal/config"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
-	"github.com/cloister-health/cloister/fhir/profile"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
@@ -26,8 +25,6 @@ type bulk struct {
 	dir     string // where their files are
 	bucket  string // or where they are in its place; without both there are none
 	imports string // directory of imports; "": there are none
-	hosts   []string
-	nets    []string
 	keys    *envelope.Keys
 	clients export.Clients // or nil
 	terms   *terms.Practices
@@ -37,7 +34,7 @@ type bulk struct {
 }
 
 // take opens the directory of imports and works on them until ctx ends.
-func (b *bulk) take(ctx context.Context, core *server.Core, base string, validation profile.Mode, log *slog.Logger) (*intake.Service, error) {
+func (b *bulk) take(ctx context.Context, core *server.Core, api config.API, base string, log *slog.Logger) (*intake.Service, error) {
 	if b.imports == "" {
 		return nil, nil //nolint:nilnil // no imports are no fault
 	}
@@ -46,12 +43,12 @@ func (b *bulk) take(ctx context.Context, core *server.Core, base string, validat
 		return nil, fmt.Errorf("CLOISTER_IMPORT_DIR (--import-dir): %w", err)
 	}
 	cfg := intake.Config{Base: base, Sink: disk, Keys: b.keys, Clients: b.clients, Log: log, Now: time.Now}
-	if len(b.hosts) > 0 {
-		if cfg.Egress, err = config.Egress(b.hosts, b.nets, b.local); err != nil {
+	if len(api.ImportHosts) > 0 || b.local {
+		if cfg.Egress, err = api.Inputs(b.local); err != nil {
 			return nil, err
 		}
 	}
-	s, err := core.Imports(cfg, validation)
+	s, err := core.Imports(cfg, api.Validation)
 	if err != nil {
 		return nil, err
 	}

@@ -270,7 +270,7 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 	}
 	files := &bulk{
 		dir: cfg.ExportDir, bucket: cfg.ExportS3, keys: keys, clients: sign, terms: laid, local: true,
-		imports: cfg.ImportDir, hosts: cfg.ImportHosts, nets: append([]string{"127.0.0.0/8", "::1/128"}, cfg.ImportNets...),
+		imports: cfg.ImportDir,
 	}
 	defer files.end()
 	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, files, log)

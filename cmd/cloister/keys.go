@@ -103,7 +103,7 @@ type keysRewrapCmd struct {
 func (keysRewrapCmd) Help() string {
 	return `Run it as the login that migrates, after all servers have been started with the new key as
 CLOISTER_NOTES_KEY and the old one in CLOISTER_NOTES_OLDER_KEYS. Servers go on meanwhile. When
-it is done the old key can go.`
+it is done, for notes, exports, imports and subscriptions, the old key can go.`
 }
 
 // Run rewraps.

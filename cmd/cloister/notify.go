@@ -20,8 +20,11 @@ func (b *bulk) notify(ctx context.Context, core *server.Core, cfg config.API, ba
 	if b.keys == nil {
 		return nil, nil //nolint:nilnil // no subscriptions are no fault
 	}
-	hooks := notify.NewHooks(notify.HookOptions{Hosts: cfg.Hooks, Private: cfg.OwnHooks, Local: b.local})
-	s, err := core.Notify(notify.Config{Base: base, Hooks: hooks, Keys: b.keys, Clients: b.clients, Log: log, Now: time.Now}, record.Labelled(cfg.Shown))
+	out, err := cfg.Webhooks(b.local)
+	if err != nil {
+		return nil, err
+	}
+	s, err := core.Notify(notify.Config{Base: base, Hooks: notify.NewHooks(out), Keys: b.keys, Clients: b.clients, Log: log, Now: time.Now}, record.Labelled(cfg.Shown))
 	if err != nil {
 		return nil, err
 	}

@@ -107,7 +107,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("serve: CLOISTER_POLICIES (--policies): %w", err)
 	}
-	files := &bulk{dir: c.ExportDir, bucket: c.ExportS3, keys: keys, terms: laid, imports: c.ImportDir, hosts: c.ImportHosts, nets: c.ImportNets}
+	files := &bulk{dir: c.ExportDir, bucket: c.ExportS3, keys: keys, terms: laid, imports: c.ImportDir}
 	defer files.end()
 	if sign != nil {
 		files.clients = sign
@@ -172,7 +172,7 @@ func handler(ctx context.Context, store *postgres.Store, policies authz.Policies
 	if err != nil {
 		return nil, err
 	}
-	imports, err := files.take(ctx, core, base, cfg.Validation, log)
+	imports, err := files.take(ctx, core, cfg, base, log)
 	if err != nil {
 		return nil, err
 	}

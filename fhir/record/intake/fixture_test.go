@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -274,7 +273,7 @@ func files(t *testing.T, h http.HandlerFunc) (string, func(*intake.Config)) {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	g, err := egress.New(egress.Config{Hosts: []string{strings.TrimPrefix(s.URL, "http://")}, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Plain: true})
+	g, err := egress.New(egress.Config{Local: true})
 	if err != nil {
 		t.Fatal(err)
 	}

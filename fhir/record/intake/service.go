@@ -263,10 +263,12 @@ func (s *Service) standing(ctx context.Context, who authz.Frozen) error {
 	return s.Clients.Standing(ctx, who)
 }
 
-// keyOwner is what the key of a job is bound to.
-func keyOwner(j *Job) []byte {
-	return append([]byte(fmt.Sprintf("cloister import\n%d\n%s\n", j.Tenant, j.ID)), j.Owner[:]...)
+// KeyOwner is what the key of a job is bound to.
+func KeyOwner(tenant int32, id string, owner [32]byte) []byte {
+	return append([]byte(fmt.Sprintf("cloister import\n%d\n%s\n", tenant, id)), owner[:]...)
 }
+
+func keyOwner(j *Job) []byte { return KeyOwner(j.Tenant, j.ID, j.Owner) }
 
 const boundContents = "contents"
 

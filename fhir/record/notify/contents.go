@@ -47,10 +47,12 @@ func (c contents) keys(now time.Time) (out [][]byte) {
 	return out
 }
 
-// keyOwner is what the key of a subscription is bound to.
-func keyOwner(s *Subscription) []byte {
-	return append([]byte(fmt.Sprintf("cloister subscription\n%d\n%s\n", s.Tenant, s.ID)), s.Owner[:]...)
+// KeyOwner is what the key of a subscription is bound to.
+func KeyOwner(tenant int32, id string, owner [32]byte) []byte {
+	return append([]byte(fmt.Sprintf("cloister subscription\n%d\n%s\n", tenant, id)), owner[:]...)
 }
+
+func keyOwner(s *Subscription) []byte { return KeyOwner(s.Tenant, s.ID, s.Owner) }
 
 var bound = []byte("contents")
 

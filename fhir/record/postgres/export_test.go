@@ -175,3 +175,11 @@ func (s *Store) Related(ctx context.Context, r authz.Restriction, kind int, pati
 	err = forEach(ctx, s.app, q.String(), q.args, []any{&inline, &function}, func() error { return nil })
 	return inline, function, err
 }
+
+// KeyTables are the tables whose keys [RewrapKeys] wraps anew.
+func KeyTables() (out []string) {
+	for _, k := range keyKinds {
+		out = append(out, k.table)
+	}
+	return out
+}

@@ -15,7 +15,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 )
 
-// noteBatch is how many notes, or data keys, are changed in one transaction.
+// noteBatch is how many notes are changed in one transaction.
 const noteBatch = 100
 
 // noteTables hold bodies of notes.

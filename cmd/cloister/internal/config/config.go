@@ -196,15 +196,11 @@ func (a API) Check() error {
 			errs = append(errs, fault("CLOISTER_CORS_ORIGINS", "holds %q: write origins as a browser sends them, such as https://app.example.org, separated by commas", o))
 		}
 	}
-	for name, list := range map[string][]string{"CLOISTER_WEBHOOK_HOSTS": a.Hooks, "CLOISTER_WEBHOOK_PRIVATE_HOSTS": a.OwnHooks} {
-		for _, h := range list {
-			if u, err := url.Parse("https://" + h); err != nil || h == "" || u.Host != h || u.Hostname() == "" || strings.Contains(h, "*") {
-				errs = append(errs, fault(name, "holds %q: write names of hosts alone, with the port where it is not 443, separated by commas", h))
-			}
-		}
-	}
 	errs = append(errs, a.Care.Check())
-	if _, err := Egress(a.ImportHosts, a.ImportNets, false); err != nil {
+	if _, err := a.Inputs(false); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := a.Webhooks(false); err != nil {
 		errs = append(errs, err)
 	}
 	if a.Session < time.Minute || a.Session > 24*time.Hour {

@@ -29,8 +29,9 @@ func Primitive(text string) tink.AEAD {
 // Keeper is a KMS that can be out of reach, and counts what it is asked.
 type Keeper struct {
 	tink.AEAD
-	Down  atomic.Bool
-	Calls atomic.Int64
+	Down   atomic.Bool
+	Calls  atomic.Int64
+	Before func() // is called once, before the next wrapping; nil: nothing
 }
 
 var errDown = errors.New("envelopetest: the keeper of the keys cannot be reached")
@@ -40,6 +41,10 @@ func (k *Keeper) Encrypt(plaintext, associated []byte) ([]byte, error) {
 	k.Calls.Add(1)
 	if k.Down.Load() {
 		return nil, errDown
+	}
+	if f := k.Before; f != nil {
+		k.Before = nil
+		f()
 	}
 	return k.AEAD.Encrypt(plaintext, associated)
 }
