@@ -1,7 +1,9 @@
 package respond
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/cloister-health/cloister/fhir/element"
@@ -59,6 +61,7 @@ func (x manifest) build(m *message, _ *Request) error {
 			m.str(`,"basis":`)
 			m.body = element.AppendQuoted(m.body, r.Reference.String())
 		}
+		m.held(r.Held)
 		m.str(`}}`)
 	}
 	if x.s.Next > 0 {
@@ -68,6 +71,21 @@ func (x manifest) build(m *message, _ *Request) error {
 	}
 	m.str(`}`)
 	return nil
+}
+
+// held says what a determination held back.
+func (m *message) held(h *export.Held) {
+	if h == nil {
+		return
+	}
+	m.str(`,"suppressed":{"groups":` + strconv.Itoa(h.Groups) + `,"smallestGroup":` + strconv.Itoa(h.Smallest) + `,"patientsGeneralised":"` + h.Generalised + `","patientsLeftOut":"` + h.Suppressed + `","codesLeftOut":{`)
+	for i, name := range slices.Sorted(maps.Keys(h.Codes)) {
+		if i > 0 {
+			m.str(`,`)
+		}
+		m.str(`"` + name + `":` + strconv.Itoa(h.Codes[name]))
+	}
+	m.str(`}}`)
 }
 
 // list is where a file is listed. Manifests that link to each other have the same error

@@ -108,6 +108,14 @@ const smallest = 11
 // Suppress reports whether a count is too small to be told (D8): under 11. None is told.
 func Suppress(count int) bool { return count > 0 && count < smallest }
 
+// Count is how a number of people may be told (D8).
+func Count(n int) string {
+	if Suppress(n) {
+		return "<" + strconv.Itoa(smallest)
+	}
+	return strconv.Itoa(n)
+}
+
 func funcs(names ...string) []string {
 	for i := range names {
 		names[i] = "consent/deidentify." + names[i]
@@ -125,6 +133,6 @@ func Rules() []rule.Rule {
 		{ID: "D5", Title: "Determination by an expert", Citation: "45 CFR 164.514(b)(1)", Status: rule.Outside, Mark: rule.Known, Doubt: "An expert's judgement about one release"},
 		{ID: "D6", Title: "Free text is left out", Citation: "45 CFR 164.514(b)", Funcs: funcs("FreeText"), Status: rule.Decides, Mark: rule.Ours},
 		{ID: "D7", Title: "Part 2 does not bar de-identified data; the patient's opt-out is asked first", Citation: "42 CFR 2.16, 2.52(b)(3), 2.54", Funcs: funcs("MayInclude"), Status: rule.Decides, Mark: rule.Known},
-		{ID: "D8", Title: "Counts under 11 are not told", Citation: "CMS cell size policy", Funcs: funcs("Suppress"), Status: rule.Decides, Mark: rule.Known},
+		{ID: "D8", Title: "Counts under 11 are not told", Citation: "CMS cell size policy", Funcs: funcs("Suppress", "Count"), Status: rule.Decides, Mark: rule.Known},
 	}
 }

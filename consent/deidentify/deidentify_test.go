@@ -72,6 +72,14 @@ func TestD8_SmallCells(t *testing.T) {
 	}
 }
 
+func TestD8_CountsOfPeople(t *testing.T) {
+	for n, want := range map[int]string{0: "0", 1: "<11", 10: "<11", 11: "11", 4711: "4711"} {
+		if got := deidentify.Count(n); got != want {
+			t.Errorf("%d is told as %s", n, got)
+		}
+	}
+}
+
 func TestRulesAreListed(t *testing.T) {
 	for _, r := range deidentify.Rules() {
 		if r.Title == "" || r.Citation == "" || (r.Status == rule.Outside) != (len(r.Funcs) == 0) {

@@ -168,7 +168,7 @@ func (r *Release) make(ctx context.Context, s vault.Sealed, own fhir.ID) (made, 
 		return leftFor(Small), nil
 	}
 	w := &walk{ctx: ctx, release: r, plans: r.plans, cells: map[string]bool{}}
-	w.person = person{method: r.profile.Method, now: r.config.Now}
+	w.person = person{method: r.profile.Method, now: r.config.Now, owned: patient != ""}
 	if patient != "" {
 		left, err := r.know(ctx, patient, h.Ref.Type, &w.person)
 		if err != nil || left != "" {

@@ -175,7 +175,16 @@ func TestD2_164_514_b_2_i_B_Places(t *testing.T) {
 	for _, c := range []struct{ profile, in, want string }{
 		{"safe-harbor", "{'use':'home','text':'x','line':['1 Main St'],'city':'Troy','district':'Rensselaer','state':'NY','postalCode':'12180-1234','country':'US'}", "{'use':'home','state':'NY','postalCode':'121','country':'US'}"},
 		{"safe-harbor", "{'state':'New York','postalCode':'03601'}", "{'state':'NY','postalCode':'000'}"},
-		{"safe-harbor", "{'state':'c/o Smith','postalCode':'9021 Main'}", "{'postalCode':'000'}"},
+		{"safe-harbor", "{'state':'c/o Smith','postalCode':'9021 Main'}", ""},
+		{"safe-harbor", "{'postalCode':'9021 Main'}", "{'postalCode':'000'}"},
+		{"safe-harbor", "{'postalCode':'12180'}", "{'postalCode':'121'}"},
+		{"safe-harbor", "{'state':'BE','postalCode':'10115'}", ""}, // Berlin, and nobody says so
+		{"safe-harbor", "{'state':'Ontario','postalCode':'12180','country':'US'}", "{'country':'US'}"},
+		{"safe-harbor", "{'postalCode':'K1A 0B1'}", "{'postalCode':'000'}"},
+		{"safe-harbor", "{'postalCode':'75008','country':'France'}", ""},
+		{"safe-harbor", "{'state':'PR','postalCode':'00901'}", "{'state':'PR','postalCode':'009'}"},
+		{"safe-harbor", "{'state':'VT','postalCode':'05901-0001'}", "{'state':'VT','postalCode':'000'}"},
+		{"safe-harbor", "{'state':'MN','postalCode':'556123456'}", "{'state':'MN','postalCode':'000'}"},
 		{"safe-harbor", "{'state':'BE','postalCode':'10115','country':'DE'}", ""},
 		{"limited-data-set", "{'line':['1 Main St'],'city':'Troy','district':'x','state':'NY','postalCode':'12180-1234'}", "{'city':'Troy','state':'NY','postalCode':'12180'}"},
 		{"limited-data-set", "{'line':['1 Main St'],'city':'c/o 12 Smith','postalCode':'x'}", "{'postalCode':'00000'}"},

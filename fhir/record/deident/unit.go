@@ -85,6 +85,42 @@ var spans = map[string]*big.Rat{
 	"h": big.NewRat(36525*24, 100), "min": big.NewRat(36525*24*60, 100), "s": big.NewRat(36525*24*3600, 100),
 }
 
+// Seconds take prefixes, which hide an age as well as any other unit does.
+func init() {
+	second := spans["s"]
+	for prefix, power := range map[string]int64{"Y": 24, "Z": 21, "E": 18, "P": 15, "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1} {
+		spans[prefix+"s"] = new(big.Rat).Quo(second, new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(power), nil)))
+	}
+}
+
+// stretched reports whether a unit is a multiple of one of time ("10*3.d"): nobody measures in these, and an age would not
+// be seen in them.
+func stretched(unit string) bool {
+	if spans[unit] != nil {
+		return false
+	}
+	timed := false
+	for over, rest := false, unit; rest != ""; {
+		part := rest
+		if i := strings.IndexAny(rest, "./"); i >= 0 {
+			part, rest = rest[:i], rest[i:]
+		} else {
+			rest = ""
+		}
+		switch bare := strings.TrimRight(part, "+-0123456789"); {
+		case part == "", bare == "", bare == "10*", bare == "10^": // a number
+		case spans[bare] != nil:
+			timed = timed || !over
+		default:
+			return false
+		}
+		if rest != "" {
+			over, rest = over || rest[0] == '/', rest[1:]
+		}
+	}
+	return timed
+}
+
 // inYears is a span of time in years; false where the unit is none of time.
 func inYears(value *big.Rat, unit string) (*big.Rat, bool) {
 	per := spans[unit]

@@ -17,13 +17,21 @@ type person struct {
 	method Method
 	now    time.Time
 	born   time.Time // the earliest day of birth that is possible; zero: not known
+	owned  bool      // the resource belongs to a patient
 	shift  int       // days; Expert
-	moved  bool      // there is a shift: the resource belongs to a patient
+	moved  bool      // there is a shift
 }
 
 // elder reports whether the patient is over 89.
 func (p person) elder() bool {
 	return !p.born.IsZero() && !p.now.Before(p.born.AddDate(oldest, 0, 0))
+}
+
+// ages reports whether a span of time of below 90 years may be an age that, with the year of the record, tells that the
+// patient is over 89 by now: she is, or nobody knows. It is one by its element, or told in years or months, or at least a year.
+func (p person) ages(years *big.Rat, unit string, t treatment) bool {
+	perhaps := p.owned && p.born.IsZero()
+	return (p.elder() || perhaps) && (t == ages || unit == "a" || unit == "mo" || years.Cmp(big.NewRat(1, 1)) >= 0)
 }
 
 // day reads the date at the start of a date, dateTime or instant, as its first day.
@@ -177,10 +185,11 @@ func (p person) quantity(n *element.Node, t treatment, bare bool) *element.Node 
 			}
 			return overEightyNine()
 		}
-		// The age of somebody over 89 at the time of a record, and its year, tell her age.
-		if p.elder() && (t == ages || unit == "a" || unit == "mo") || p.method == Expert && t == ages {
+		if p.ages(years, unit, t) || p.method == Expert && t == ages {
 			return nil
 		}
+	case coded && p.method != LimitedSet && stretched(unit):
+		return nil
 	case t == ages && p.method != LimitedSet: // in units that are not known
 		return nil
 	case coded && (unit == "1" || strings.HasPrefix(unit, "{")) && unit != "{score}":

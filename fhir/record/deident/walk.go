@@ -2,6 +2,7 @@ package deident
 
 import (
 	"context"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,11 +33,12 @@ type walk struct {
 	ctx       context.Context //nolint:containedctx // a walk lasts as long as one call, and asks for members on its way
 	release   *Release
 	plans     map[string]*plan
-	inside    map[string]string // contained resources: "#id" to "#id in the release"
-	wanted    []string          // "#id" of those that something refers to
-	left      Reason            // why there is no copy after all
+	inside    map[string]bool // "#id" of contained resources that may be kept
+	wanted    []string        // "#id" of those that something refers to, in the order in which it does
+	left      Reason          // why there is no copy after all
 	err       error
 	questions map[string]bool // linkIds of the questionnaire that was answered
+	asked     bool            // the answer to a question is an age
 	cells     map[string]bool // codes that were met, by [cell]
 	threshold bool            // whether rare codes are left out
 }
@@ -58,10 +60,10 @@ func (w *walk) resource(root *element.Node, own fhir.ID) *element.Node {
 		return nil
 	}
 	contained := root.Get("contained").List()
-	w.inside = map[string]string{}
-	for i, c := range contained {
+	w.inside = map[string]bool{}
+	for _, c := range contained {
 		if inner := w.plans[c.Get("resourceType").String()]; inner != nil && inner.def.Resource() && w.holds(inner) {
-			w.inside["#"+c.Get("id").String()] = "#c" + strconv.Itoa(i+1)
+			w.inside["#"+c.Get("id").String()] = true
 		}
 	}
 	out := element.NewObject(
@@ -90,14 +92,11 @@ func (w *walk) holds(pl *plan) bool {
 }
 
 // contained copies those contained resources to which something refers that is kept:
-// the others would have no meaning (R4 references.html, dom-3).
+// the others would have no meaning (R4 references.html, dom-3). Their ids and their order say nothing of those that are left out.
 func (w *walk) contained(list []*element.Node) []*element.Node {
-	made := map[string]*element.Node{}
+	var out []*element.Node
 	for i := 0; i < len(w.wanted); i++ { // copies want others
 		id := w.wanted[i]
-		if made[id] != nil {
-			continue
-		}
 		at := slices.IndexFunc(list, func(c *element.Node) bool { return "#"+c.Get("id").String() == id })
 		c := list[at]
 		t := c.Get("resourceType").String()
@@ -107,20 +106,24 @@ func (w *walk) contained(list []*element.Node) []*element.Node {
 		}
 		copied := element.NewObject(
 			element.Field{Name: "resourceType", Value: element.NewString(t)},
-			element.Field{Name: "id", Value: element.NewString(strings.TrimPrefix(w.inside[id], "#"))},
+			element.Field{Name: "id", Value: element.NewString(strings.TrimPrefix(w.within(id), "#"))},
 		)
 		if body != nil {
 			copied.Fields = append(copied.Fields, body.Fields...)
 		}
-		made[id] = copied
-	}
-	var out []*element.Node
-	for _, c := range list {
-		if x := made["#"+c.Get("id").String()]; x != nil {
-			out = append(out, x)
-		}
+		out = append(out, copied)
 	}
 	return out
+}
+
+// within is what a reference to a contained resource is in the release.
+func (w *walk) within(id string) string {
+	at := slices.Index(w.wanted, id)
+	if at < 0 {
+		at = len(w.wanted)
+		w.wanted = append(w.wanted, id)
+	}
+	return "#c" + strconv.Itoa(at+1)
 }
 
 // object copies what the list has of an object, nil where that is nothing but marks of
@@ -131,7 +134,11 @@ func (w *walk) object(pl *plan, n *element.Node) *element.Node {
 		return nil
 	}
 	out, told := element.NewObject(), false
-	foreign := pl.def.Name() == "Address" && n.Get("country") != nil && !usa[n.Get("country").String()]
+	foreign, old := w.foreign(pl, n), w.outgrown(pl, n)
+	if pl.def.Name() == "QuestionnaireResponse.item" {
+		defer func(was bool) { w.asked = was }(w.asked)
+		w.asked = slices.ContainsFunc(strings.Split(n.Get("linkId").String(), "/"), func(code string) bool { return ageCodes[code] })
+	}
 	aged := w.aged(pl, n)
 	for i := range n.Fields {
 		f := &n.Fields[i]
@@ -139,7 +146,7 @@ func (w *walk) object(pl *plan, n *element.Node) *element.Node {
 			return nil
 		}
 		r, ok := pl.rules[f.Name]
-		if !ok || foreign && (r.treat == state || r.treat == zip || r.treat == city) {
+		if !ok || foreign && (r.treat == state || r.treat == zip || r.treat == city) || old && r.element.Name == "age" {
 			continue
 		}
 		if aged && r.element.Name == "value" {
@@ -363,8 +370,8 @@ func (w *walk) reference(v *element.Node) *element.Node {
 	case text == "#":
 		to = text
 	case text[0] == '#':
-		if to = w.inside[text]; to != "" && !slices.Contains(w.wanted, text) {
-			w.wanted = append(w.wanted, text)
+		if w.inside[text] {
+			to = w.within(text)
 		}
 	default:
 		ref, ok := fhir.ParseRef(text)
@@ -386,9 +393,40 @@ func (w *walk) reference(v *element.Node) *element.Node {
 	return element.NewObject(element.Field{Name: "reference", Value: element.NewString(to)})
 }
 
-// aged reports whether an observation is of an age or of a year of birth, by its LOINC codes.
+// foreign reports whether an address is none of the USA, or may be none: its postal code has no area of the census.
+func (w *walk) foreign(pl *plan, n *element.Node) bool {
+	if pl.def.Name() != "Address" {
+		return false
+	}
+	country, in := n.Get("country"), n.Get("state")
+	return country != nil && !usa[country.String()] || w.method != LimitedSet && in != nil && stateOf(in.String()) == ""
+}
+
+// outgrown reports whether the age of a relative, with the date on which she had it, tells that she is over 89 by now.
+func (w *walk) outgrown(pl *plan, n *element.Node) bool {
+	at, _, ok := day(n.Get("date").String())
+	if pl.def.Name() != "FamilyMemberHistory" || !ok || w.method == LimitedSet {
+		return false
+	}
+	limit := big.NewRat(int64(oldest-(w.now.Year()-at.Year())), 1)
+	return slices.ContainsFunc([]*element.Node{n.Get("ageAge"), n.Get("ageRange").Get("low"), n.Get("ageRange").Get("high")}, func(q *element.Node) bool {
+		v, _, ok := rational(q.Get("value"))
+		if !ok {
+			return false
+		}
+		years, span := inYears(v, q.Get("code").String())
+		return span && years.Cmp(limit) >= 0
+	})
+}
+
+// aged reports whether an observation is of an age or of a year of birth, by its codes, or a question, by the LOINC code
+// in its linkId.
 func (w *walk) aged(pl *plan, n *element.Node) bool {
-	if name := pl.def.Name(); name != "Observation" && name != "Observation.component" {
+	name := pl.def.Name()
+	if name == "QuestionnaireResponse.item.answer" {
+		return w.asked
+	}
+	if name != "Observation" && name != "Observation.component" {
 		return false
 	}
 	return slices.ContainsFunc(n.Get("code").Get("coding").List(), func(c *element.Node) bool { return ageCodes[c.Get("code").String()] })

@@ -198,7 +198,21 @@ func (s *Service) Accept(ctx context.Context, g authz.Grant, r Request) (string,
 	if _, err := s.Gate.Release(ctx, g, levelType(r.Level)); err != nil {
 		return "", err
 	}
-	return j.ID, s.Jobs.Enqueue(ctx, j, s.Most)
+	return j.ID, s.enqueue(ctx, j, r.Release != nil)
+}
+
+// enqueue keeps a new job. A release is begun before anybody can take it: what was erased since, nobody begins again.
+func (s *Service) enqueue(ctx context.Context, j Job, release bool) error {
+	if !release {
+		return s.Jobs.Enqueue(ctx, j, s.Most)
+	}
+	if err := s.Releases.Begin(ctx, j.ID, j.Tenant, j.Expires); err != nil {
+		return err
+	}
+	if err := s.Jobs.Enqueue(ctx, j, s.Most); err != nil {
+		return errors.Join(err, s.Releases.Erase(ctx, j.ID))
+	}
+	return nil
 }
 
 // levelType is the type that the path of an export names.

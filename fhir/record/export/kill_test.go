@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cloister-health/cloister/fhir"
+	"github.com/cloister-health/cloister/fhir/record/deident"
 	"github.com/cloister-health/cloister/fhir/record/export"
 )
 
@@ -59,7 +60,11 @@ func TestWorkerProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := export.New(h.config(sink, h.hurried(time.Unix(0, nanos)), slog.New(slog.DiscardHandler)))
+	h.cfg = h.config(sink, h.hurried(time.Unix(0, nanos)), slog.New(slog.DiscardHandler))
+	h.cfg.Page = len(os.Getenv("CLOISTER_TEST_PAGE"))
+	releasing(&h.cfg)
+	determined(h, deident.Gender)
+	s, err := export.New(h.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +93,7 @@ type worker struct {
 func startWorker(t *testing.T, h *house, begin time.Time) worker {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestWorkerProcess$") //nolint:gosec // this very program
-	cmd.Env = append(os.Environ(), "CLOISTER_TEST_WORKER="+h.dsn, "CLOISTER_TEST_DIR="+h.dir, "CLOISTER_TEST_BEGIN="+strconv.FormatInt(begin.UnixNano(), 10))
+	cmd.Env = append(os.Environ(), "CLOISTER_TEST_WORKER="+h.dsn, "CLOISTER_TEST_PAGE="+strings.Repeat("x", h.cfg.Page), "CLOISTER_TEST_DIR="+h.dir, "CLOISTER_TEST_BEGIN="+strconv.FormatInt(begin.UnixNano(), 10))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -110,28 +115,69 @@ func startWorker(t *testing.T, h *house, begin time.Time) worker {
 // on: every export comes to its end, with each line once, and nothing is left that belongs to nothing.
 func TestKilledProcesses(t *testing.T) {
 	h := newHouse(t)
-	begin := time.Now()
-	now := h.hurried(begin)
-	cfg := h.config(h.sink, now, slog.New(slog.DiscardHandler))
-	var err error
-	if h.Service, err = export.New(cfg); err != nil {
-		t.Fatal(err)
-	}
-	p := h.exchange()
-	ask := func() string {
-		return h.accept(p, export.Request{Types: []fhir.ResourceType{"Encounter", "Observation", "Patient"}})
-	}
 	const want = "ea ec/o00 o01 o02 o03 o04 o05 o06 o07 o08 o09 o10 o11 sa/anna bert cleo/1"
 	check := func(id string) {
 		t.Helper()
-		got := h.fetched(p, id)
+		got := h.fetched(h.exchange(), id)
 		if all := ids(got["output Encounter"]) + "/" + ids(got["output Observation"]) + "/" + ids(got["output Patient"]) + "/" + strconv.Itoa(len(got["error OperationOutcome"])); all != want {
 			t.Errorf("%s", all)
 		}
-		if s := h.status(p, id); s.Lines != 18 {
+		if s := h.status(h.exchange(), id); s.Lines != 18 {
 			t.Errorf("%d lines", s.Lines)
 		}
 	}
+	killed(t, h, export.Request{Types: []fhir.ResourceType{"Encounter", "Observation", "Patient"}}, check)
+}
+
+// Workers that make a release are killed in the same way: each has every line once under one id, references lead
+// somewhere, the groups are as large as they have to be, and no keys are left of what was taken away.
+func TestKilledReleases(t *testing.T) {
+	h := newHouse(t, func(c *export.Config) { c.Page = 12 })
+	for i := range 14 {
+		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
+	}
+	for i := range 8 {
+		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"r%02d"}`, i))
+	}
+	killed(t, h, export.Request{Released: true, Profile: "expert-determination", Types: []fhir.ResourceType{"Encounter", "Observation", "Patient"}}, func(id string) {
+		t.Helper()
+		got := h.fetched(h.exchange(), id)
+		integrity(t, got)
+		male := 0
+		for _, l := range got["output Patient"] {
+			male += strings.Count(l, `"gender":"male"`)
+		}
+		if all := fmt.Sprint(len(got["output Encounter"]), len(got["output Observation"]), len(got["output Patient"]), male, len(got)); all != "2 13 25 14 3" {
+			t.Errorf("%s", all)
+		}
+		if s := h.status(h.exchange(), id); s.Lines != 40 {
+			t.Errorf("%d lines", s.Lines)
+		}
+		if err := h.Cancel(context.Background(), h.grant(h.exchange()), id); err != nil {
+			t.Error(err)
+		}
+		if left := h.sql("SELECT count(*)::text FROM deident.member WHERE release = $1::text::uuid", id); left != "0" {
+			t.Errorf("%s keys are left", left)
+		}
+	})
+}
+
+// killed asks for exports, two at a time, while the workers that make them are killed, and checks what comes of each.
+func killed(t *testing.T, h *house, r export.Request, check func(id string)) {
+	t.Helper()
+	begin := time.Now()
+	now := h.hurried(begin)
+	page := h.cfg.Page
+	h.cfg = h.config(h.sink, now, slog.New(slog.DiscardHandler))
+	h.cfg.Page = page
+	releasing(&h.cfg)
+	determined(h, deident.Gender)
+	var err error
+	if h.Service, err = export.New(h.cfg); err != nil {
+		t.Fatal(err)
+	}
+	p := h.exchange()
+	ask := func() string { return h.accept(p, r) }
 	workers := []worker{startWorker(t, h, begin), startWorker(t, h, begin)}
 	defer func() {
 		for _, w := range workers {
@@ -184,8 +230,8 @@ func TestKilledProcesses(t *testing.T) {
 		_ = w.Wait()
 	}
 	h.moving = func() time.Time { return now().Add(10 * time.Minute) }
-	cfg.Now = h.moving
-	late, err := export.New(cfg)
+	h.cfg.Now = h.moving
+	late, err := export.New(h.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,7 +92,7 @@ type page struct {
 	next fhir.ID // behind which the next page begins; "" at the end of the type
 }
 
-// write makes the next page of a type. What is not there any more as it was surveyed is [errDrift].
+// write makes the next page of a type. What is not there any more as it was surveyed is [ErrDrift].
 func (m *maker) write(ctx context.Context, t fhir.ResourceType, after fhir.ID) (out page, err error) {
 	list, err := m.s.Releases.Walk(ctx, m.k.Release, t, after, m.s.Page)
 	if err != nil || len(list) == 0 {
@@ -135,7 +135,7 @@ func (m *maker) write(ctx context.Context, t fhir.ResourceType, after fhir.ID) (
 		for _, x := range found {
 			d, ok, err := out.of.Transform(ctx, x)
 			if errors.Is(err, deident.ErrChanged) || err == nil && !ok {
-				return out, errDrift
+				return out, ErrDrift
 			}
 			if err != nil {
 				return out, err
@@ -148,7 +148,7 @@ func (m *maker) write(ctx context.Context, t fhir.ResourceType, after fhir.ID) (
 		}
 	}
 	if len(made) != len(ids) {
-		return out, errDrift
+		return out, ErrDrift
 	}
 	wrote := make([]Source, 0, len(ids))
 	for _, x := range list {

@@ -85,6 +85,9 @@ func (s *Service) Make(ctx context.Context, p authz.Principal, o Order) (Made, e
 		return Made{}, err
 	}
 	k := Key{record.NewID(), 1}
+	if err := s.Releases.Begin(ctx, k.Release, p.Tenant, s.Now().Add(kept)); err != nil {
+		return Made{}, err
+	}
 	defer func() { // also of what failed
 		if err := s.Releases.Erase(context.WithoutCancel(ctx), k.Release); err != nil && s.Log != nil {
 			s.Log.Error("the keys of a release stay until they expire", "error", err)
@@ -94,14 +97,14 @@ func (s *Service) Make(ctx context.Context, p authz.Principal, o Order) (Made, e
 	for round := range rounds {
 		k.Turn = int64(round + 1)
 		err = s.make(ctx, p, k, round, &r, o, &out)
-		if !errors.Is(err, errDrift) {
+		if !errors.Is(err, ErrDrift) {
 			break
 		}
 		if err := o.To.Reset(); err != nil {
 			return Made{}, fmt.Errorf("export: %w", err)
 		}
 	}
-	if errors.Is(err, errDrift) {
+	if errors.Is(err, ErrDrift) {
 		err = outcome.New(outcome.Conflict, "records changed again and again while the release was made: make it again later").Because(err)
 	}
 	return out, err
@@ -126,7 +129,7 @@ func (s *Service) make(ctx context.Context, p authz.Principal, k Key, round int,
 	if tell == nil {
 		tell = func(bool, fhir.ResourceType, int) {}
 	}
-	if err := s.Releases.Enter(ctx, k, p.Tenant, round, s.Now().Add(kept)); err != nil {
+	if err := s.Releases.Enter(ctx, k, p.Tenant, round); err != nil {
 		return err
 	}
 	for _, st := range r.steps() {
@@ -151,6 +154,7 @@ func (s *Service) make(ctx context.Context, p authz.Principal, k Key, round int,
 			if out.Report, err = m.settle(ctx); err != nil {
 				return err
 			}
+			out.Held = heldBack(out.Report.Determined)
 		default:
 			n, err := s.writeAll(ctx, next, st.t, o.To, tell)
 			if err != nil {

@@ -38,13 +38,15 @@ const (
 // rounds is how often a release is surveyed at most.
 const rounds = 3
 
+// ErrDrift says that records are not what was surveyed.
+var ErrDrift = errors.New("export: records are not what was surveyed")
+
 var (
 	errProfile = outcome.New(outcome.Invalid, "_profile names no release profile of this server: it is safe-harbor, limited-data-set or expert-determination, or their canonical URL, with or without |version")
 	errSafe    = outcome.New(outcome.Invalid, "a de-identified release takes _type, _outputFormat and _profile alone: what _since, _until, _typeFilter, _elements, includeAssociatedData or patient select would tell of the records what the release leaves out")
 	errOff     = outcome.New(outcome.Invalid, "no de-identified releases are made here")
 	errGone    = outcome.New(outcome.Deleted, "something of this release was changed or withdrawn since: ask for a new one")
 	errPurpose = outcome.New(outcome.Forbidden, "a limited data set is for research, public health and operations alone (45 CFR 164.514(e)(3)): the purpose of the token is another")
-	errDrift   = errors.New("export: records are not what was surveyed")
 	errSmall   = errors.New("export: a release of too few patients")
 )
 
@@ -151,7 +153,7 @@ func (s *Service) releaseTurn(ctx context.Context, w *work) error {
 	steps := w.c.Request.steps()
 	end := len(steps) // of a round; the place behind it is that of a round that is done
 	round := j.Step / (end + 1)
-	if err := s.Releases.Enter(ctx, k, j.Tenant, round, j.Expires); err != nil {
+	if err := s.Releases.Enter(ctx, k, j.Tenant, round); err != nil {
 		return err
 	}
 	at := Position{Step: j.Step % (end + 1), After: j.After}
@@ -161,9 +163,9 @@ func (s *Service) releaseTurn(ctx context.Context, w *work) error {
 		}
 	}
 	switch {
-	case errors.Is(err, errDrift) && round+1 < rounds:
+	case errors.Is(err, ErrDrift) && round+1 < rounds:
 		return s.Jobs.Restart(ctx, *j, Position{Step: (round + 1) * (end + 1)})
-	case errors.Is(err, errDrift):
+	case errors.Is(err, ErrDrift):
 		return s.fail(ctx, *j, Changed)
 	case errors.Is(err, errSmall):
 		return s.fail(ctx, *j, Small)
@@ -317,6 +319,42 @@ type Told struct {
 	Canonical string
 	Citation  string
 	Reference fhir.Ref // of the agreement or the determination
+	Held      *Held    // nil: nothing was held back for the sake of a determination
+}
+
+// Held is what whoever gets a release is told of what a determination held back. Who answers for the release has
+// [deident.Report]; here no code is named, and no number of patients under eleven is told (D8).
+type Held struct {
+	Groups      int            // of patients who are alike in all quasi-identifiers
+	Smallest    int            // of these groups
+	Generalised string         // patients without any quasi-identifier
+	Suppressed  string         // patients who are not in it
+	Codes       map[string]int // by element: how many different codes are left out there
+}
+
+func heldBack(d *deident.Determined) *Held {
+	if d == nil {
+		return nil
+	}
+	h := &Held{Groups: d.Groups, Smallest: d.Smallest, Generalised: deidentify.Count(d.Generalised), Suppressed: deidentify.Count(d.Suppressed), Codes: map[string]int{}}
+	for _, c := range d.Cells {
+		h.Codes[c.Element]++
+	}
+	return h
+}
+
+// tell is what the manifest of a release that is done tells of it.
+func (s *Service) tell(ctx context.Context, id string, r *Request) (*Told, error) {
+	t := r.told()
+	if t == nil || s.Releases == nil {
+		return t, nil
+	}
+	report, err := s.Releases.Report(ctx, id)
+	if errors.Is(err, ErrOver) {
+		return nil, errGone
+	}
+	t.Held = heldBack(report.Determined)
+	return t, err
 }
 
 func (r *Request) told() *Told {
@@ -324,7 +362,7 @@ func (r *Request) told() *Told {
 		return nil
 	}
 	p, _ := deident.Asked(r.Release.Profile)
-	return &Told{r.Release.Profile, p.Canonical(), p.Citation, r.Release.Reference}
+	return &Told{Profile: r.Release.Profile, Canonical: p.Canonical(), Citation: p.Citation, Reference: r.Release.Reference}
 }
 
 // releaseSteps are the steps of one round.

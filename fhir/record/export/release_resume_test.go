@@ -20,8 +20,8 @@ type mortalReleases struct {
 	*mortal
 }
 
-func (x mortalReleases) Enter(ctx context.Context, k export.Key, tenant int32, round int, until time.Time) error {
-	return act(x.mortal, "enter", func() error { return x.Releases.Enter(ctx, k, tenant, round, until) })
+func (x mortalReleases) Enter(ctx context.Context, k export.Key, tenant int32, round int) error {
+	return act(x.mortal, "enter", func() error { return x.Releases.Enter(ctx, k, tenant, round) })
 }
 
 func (x mortalReleases) Survey(ctx context.Context, k export.Key, piece string, found []deident.Found, part deident.Report) error {
@@ -142,8 +142,14 @@ func TestALateTurnChangesNoRelease(t *testing.T) {
 	ctx := context.Background()
 	x, id, later := h.cfg.Releases, record.NewID(), h.now().Add(time.Hour)
 	old, newest := export.Key{Release: id, Turn: 1}, export.Key{Release: id, Turn: 2}
+	if err := x.Enter(ctx, old, h.tenant, 0); !errors.Is(err, export.ErrOver) {
+		t.Errorf("what was not begun is entered: %v", err)
+	}
+	if err := x.Begin(ctx, id, h.tenant, later); err != nil {
+		t.Fatal(err)
+	}
 	for _, k := range []export.Key{old, newest} {
-		if err := x.Enter(ctx, k, h.tenant, 0, later); err != nil {
+		if err := x.Enter(ctx, k, h.tenant, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -152,7 +158,7 @@ func TestALateTurnChangesNoRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, err := range map[string]error{
-		"enter":  x.Enter(ctx, old, h.tenant, 0, later),
+		"enter":  x.Enter(ctx, old, h.tenant, 0),
 		"survey": x.Survey(ctx, old, "Patient", []deident.Found{{Ref: fhir.Ref{Type: "Patient", ID: "bert"}}}, deident.Report{}),
 		"settle": x.Settle(ctx, old, deident.Verdict{}, deident.Report{}),
 		"wrote":  x.Wrote(ctx, old, "Patient", []export.Source{{ID: "anna", Version: 1}}),
@@ -165,15 +171,23 @@ func TestALateTurnChangesNoRelease(t *testing.T) {
 	if _, err := x.Shifts(ctx, old, []fhir.ID{"anna"}, func() (int, error) { return 1, nil }); !errors.Is(err, export.ErrOver) {
 		t.Errorf("shifts: %v", err)
 	}
-	if err := x.Enter(ctx, export.Key{Release: id, Turn: 3}, h.tenant+1, 0, later); err == nil {
+	if err := x.Enter(ctx, export.Key{Release: id, Turn: 3}, h.tenant+1, 0); err == nil {
 		t.Error("another practice enters")
 	}
 	if got := h.sql("SELECT id FROM deident.member"); got != "anna" {
 		t.Errorf("members: %s", got)
 	}
+	// Who goes on with a page that was surveyed counts the same, or all is counted anew: nobody is counted for what she had.
+	if err := x.Survey(ctx, newest, "Patient", found, deident.Report{}); err != nil {
+		t.Errorf("surveyed twice: %v", err)
+	}
+	changed := []deident.Found{{Ref: found[0].Ref, Patient: "anna", Counted: []byte{1}, Cells: []string{"a\tb\tc"}}}
+	if err := x.Survey(ctx, newest, "Patient", changed, deident.Report{}); !errors.Is(err, export.ErrDrift) || h.sql("SELECT cell FROM deident.cell") != "" {
+		t.Errorf("counted otherwise: %v", err)
+	}
 	// A later round forgets what the one before it found, and draws other surrogates.
 	was := h.sql("SELECT surrogate FROM deident.member")
-	if err := x.Enter(ctx, export.Key{Release: id, Turn: 3}, h.tenant, 1, later); err != nil {
+	if err := x.Enter(ctx, export.Key{Release: id, Turn: 3}, h.tenant, 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := x.Survey(ctx, export.Key{Release: id, Turn: 3}, "Patient", found, deident.Report{}); err != nil {
@@ -181,6 +195,13 @@ func TestALateTurnChangesNoRelease(t *testing.T) {
 	}
 	if now := h.sql("SELECT surrogate FROM deident.member"); now == was || now == "" {
 		t.Errorf("%q, then %q", was, now)
+	}
+	// What was erased is gone: nobody begins it again by being late.
+	if err := x.Erase(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Enter(ctx, export.Key{Release: id, Turn: 4}, h.tenant, 1); !errors.Is(err, export.ErrOver) {
+		t.Errorf("what was erased is entered: %v", err)
 	}
 }
 

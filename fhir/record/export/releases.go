@@ -13,16 +13,19 @@ import (
 // (45 CFR 164.514(c)). A release that was begun is written by whoever has taken its newest turn: what
 // an older one writes is [ErrOver]. Whatever is written twice is there once.
 type Releases interface {
-	// Enter takes a turn; the first one begins the release. A later round forgets what the rounds before it found.
-	Enter(ctx context.Context, k Key, tenant int32, round int, expires time.Time) error
-	// Survey keeps what a piece of the release can have, under a surrogate that is drawn once for each resource.
+	// Begin begins a release, before anybody can have a turn with it.
+	Begin(ctx context.Context, release string, tenant int32, expires time.Time) error
+	// Enter takes a turn. A later round forgets what the rounds before it found. There is none with what was erased.
+	Enter(ctx context.Context, k Key, tenant int32, round int) error
+	// Survey keeps what a piece of the release can have, under a surrogate that is drawn once for each resource. What was
+	// counted otherwise when the same piece was surveyed before is [ErrDrift].
 	Survey(ctx context.Context, k Key, piece string, found []deident.Found, part deident.Report) error
 	// Counts gives what was surveyed, to a tally.
 	Counts(ctx context.Context, release string, into *deident.Tally) (patients int, report deident.Report, err error) // into may be nil
 	// Settle keeps a verdict and the report on it, Verdict gives it again.
 	Settle(ctx context.Context, k Key, v deident.Verdict, report deident.Report) error
 	Verdict(ctx context.Context, release string) (deident.Verdict, error)
-	// Report gives the report of a release that is settled.
+	// Report gives the report of a release that is settled; of any other it is [ErrOver].
 	Report(ctx context.Context, release string) (deident.Report, error)
 	// Walk gives the members of a type in the order of their surrogates, behind one of them.
 	Walk(ctx context.Context, release string, t fhir.ResourceType, after fhir.ID, most int) ([]Source, error)

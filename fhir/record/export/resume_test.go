@@ -24,12 +24,22 @@ var errKilled = errors.New("killed")
 // before the call, or after it and before anybody hears of it. From then on nothing that it
 // does reaches anything, as after kill -9.
 type mortal struct {
-	at    int
-	only  string // "": calls of any name count
-	after bool
-	calls int
-	dead  bool
-	died  string
+	at     int
+	only   string // "": calls of any name count
+	after  bool
+	sleeps func() // nil: it is killed; else it does this at that moment, and goes on
+	calls  int
+	dead   bool
+	died   string
+}
+
+func (m *mortal) end(where string) {
+	m.died = where
+	if m.sleeps == nil {
+		m.dead = true
+		return
+	}
+	m.sleeps()
 }
 
 func do[T any](m *mortal, what string, f func() (T, error)) (T, error) {
@@ -39,14 +49,16 @@ func do[T any](m *mortal, what string, f func() (T, error)) (T, error) {
 	}
 	last := m.calls == m.at && (m.only == "" || m.only == what)
 	if last && !m.after {
-		m.dead, m.died = true, "before "+what
+		m.end("before " + what)
 	}
 	if m.dead {
 		return zero, errKilled
 	}
 	out, err := f()
-	if last {
-		m.dead, m.died = true, "after "+what
+	if last && m.after {
+		m.end("after " + what)
+	}
+	if m.dead {
 		return zero, errKilled
 	}
 	return out, err

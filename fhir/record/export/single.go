@@ -46,6 +46,9 @@ func (s *Service) Single(ctx context.Context, g authz.Grant, patient fhir.ID, pr
 	}
 	r.Patients = []fhir.ID{patient}
 	k := Key{record.NewID(), 1}
+	if err := s.Releases.Begin(ctx, k.Release, g.Caller().Tenant, s.Now().Add(kept)); err != nil {
+		return none, err
+	}
 	defer func() { // also of what failed; what is left all the same expires
 		if err := s.Releases.Erase(context.WithoutCancel(ctx), k.Release); err != nil {
 			s.Log.Warn("the keys of a release stay until they expire", "error", err)
@@ -66,13 +69,13 @@ func (s *Service) Single(ctx context.Context, g authz.Grant, patient fhir.ID, pr
 	var b bytes.Buffer
 	for round := range rounds {
 		b.Reset()
-		if err = s.bundle(ctx, m, round, &b); !errors.Is(err, errDrift) {
+		if err = s.bundle(ctx, m, round, &b); !errors.Is(err, ErrDrift) {
 			break
 		}
 		k.Turn++
 		m.k = k
 	}
-	if errors.Is(err, errDrift) {
+	if errors.Is(err, ErrDrift) {
 		err = outcome.New(outcome.Conflict, "records changed again and again while the release was made: ask for it again").Because(err)
 	}
 	if err != nil {
@@ -83,7 +86,7 @@ func (s *Service) Single(ctx context.Context, g authz.Grant, patient fhir.ID, pr
 
 // bundle makes one round of the release of one patient.
 func (s *Service) bundle(ctx context.Context, m *maker, round int, to *bytes.Buffer) error {
-	if err := s.Releases.Enter(ctx, m.k, m.g.Caller().Tenant, round, s.Now().Add(kept)); err != nil {
+	if err := s.Releases.Enter(ctx, m.k, m.g.Caller().Tenant, round); err != nil {
 		return err
 	}
 	out := &entries{to: to}

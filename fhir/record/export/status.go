@@ -81,9 +81,14 @@ func (s *Service) Status(ctx context.Context, g authz.Grant, id string, page int
 	steps := c.Request.steps()
 	out := Status{
 		State: j.State, Reason: j.Reason, Lines: j.Lines,
-		Transaction: j.Transaction, URL: c.Request.URL, Expires: j.Expires, Wait: wait, Partial: c.Request.Partial, Release: c.Request.told(),
+		Transaction: j.Transaction, URL: c.Request.URL, Expires: j.Expires, Wait: wait, Partial: c.Request.Partial,
 	}
 	out.Step, out.Steps = c.Request.progress(&j)
+	if out.Release = c.Request.told(); j.State == Done {
+		if out.Release, err = s.tell(ctx, j.ID, &c.Request); err != nil {
+			return Status{}, err
+		}
+	}
 	switch all := files(parts); {
 	case c.Request.Partial && j.State != Failed:
 		err = s.pages(ctx, &out, &j, all, steps, page)

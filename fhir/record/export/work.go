@@ -48,7 +48,7 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 	}
 	err = turn.Safely(func() error { return s.turn(ctx, &j) })
 	switch {
-	case err == nil, errors.Is(err, ErrOver):
+	case err == nil, errors.Is(err, ErrOver) && j.Attempts < attempts:
 		return true, nil
 	case errors.Is(err, errUnsettled):
 		return true, over(s.Jobs.Wait(ctx, j, s.Now().Add(unsettled)))
@@ -56,8 +56,8 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 		return false, errors.Join(ctx.Err(), s.giveBack(ctx, j))
 	case turn.Denied(err):
 		return true, s.fail(ctx, j, Denied)
-	case errors.Is(err, errNotes), j.Attempts >= attempts:
-		return true, errors.Join(err, s.fail(ctx, j, Internal))
+	case errors.Is(err, errNotes), j.Attempts >= attempts: // also where it is over each time, because its keys are gone
+		return true, errors.Join(over(err), s.fail(ctx, j, Internal))
 	default:
 		return true, errors.Join(err, over(s.Jobs.Yield(ctx, j, s.Now().Add(patience))))
 	}
@@ -70,13 +70,12 @@ func (s *Service) giveBack(ctx context.Context, j Job) error {
 	return over(s.Jobs.Wait(ctx, j, s.Now()))
 }
 
+// fail ends a job, and then erases the keys of its release: whoever is late ends nothing, and erases none.
 func (s *Service) fail(ctx context.Context, j Job, why Reason) error {
-	if s.Releases != nil { // of a job that makes no release there is nothing
-		if err := s.Releases.Erase(ctx, j.ID); err != nil {
-			return err
-		}
+	if err := s.Jobs.Finish(ctx, j, Failed, why, s.Now().Add(s.Keep)); err != nil || s.Releases == nil {
+		return over(err)
 	}
-	return over(s.Jobs.Finish(ctx, j, Failed, why, s.Now().Add(s.Keep)))
+	return s.Releases.Erase(ctx, j.ID) // of a job that makes no release there is nothing
 }
 
 // over makes nothing of it where the turn is over anyway.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/consent"
@@ -21,17 +22,22 @@ func (s *Store) Releases() export.Releases { return releases{s} }
 
 type releases struct{ s *Store }
 
+// Begin implements [export.Releases].
+func (x releases) Begin(ctx context.Context, release string, tenant int32, expires time.Time) error {
+	_, err := x.s.keys.Exec(ctx, "INSERT INTO deident.release (id, tenant, turn, round, expires) VALUES ($1, $2, 0, 0, $3)", release, tenant, expires)
+	return failed(err)
+}
+
 // Enter implements [export.Releases].
-func (x releases) Enter(ctx context.Context, k export.Key, tenant int32, round int, expires time.Time) error {
+func (x releases) Enter(ctx context.Context, k export.Key, tenant int32, round int) error {
 	return one(1, pgx.BeginFunc(ctx, x.s.keys, func(tx pgx.Tx) error {
 		was := round
 		err := tx.QueryRow(ctx, "SELECT round FROM deident.release WHERE id = $1 FOR UPDATE", k.Release).Scan(&was)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		tag, err := tx.Exec(ctx, "INSERT INTO deident.release AS r (id, tenant, turn, round, expires) VALUES ($1, $2, $3, $4, $5) "+
-			"ON CONFLICT (id) DO UPDATE SET turn = excluded.turn, round = excluded.round, report = CASE WHEN r.round = excluded.round THEN r.report END WHERE r.turn <= excluded.turn AND r.round <= excluded.round AND r.tenant = excluded.tenant",
-			k.Release, tenant, k.Turn, round, expires)
+		tag, err := tx.Exec(ctx, "UPDATE deident.release SET turn = $3, round = $4, report = CASE WHEN round = $4 THEN report END WHERE id = $1 AND tenant = $2 AND turn <= $3 AND round <= $4",
+			k.Release, tenant, k.Turn, round)
 		if err != nil || tag.RowsAffected() != 1 {
 			return one(tag.RowsAffected(), err)
 		}
@@ -86,8 +92,15 @@ func (x releases) Survey(ctx context.Context, k export.Key, piece string, found 
 	}
 	return x.within(ctx, k, func(tx pgx.Tx) error {
 		batch := &pgx.Batch{}
-		batch.Queue("INSERT INTO deident.member (release, type, id, surrogate, patient, counted) SELECT $1::uuid, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[]) "+
-			"ON CONFLICT (release, type, id) DO UPDATE SET patient = excluded.patient, counted = excluded.counted", k.Release, types, ids, surrogates, patients, counted)
+		// Who surveyed the page before, and did not come to its end, has counted it: it counts once, and as it is.
+		batch.Queue("INSERT INTO deident.member AS m (release, type, id, surrogate, patient, counted) SELECT $1::uuid, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[]) "+
+			"ON CONFLICT (release, type, id) DO UPDATE SET patient = m.patient WHERE m.patient = excluded.patient AND m.counted IS NOT DISTINCT FROM excluded.counted",
+			k.Release, types, ids, surrogates, patients, counted).Exec(func(tag pgconn.CommandTag) error {
+			if tag.RowsAffected() != int64(len(found)) {
+				return export.ErrDrift
+			}
+			return nil
+		})
 		if owners != nil {
 			batch.Queue("INSERT INTO deident.patient AS p (release, patient, alike, member) SELECT $1::uuid, u.patient, u.alike, true FROM unnest($2::text[], $3::text[]) AS u(patient, alike) "+
 				"ON CONFLICT (release, patient) DO UPDATE SET member = true, alike = CASE WHEN excluded.alike = '' THEN p.alike ELSE excluded.alike END", k.Release, owners, alike)
@@ -198,7 +211,11 @@ func (x releases) Verdict(ctx context.Context, release string) (deident.Verdict,
 // Report implements [export.Releases].
 func (x releases) Report(ctx context.Context, release string) (r deident.Report, err error) {
 	var text []byte
-	if err := x.s.keys.QueryRow(ctx, "SELECT report FROM deident.release WHERE id = $1 AND report IS NOT NULL", release).Scan(&text); err != nil {
+	err = x.s.keys.QueryRow(ctx, "SELECT report FROM deident.release WHERE id = $1 AND report IS NOT NULL", release).Scan(&text)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, export.ErrOver
+	}
+	if err != nil {
 		return r, failed(err)
 	}
 	err = json.Unmarshal(text, &r)

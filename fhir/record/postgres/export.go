@@ -171,7 +171,7 @@ func one(rows int64, err error) error {
 	if err == nil && rows != 1 {
 		return export.ErrOver
 	}
-	if errors.Is(err, export.ErrOver) {
+	if errors.Is(err, export.ErrOver) || errors.Is(err, export.ErrDrift) {
 		return err
 	}
 	return failed(err)

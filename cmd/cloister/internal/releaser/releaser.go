@@ -158,8 +158,18 @@ type manifest struct {
 	Canonical   string        `json:"canonical"`
 	Citation    string        `json:"citation"`
 	Basis       string        `json:"basis,omitempty"` // the agreement or the determination
+	Suppressed  *suppressed   `json:"suppressed,omitempty"`
 	Output      []output      `json:"output"`
 	Tables      []tableOutput `json:"tables,omitempty"`
+}
+
+// suppressed is what a determination held back, as the manifest of an export has it.
+type suppressed struct {
+	Groups      int            `json:"groups"`
+	Smallest    int            `json:"smallestGroup"`
+	Generalised string         `json:"patientsGeneralised"`
+	Patients    string         `json:"patientsLeftOut"`
+	Codes       map[string]int `json:"codesLeftOut"`
 }
 
 type output struct {
@@ -175,6 +185,9 @@ func (d *Directory) Finish(made export.Made) error {
 	}
 	if made.Reference.ID != "" {
 		m.Basis = made.Reference.String()
+	}
+	if h := made.Held; h != nil {
+		m.Suppressed = &suppressed{h.Groups, h.Smallest, h.Generalised, h.Suppressed, h.Codes}
 	}
 	if err := d.empty(); err != nil {
 		return err
