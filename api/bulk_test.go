@@ -214,7 +214,7 @@ func TestBulkRefusals(t *testing.T) {
 		{"/fhir/$export?_since=2026-01-01T00:00:00Z&_since=2026-01-02T00:00:00Z", "exchange", "", async, 400},
 		{"/fhir/Patient/$export?patient=Patient/anna", "exchange", "", async, 400},
 		{"/fhir/$export?_type=Consent", "exchange", "", async, 403},
-		{"/fhir/Group/1/$export", "exchange", "", async, 403},
+		{"/fhir/Group/1/$export", "exchange", "", async, 404},
 		{"/fhir/$export", "therapist", "", async, 403},
 		{"/fhir/$export", "operator", "", async, 403},
 		{"/fhir/$export", "exchange", `{"resourceType":"Patient"}`, async, 400},

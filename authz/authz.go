@@ -48,6 +48,7 @@ const (
 	Emergency    = issue.Emergency
 	Exception    = issue.Exception
 	Agreement    = issue.Agreement
+	Managing     = issue.Managing
 )
 
 // Facts lists all facts in bit order with the names that policies use.

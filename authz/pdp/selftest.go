@@ -97,6 +97,8 @@ func nevers() []never {
 		{"that something is left out is told to the practice's own people alone",
 			append([]string{"hie", "patient", "proxy", "research-analyst"}, outsiders...), []string{"TREAT", "PATRQT", "LEGAL"}, []authz.Action{authz.ActionMask}, []fhir.ResourceType{"Encounter"},
 			[]label.Set{label.HIV}, 0},
+		{"that somebody is a patient of a program is not told by a Group (42 CFR 2.13(c))",
+			[]string{"hie"}, []string{"TREAT", "HOPERAT"}, read, []fhir.ResourceType{"Group"}, []label.Set{label.Part2, label.Part2 | label.SUD}, 0},
 		{"the server's own records are nobody's",
 			roles, []string{"HSYSADMIN", "TREAT", "HOPERAT"}, []authz.Action{authz.ActionRead, authz.ActionCreate}, []fhir.ResourceType{"AuditEvent", "Subscription"}, []label.Set{0}, 0},
 		{"the operator's purpose is the operator's",

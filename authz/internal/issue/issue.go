@@ -27,6 +27,7 @@ const (
 	Emergency                     // the caller has declared an emergency for every patient of the resource, and it is in force
 	Exception                     // a documented exception of the law is in force for caller, purpose and resource
 	Agreement                     // the caller's organization serves every program of the resource under a written agreement
+	Managing                      // an organization of the caller manages the resource, which is a Group
 )
 
 // Facts lists all facts in bit order with the names that policies use.
@@ -34,7 +35,7 @@ var Facts = []struct {
 	Bit  Fact
 	Name string
 }{{Self, "self"}, {Proxy, "proxy"}, {Treating, "treating"}, {Program, "program"}, {Originator, "originator"}, {Consent, "consent"},
-	{Unrestricted, "unrestricted"}, {Supervising, "supervising"}, {Emergency, "emergency"}, {Exception, "exception"}, {Agreement, "agreement"}}
+	{Unrestricted, "unrestricted"}, {Supervising, "supervising"}, {Emergency, "emergency"}, {Exception, "exception"}, {Agreement, "agreement"}, {Managing, "managing"}}
 
 // Has reports whether all facts of need hold.
 func (f Fact) Has(need Fact) bool { return f&need == need }

@@ -166,6 +166,8 @@ func TestRefusals(t *testing.T) {
 		{"a filter on another type", h.exchange(), export.Request{Types: []fhir.ResourceType{"Patient"}, Filters: []string{"Observation?status=final"}}, 400},
 		{"patients of a system", h.exchange(), export.Request{Patients: []fhir.ID{"anna"}}, 400},
 		{"no such group", h.exchange(), export.Request{Level: export.Group, Group: "nobody"}, 404},
+		{"a group that another organization manages", h.exchange(), export.Request{Level: export.Group, Group: "others"}, 404},
+		{"a group that tells of a program's patient", h.exchange(), export.Request{Level: export.Group, Group: "program"}, 404},
 	} {
 		if c.r.Level == "" {
 			c.r.Level = export.System

@@ -69,7 +69,7 @@ func world() []string {
 		`{"resourceType":"Patient","id":"bert","name":[{"family":"Bert"}]}`,
 		`{"resourceType":"Patient","id":"cleo","name":[{"family":"Cleo"}]}`,
 		`{"resourceType":"CareTeam","id":"team","status":"active","subject":{"reference":"Patient/anna"},"participant":[{"member":{"reference":"Practitioner/dora"}}]}`,
-		`{"resourceType":"Group","id":"panel","type":"person","actual":true,"member":[{"entity":{"reference":"Patient/anna"}},{"entity":{"reference":"Patient/cleo"}}]}`,
+		`{"resourceType":"Group","id":"panel","type":"person","actual":true,"managingEntity":{"reference":"Organization/hie"},"member":[{"entity":{"reference":"Patient/anna"}},{"entity":{"reference":"Patient/cleo"}}]}`,
 		consent("c", "part2-specific", "active"),
 		encounter("ea", "anna", "sud"), encounter("eb", "bert", "sud"), encounter("ec", "anna", "general"),
 		observation("sa", "anna", `,"encounter":{"reference":"Encounter/ea"}`),
@@ -82,7 +82,12 @@ func world() []string {
 	for i := range 12 {
 		out = append(out, observation(fmt.Sprintf("o%02d", i), []string{"anna", "bert", "cleo"}[i%3], fmt.Sprintf(`,"valueInteger":%d`, i)))
 	}
-	return out
+	// Groups that the exchange may not see: what another organization manages, and what tells of a program's patient.
+	return append(out,
+		`{"resourceType":"Group","id":"others","type":"person","actual":true,"managingEntity":{"reference":"Organization/general"},"member":[{"entity":{"reference":"Patient/anna"}}],"name":"`+canary+`"}`,
+		`{"resourceType":"Patient","id":"dan","managingOrganization":{"reference":"Organization/sud"},"name":[{"family":"`+canary+`"}]}`,
+		`{"resourceType":"Group","id":"program","type":"person","actual":true,"managingEntity":{"reference":"Organization/hie"},"member":[{"entity":{"reference":"Patient/anna"}},{"entity":{"reference":"Patient/dan","display":"`+canary+`"}}]}`,
+	)
 }
 
 var filled = cluster.Template{Name: "export", Prepare: func(ctx context.Context, dsn string) error {
@@ -118,9 +123,8 @@ type house struct {
 	*export.Service
 }
 
-// groups lets an exchange see who is in a Group, as a practice's own policy may.
-// And to make releases of what is unlabelled for operations.
-const groups = "\np, hie, HOPERAT, read, demographics|clinical, general, -, allow, exchange-operations\n" + "\np, hie, TREAT, read, Group, general, -, allow, exchange-groups\n"
+// operations lets an exchange make releases of what is unlabelled for operations, as a practice's own policy may.
+const operations = "\np, hie, HOPERAT, read, demographics|clinical, general, -, allow, exchange-operations\n"
 
 func open(dsn string) (*house, error) {
 	h := &house{dsn: dsn}
@@ -131,7 +135,7 @@ func open(dsn string) (*house, error) {
 		return nil, err
 	}
 	src := pdp.Embedded()
-	src.Policy += groups
+	src.Policy += operations
 	policy, err := pdp.New(src)
 	if err != nil {
 		return nil, err

@@ -425,7 +425,7 @@ func TestAReleaseOfASmallGroup(t *testing.T) {
 		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d"}`, i))
 		members = append(members, fmt.Sprintf(`{"entity":{"reference":"Patient/q%02d"}}`, i))
 	}
-	h.load(`{"resourceType":"Group","id":"large","type":"person","actual":true,"member":[` + strings.Join(members, ",") + `]}`)
+	h.load(`{"resourceType":"Group","id":"large","type":"person","actual":true,"managingEntity":{"reference":"Organization/hie"},"member":[` + strings.Join(members, ",") + `]}`)
 	h.clock.Add(1000)
 	id = h.accept(p, export.Request{Released: true, Profile: "safe-harbor", Level: export.Group, Group: "large"})
 	h.finish()

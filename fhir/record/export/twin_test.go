@@ -21,7 +21,7 @@ var uuids = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a
 func TestL28_TwinsExportTheSame(t *testing.T) {
 	since := "2026-03-01T12:00:00Z"
 	requests := []export.Request{
-		{Level: export.System}, {Level: export.Patient}, {Level: export.Group, Group: "panel"},
+		{Level: export.System}, {Level: export.Patient}, {Level: export.Group, Group: "panel"}, {Level: export.Group, Group: "program"}, {Level: export.Group, Group: "others"}, {Level: export.Group, Group: "nobody"},
 		{Level: export.System, Since: since}, {Level: export.Patient, Patients: []fhir.ID{"anna", "bert"}},
 		{Level: export.System, Types: []fhir.ResourceType{"Observation", "Encounter"}, Filters: []string{"Observation?encounter:missing=true", "Observation?encounter.service-provider=Organization/sud", "Encounter?service-provider:not=Organization/general"}, Lenient: true},
 		{Level: export.System, Types: []fhir.ResourceType{"Patient"}, Filters: []string{"Patient?_has:Observation:patient:encounter:missing=false", "Patient?_has:Condition:patient:code:text=cough"}},

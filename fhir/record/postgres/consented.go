@@ -136,7 +136,8 @@ func (x *restriction) own(alias string, f authz.Fact) string {
 // unrestricted holds when no restriction binds the caller: none that some
 // patient of the row asked for, and the practice agreed to, covers recipient, purpose
 // and moment, or the caller is the patient or made the record, or it is an emergency, or an
-// exception that the law makes (45 CFR 164.522(a)(1)(iii), (v), 42 CFR 2.26).
+// exception that the law makes (45 CFR 164.522(a)(1)(iii), (v), 42 CFR 2.26). A Group tells who is a patient: of
+// a Group no restriction of a member's may concern the caller at all, whatever it covers and who made the Group.
 func (x *restriction) unrestricted(alias string) string {
 	bits := strconv.Itoa(int(consent.Restrictions))
 	restricts := x.restricting()
@@ -147,7 +148,7 @@ func (x *restriction) unrestricted(alias string) string {
 		barred, co := x.restricted(restricts), alias+".co_patients"
 		free = "NOT CASE WHEN " + co + " IS NULL THEN " + barred + " ? " + alias + ".patient ELSE " + barred + " ?| " + patients + " END"
 	}
-	lifted := ""
+	lifted := " WHEN " + alias + ".type = " + intList(fhir.ResourceType("Group").Code()) + " THEN false"
 	for _, f := range []authz.Fact{authz.Self, authz.Originator, authz.Emergency, authz.Exception} {
 		if holds := x.own(alias, f); holds != "false" {
 			lifted += " WHEN " + holds + " THEN true"

@@ -45,6 +45,7 @@ func (w *write) derive(ctx context.Context) error {
 			names.organization(r)
 		case "Group":
 			names.group(r)
+			situation.management(r)
 		case "Encounter", "Appointment", "EpisodeOfCare", "ServiceRequest":
 			relations.treatment(r, w.s.windows, w.s.now())
 		case "PractitionerRole":

@@ -18,6 +18,7 @@ type situationRows struct {
 	sources         []int64
 	supervisions    pairs
 	agreements      pairs
+	managed         [][]any
 }
 
 // pairs are rows of a table that says for how long two stand in a relation.
@@ -77,6 +78,13 @@ func (t *situationRows) agreement(r *row) {
 	}
 }
 
+// management adds which organization manages this version of a Group.
+func (t *situationRows) management(r *row) {
+	if m := refIn(r.c.Content.Root.Get("managingEntity")); m.Type == "Organization" && said(r.c.Content.Root) {
+		t.managed = append(t.managed, []any{nil, r.pk, int32(r.version), string(m.ID)})
+	}
+}
+
 // What a CareTeam of supervision says (codes of [fhir.CareTeamKind]).
 var (
 	supervisionTeam = consent.Code{System: fhir.CareTeamKind, Code: "supervision"}
@@ -113,6 +121,12 @@ SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], 
 		return err
 	}
 	if err := t.supervisions.insert(ctx, w, "supervision", "supervisor", "supervisee"); err != nil {
+		return err
+	}
+	for _, m := range t.managed {
+		m[0] = w.tenant()
+	}
+	if err := w.copy(ctx, "record", "management", []string{"tenant", "source", "version", "organization"}, t.managed); err != nil {
 		return err
 	}
 	return w.resolveMembers(ctx, relations, t.sources)

@@ -159,6 +159,9 @@ func (x *restriction) never(needs authz.Fact) bool {
 	if !x.declares() {
 		not |= authz.Emergency
 	}
+	if len(x.c.Organizations) == 0 {
+		not |= authz.Managing
+	}
 	return needs&not != 0
 }
 
@@ -315,6 +318,8 @@ func (x *restriction) fact(alias string, f authz.Fact) string {
 		return x.excepted(alias)
 	case authz.Agreement:
 		return x.served(alias)
+	case authz.Managing:
+		return x.managed(alias)
 	default:
 		return "false"
 	}

@@ -113,3 +113,9 @@ func (x *restriction) served(alias string) string {
 		"SELECT FROM record.agreement ag WHERE ag.tenant = " + x.tenant + " AND ag.program = sp.program AND ag.organization = ANY (" +
 		x.arg("organizations", func() any { return x.c.Organizations }) + "::text[]) AND " + x.now("ag") + ")))"
 }
+
+// managed holds for that version of a Group which names an organization of the caller's as the one that manages it.
+func (x *restriction) managed(alias string) string {
+	return "EXISTS (SELECT FROM record.management mg WHERE mg.tenant = " + x.tenant + " AND mg.source = " + alias + ".pk AND mg.version = " + alias + ".version AND mg.organization = ANY (" +
+		x.arg("organizations", func() any { return x.c.Organizations }) + "::text[]))"
+}
