@@ -69,7 +69,7 @@ func (l *ledger) Authenticate(ctx context.Context, token string) (authz.Principa
 		p.Organizations = []fhir.ID{fhir.ID(who[3])}
 	}
 	if who[0] == "hie" {
-		p.Scopes = smart.Parse("system/*.rs")
+		p.Scopes = smart.Parse("system/*.rs system/Subscription.cud")
 	}
 	return p, nil
 }
