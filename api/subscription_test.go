@@ -74,6 +74,13 @@ func (r *receiver) learn(t *testing.T, body string) {
 func newNotify(t *testing.T) (*clinic, *notify.Service, *receiver) {
 	t.Helper()
 	c := newClinic(t)
+	s, r := c.notifying(t)
+	return c, s, r
+}
+
+// notifying lets a clinic notify a receiver.
+func (c *clinic) notifying(t *testing.T) (*notify.Service, *receiver) {
+	t.Helper()
 	r := &receiver{}
 	r.Server = httptest.NewTLSServer(r)
 	t.Cleanup(r.Close)
@@ -94,7 +101,7 @@ func newNotify(t *testing.T) (*clinic, *notify.Service, *receiver) {
 	if c.Handler, err = New(c.cfg); err != nil {
 		t.Fatal(err)
 	}
-	return c, s, r
+	return s, r
 }
 
 // deliver works until something has arrived.

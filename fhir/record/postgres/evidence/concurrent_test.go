@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 		_, _ = os.Stdout.WriteString("ready\n")
 		s.Run(context.Background())
 	}
+	if os.Getenv(retainURL) != "" {
+		os.Exit(retainProcess())
+	}
 	os.Exit(m.Run())
 }
 
