@@ -225,3 +225,31 @@ func TestInputsAreEncrypted(t *testing.T) {
 		t.Error("what the job is about lies open")
 	}
 }
+
+// A process that has not heard of a label yet, because another one was the first to give it,
+// finds what has it all the same.
+func TestLabelsThatAnotherProcessGaveFirst(t *testing.T) {
+	h := newHouse(t)
+	other, err := open(h.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.store.Close()
+	other.moving = h.now
+	classes := h.sql("SELECT count(*)::text FROM record.label_class")
+	if err := h.write(`{"resourceType":"Observation","id":"mood","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"44261-6"}]},"subject":{"reference":"Patient/anna"}}`); err != nil {
+		t.Fatal(err)
+	}
+	if h.sql("SELECT count(*)::text FROM record.label_class") == classes {
+		t.Fatal("its labels are no new ones, so this test shows nothing")
+	}
+	p := h.exchange()
+	id := h.upload(p, false, observation("x", `,"derivedFrom":[{"reference":"Observation/mood"}]`))
+	if h.Service, err = intake.NewService(other.config(h.cfg.Sink, nil, h.cfg.Log)); err != nil {
+		t.Fatal(err)
+	}
+	h.finish()
+	if got := h.counted(p, id); got != "1 new, 0 changed, 0 same, 0 refused, 0 unresolved" {
+		t.Error(got)
+	}
+}
