@@ -58,6 +58,8 @@ var filled = cluster.Template{Name: "intake", Prepare: func(ctx context.Context,
 		`{"resourceType":"Encounter","id":"hidden","status":"finished","class":{"code":"AMB"},"subject":{"reference":"Patient/anna"},"serviceProvider":{"reference":"Organization/sud"}}`,
 		`{"resourceType":"Observation","id":"secret","status":"final","code":{"text":"` + canary + `"},"subject":{"reference":"Patient/anna"},"encounter":{"reference":"Encounter/hidden"}}`,
 		`{"resourceType":"Practitioner","id":"eve","identifier":[{"system":"urn:npi","value":"2"}],"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}}`,
+		`{"resourceType":"Encounter","id":"seen","status":"finished","class":{"code":"AMB"},"identifier":[{"system":"urn:visit","value":"1"}],"subject":{"reference":"Patient/anna"}}`,
+		`{"resourceType":"Encounter","id":"unseen","status":"finished","class":{"code":"AMB"},"identifier":[{"system":"urn:visit","value":"1"},{"system":"urn:visit","value":"2"}],"subject":{"reference":"Patient/anna"},"serviceProvider":{"reference":"Organization/sud"}}`,
 		`{"resourceType":"Observation","id":"open","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/anna"}}`,
 	} {
 		if err := h.write(text); err != nil {
