@@ -359,6 +359,17 @@ func pasted(base string, rq clinic.Request) string {
 	return c
 }
 
+// subscribing asks to be told of encounters and observations, at an address where nobody has to listen.
+var subscribing = clinic.Request{
+	Path: "/Subscription",
+	Body: `{"resourceType":"Subscription","meta":{"profile":["http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-subscription"]},"status":"requested","reason":"try it",` +
+		`"criteria":"https://cloister.health/fhir/SubscriptionTopic/resource-change","_criteria":{"extension":[` +
+		`{"url":"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-filter-criteria","valueString":"Observation"}]},` +
+		`"channel":{"type":"rest-hook","endpoint":"http://127.0.0.1:9000/hook","payload":"application/fhir+json","_payload":{"extension":[` +
+		`{"url":"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content","valueCode":"full-resource"}]}}}`,
+	Expect: "signed notifications of observations to whatever listens at the endpoint on this machine: a handshake, then what changes",
+}
+
 // welcome prints the address, and for each persona a token and requests to paste.
 func welcome(out io.Writer, iss *issuer.Issuer, at doors, dsn, notes string, people []clinic.Persona) error {
 	base := at.base
@@ -372,6 +383,9 @@ func welcome(out io.Writer, iss *issuer.Issuer, at doors, dsn, notes string, peo
 		w.printf("# %s: %s (%s)\nTOKEN=%s\n", p.Name, p.Description, p.Practice, token)
 		for _, rq := range p.Requests {
 			w.printf("%s   # %s\n", pasted(base, rq), rq.Expect)
+		}
+		if strings.Contains(p.Claims.Scope, "system/Subscription.") {
+			w.printf("%s   # %s\n", pasted(base, subscribing), subscribing.Expect)
 		}
 		w.printf("\n")
 	}

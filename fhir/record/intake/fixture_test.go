@@ -58,6 +58,8 @@ var filled = cluster.Template{Name: "intake", Prepare: func(ctx context.Context,
 		`{"resourceType":"Encounter","id":"hidden","status":"finished","class":{"code":"AMB"},"subject":{"reference":"Patient/anna"},"serviceProvider":{"reference":"Organization/sud"}}`,
 		`{"resourceType":"Observation","id":"secret","status":"final","code":{"text":"` + canary + `"},"subject":{"reference":"Patient/anna"},"encounter":{"reference":"Encounter/hidden"}}`,
 		`{"resourceType":"Practitioner","id":"eve","identifier":[{"system":"urn:npi","value":"2"}],"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}}`,
+		`{"resourceType":"Encounter","id":"seen","status":"finished","class":{"code":"AMB"},"identifier":[{"system":"urn:visit","value":"1"}],"subject":{"reference":"Patient/anna"}}`,
+		`{"resourceType":"Encounter","id":"unseen","status":"finished","class":{"code":"AMB"},"identifier":[{"system":"urn:visit","value":"1"},{"system":"urn:visit","value":"2"}],"subject":{"reference":"Patient/anna"},"serviceProvider":{"reference":"Organization/sud"}}`,
 		`{"resourceType":"Observation","id":"open","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/anna"}}`,
 	} {
 		if err := h.write(text); err != nil {
@@ -74,7 +76,8 @@ type house struct {
 	store  *postgres.Store
 	engine *authz.Engine
 	gate   *record.Gate
-	clock  atomic.Int64 // milliseconds since the epoch
+	clock  atomic.Int64     // milliseconds since the epoch
+	moving func() time.Time // in place of it, or nil
 	tenant int32
 	dir    string // of the sink
 	cfg    intake.Config
@@ -117,10 +120,7 @@ func newHouse(t *testing.T, set ...func(*intake.Config)) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = sink.Close() })
-	h.cfg = intake.Config{
-		Base: base, Engine: h.engine, Gate: h.gate, Finder: h.store, Jobs: h.store.Imports(), Sink: sink, Keys: envelopetest.Keys(),
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: h.now,
-	}
+	h.cfg = h.config(sink, nil, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	for _, f := range set {
 		f(&h.cfg)
 	}
@@ -130,7 +130,18 @@ func newHouse(t *testing.T, set ...func(*intake.Config)) *house {
 	return h
 }
 
-func (h *house) now() time.Time { return time.UnixMilli(h.clock.Load()).UTC() }
+func (h *house) config(sink intake.Sink, out *egress.Guard, log *slog.Logger) intake.Config {
+	return intake.Config{
+		Base: base, Engine: h.engine, Gate: h.gate, Finder: h.store, Jobs: h.store.Imports(), Sink: sink, Keys: envelopetest.Keys(), Egress: out, Log: log, Now: h.now,
+	}
+}
+
+func (h *house) now() time.Time {
+	if h.moving != nil {
+		return h.moving()
+	}
+	return time.UnixMilli(h.clock.Load()).UTC()
+}
 
 // write stores as the operator does.
 func (h *house) write(text string) error {

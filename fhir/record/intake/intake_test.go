@@ -3,6 +3,9 @@ package intake_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -223,5 +226,89 @@ func TestInputsAreEncrypted(t *testing.T) {
 	}
 	if strings.Contains(h.sql("SELECT encode(sealed, 'escape') FROM intake.job"), "exchange") {
 		t.Error("what the job is about lies open")
+	}
+}
+
+// A process that has not heard of a label yet, because another one was the first to give it,
+// finds what has it all the same.
+func TestLabelsThatAnotherProcessGaveFirst(t *testing.T) {
+	h := newHouse(t)
+	other, err := open(h.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.store.Close()
+	other.moving = h.now
+	classes := h.sql("SELECT count(*)::text FROM record.label_class")
+	if err := h.write(`{"resourceType":"Observation","id":"mood","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"44261-6"}]},"subject":{"reference":"Patient/anna"}}`); err != nil {
+		t.Fatal(err)
+	}
+	if h.sql("SELECT count(*)::text FROM record.label_class") == classes {
+		t.Fatal("its labels are no new ones, so this test shows nothing")
+	}
+	p := h.exchange()
+	id := h.upload(p, false, observation("x", `,"derivedFrom":[{"reference":"Observation/mood"}]`))
+	if h.Service, err = intake.NewService(other.config(h.cfg.Sink, nil, h.cfg.Log)); err != nil {
+		t.Fatal(err)
+	}
+	h.finish()
+	if got := h.counted(p, id); got != "1 new, 0 changed, 0 same, 0 refused, 0 unresolved" {
+		t.Error(got)
+	}
+}
+
+// A circle that one transaction does not hold is in the report, with each of its lines and what
+// to do; done so, it goes in.
+func TestACircleThatIsTooLong(t *testing.T) {
+	const n, per = 15, 5
+	line := func(i int, refers bool) string {
+		if !refers {
+			return observation(fmt.Sprintf("c%02d", i), "")
+		}
+		return observation(fmt.Sprintf("c%02d", i), fmt.Sprintf(`,"derivedFrom":[{"reference":"Observation/c%02d"}]`, (i+per)%n))
+	}
+	open := true // the circle is cut
+	url, reached := files(t, func(w http.ResponseWriter, r *http.Request) {
+		var lines []string
+		first, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
+		for i := first; i < first+per; i++ {
+			lines = append(lines, line(i, open || i >= per))
+		}
+		_, _ = io.WriteString(w, strings.Join(lines, "\n"))
+	})
+	h := newHouse(t, reached, func(c *intake.Config) { c.Together = 2 * per })
+	p := h.exchange()
+	load := func() string {
+		var r intake.Request
+		for i := 0; i < n; i += per {
+			r.Inputs = append(r.Inputs, intake.Input{Type: "Observation", URL: fmt.Sprintf("%s/%d", url, i)})
+		}
+		id, err := h.Accept(context.Background(), h.grant(p), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.finish()
+		return id
+	}
+	id := load()
+	if got := h.counted(p, id); got != "0 new, 0 changed, 0 same, 0 refused, 15 unresolved" {
+		t.Error(got)
+	}
+	report := h.report(p, id)
+	for i := range n {
+		if want := fmt.Sprintf("leads to Observation/c%02d, which is in this import and was not stored either", (i+per)%n); !strings.Contains(report, want) {
+			t.Errorf("nothing %q in %s", want, report)
+		}
+	}
+	if !strings.Contains(report, "circle of more than 10") || !strings.Contains(report, "import them without this reference first") || !strings.Contains(report, "Observation.derivedFrom[0]") {
+		t.Errorf("the report does not say what to do: %s", report)
+	}
+	open = false
+	if got := h.counted(p, load()); got != "15 new, 0 changed, 0 same, 0 refused, 0 unresolved" {
+		t.Error(got)
+	}
+	open = true
+	if got := h.counted(p, load()); got != "0 new, 5 changed, 10 same, 0 refused, 0 unresolved" {
+		t.Error(got)
 	}
 }

@@ -93,7 +93,7 @@ type Outcome struct {
 	Findings map[int]string // by input: lines of the report
 	Waiting  map[int][]int  // by number of the chunk: its lines that wait now
 	Settled  int            // lines
-	Brought  [][16]byte     // by a dry run
+	Brought  [][16]byte     // by a dry run, or by what waits for other lines
 	Next     int            // chunks of the round that are done then
 }
 

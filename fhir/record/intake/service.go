@@ -56,10 +56,11 @@ type Config struct {
 	Log     *slog.Logger
 	Now     func() time.Time // the one clock of the server
 
-	Most    int           // jobs of one client that are under way at a time; 0 is 4
-	Keep    time.Duration // of a report; 0 is a day
-	Longest int64         // bytes of one input, unpacked; 0 is 16 GiB
-	Stall   time.Duration // after which a connection that brings nothing is given up; 0 is 30 s
+	Most     int           // jobs of one client that are under way at a time; 0 is 4
+	Keep     time.Duration // of a report; 0 is a day
+	Longest  int64         // bytes of one input, unpacked; 0 is 16 GiB
+	Together int           // lines that may wait for each other, taken in by one transaction; 0 is 2000
+	Stall    time.Duration // after which a connection that brings nothing is given up; 0 is 30 s
 }
 
 const (
@@ -85,6 +86,7 @@ func NewService(c Config) (*Service, error) {
 	defaults(&c.Most, 4)
 	defaults(&c.Keep, 24*time.Hour)
 	defaults(&c.Longest, 16<<30)
+	defaults(&c.Together, 2000)
 	defaults(&c.Stall, 30*time.Second)
 	return &Service{c}, nil
 }

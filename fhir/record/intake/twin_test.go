@@ -45,11 +45,19 @@ func TestL28_TwinsImportTheSame(t *testing.T) {
 		observation("secret", `,"valueInteger":1`),
 		observation("to-hidden", `,"encounter":{"reference":"Encounter/hidden"}`),
 		observation("to-secret", `,"derivedFrom":[{"reference":"Observation/secret"}]`),
-		observation("to-hidden-by-query", `,"performer":[{"reference":"Practitioner?identifier=urn:npi|2"}]`),
+		observation("to-restricted-by-query", `,"performer":[{"reference":"Practitioner?identifier=urn:npi|2"}]`),
 		observation("to-either", `,"performer":[{"reference":"Practitioner?identifier:missing=false"}]`),
+		// Nobody sends what these refer to: it is hidden, or there is a hidden one beside it.
+		observation("to-unseen", `,"encounter":{"reference":"Encounter/unseen"}`),
+		observation("to-unseen-by-query", `,"encounter":{"reference":"Encounter?identifier=urn:visit|2"}`),
+		observation("to-seen-by-query", `,"encounter":{"reference":"Encounter?identifier=urn:visit|1"}`),
+		observation("by-what-refers-to-it", `,"subject":{"reference":"Patient?_has:Encounter:patient:identifier=urn:visit|2"}`),
 		`{"resourceType":"Encounter","id":"hidden","status":"planned","class":{"code":"AMB"}}`,
 		`{"resourceType":"Practitioner","id":"eve"}`, `{"resourceType":"Organization","id":"sud"}`,
 		"nothing",
+	}
+	fates := func(h *house) string {
+		return h.sql("SELECT DISTINCT r.id || ' ' || COALESCE(r.body->'encounter'->>'reference', '') FROM record.resource r WHERE r.id ~ '^(to|by)-' ORDER BY 1")
 	}
 	for round, dry := range []bool{true, false, false, true} {
 		var got [2]string
@@ -65,5 +73,9 @@ func TestL28_TwinsImportTheSame(t *testing.T) {
 		if len(got[0]) < 1000 {
 			t.Errorf("there is next to nothing to compare: %s", got[0])
 		}
+	} // What the references led to was there for the caller, and nothing else.
+	const stored = "to-hidden Encounter/hidden to-restricted-by-query  to-secret  to-seen-by-query Encounter/seen"
+	if got := fates(full); got != stored || fates(twin) != got {
+		t.Errorf("stored are %q, in the twin %q", got, fates(twin))
 	}
 }

@@ -80,16 +80,13 @@ func (s *Service) turn(ctx context.Context, j *Job) error {
 	return s.load(ctx, j, key, c)
 }
 
-const (
-	togetherLines = 2000
-	togetherBytes = 32 << 20
-)
+const togetherBytes = 32 << 20
 
 // load takes in the next batch of a round, or begins the next round.
 func (s *Service) load(ctx context.Context, j *Job, key *envelope.StreamKey, c contents) error {
 	most := 1
 	if j.Phase != Apart {
-		most = togetherLines // each has a line that waits
+		most = s.Together // each has a line that waits
 	}
 	chunks, err := s.Jobs.Chunks(ctx, *j, j.Chunk, most)
 	if err != nil {
@@ -105,7 +102,7 @@ func (s *Service) load(ctx context.Context, j *Job, key *envelope.StreamKey, c c
 		if err != nil {
 			return err
 		}
-		if size += b.add(x, u); len(b.candidates) >= togetherLines || size >= togetherBytes {
+		if size += b.add(x, u); len(b.candidates) >= s.Together || size >= togetherBytes {
 			break
 		}
 	}
@@ -183,7 +180,14 @@ func (b *batch) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	refers, err := b.waitsFor(ctx)
+	if err != nil {
+		return err
+	}
 	return l.Load(ctx, Batch{Candidates: b.candidates, Last: b.j.Phase == Final}, func(ctx context.Context, cleared []record.Cleared) ([]record.Receipt, error) {
+		for c, paths := range refers {
+			b.explain(c, paths)
+		}
 		return b.s.Jobs.Advance(ctx, *b.j, cleared, b.dry, expected, b.outcome())
 	})
 }
@@ -227,6 +231,61 @@ func (b *batch) expected(ctx context.Context, l *Loader) (map[fhir.Ref]bool, err
 	return out, nil
 }
 
+// waits marks what a line would bring that waits in the phase Together, beside what a dry run brings.
+func waits(text string) [16]byte { return digest("waits\n" + text) }
+
+// waitsFor says which references of lines, by their paths, lead to lines of the import that wait, too:
+// asked at the end, when nothing that waits will be stored any more.
+func (b *batch) waitsFor(ctx context.Context) (map[*Candidate]map[string]string, error) {
+	if b.j.Phase != Final {
+		return nil, nil
+	}
+	var digests [][16]byte
+	each := func(f func(c *Candidate, path, text string)) {
+		for _, c := range b.candidates {
+			if c.Fate != Pending {
+				continue
+			}
+			c.Resource.Localise(b.s.Base)
+			for _, x := range c.Resource.References() {
+				text := sought(x.Node.Text)
+				if ref, ok := codec.LocalRef(text); ok && !conditional(text) {
+					text = ref.String()
+				}
+				f(c, x.Path, text)
+			}
+		}
+	}
+	each(func(_ *Candidate, _, text string) { digests = append(digests, waits(text)) })
+	found, err := b.s.Jobs.Expected(ctx, *b.j, digests)
+	if err != nil {
+		return nil, err
+	}
+	out := map[*Candidate]map[string]string{}
+	each(func(c *Candidate, path, text string) {
+		if !found[waits(text)] {
+			return
+		}
+		if out[c] == nil {
+			out[c] = map[string]string{}
+		}
+		out[c][path] = text
+	})
+	return out, nil
+}
+
+// explain says of a reference that does not resolve, because a line of the import waits itself, what can be done.
+func (b *batch) explain(c *Candidate, paths map[string]string) {
+	if c.Fate != Unresolved {
+		return
+	}
+	for i, issue := range c.Issues {
+		if to, ok := paths[issue.Path]; ok {
+			c.Issues[i].Text = fmt.Sprintf("the reference leads to %s, which is in this import and was not stored either: correct that line, if it is in the report for another reason; where lines refer to each other in a circle of more than %d, import them without this reference first, and then as they are", to, b.s.Together)
+		}
+	}
+}
+
 // outcome is what became of the batch, as far as that is known before it is stored.
 func (b *batch) outcome() Outcome {
 	o := Outcome{Tally: map[int]Tally{}, Findings: map[int]string{}, Waiting: map[int][]int{}}
@@ -241,6 +300,11 @@ func (b *batch) outcome() Outcome {
 		x := b.of[i]
 		if c.Fate == Waits {
 			o.Waiting[x.Number] = append(o.Waiting[x.Number], c.Line)
+			if b.j.Phase == Together {
+				for _, text := range c.Brings() {
+					o.Brought = append(o.Brought, waits(text))
+				}
+			}
 			continue
 		}
 		if c.Fate == Pending {

@@ -97,7 +97,8 @@ type house struct {
 	store  *postgres.Store
 	engine *authz.Engine
 	gate   *record.Gate
-	clock  atomic.Int64 // milliseconds since the epoch
+	clock  atomic.Int64     // milliseconds since the epoch
+	moving func() time.Time // in place of it, or nil
 	tenant int32
 	box    *inbox
 	cfg    notify.Config
@@ -132,10 +133,7 @@ func newHouse(t testing.TB, set ...func(*notify.Config)) *house {
 	h.t, h.box = t, &inbox{}
 	t.Cleanup(h.store.Close)
 	h.clock.Add(60_000)
-	h.cfg = notify.Config{
-		Base: base, Engine: h.engine, Gate: h.gate, Records: h.store, Subscriptions: h.store.Subscriptions(), Hooks: h.box, Keys: envelopetest.Keys(),
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: h.now, Jitter: func() float64 { return 0.5 },
-	}
+	h.cfg = h.config(h.box, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	for _, f := range set {
 		f(&h.cfg)
 	}
@@ -145,7 +143,19 @@ func newHouse(t testing.TB, set ...func(*notify.Config)) *house {
 	return h
 }
 
-func (h *house) now() time.Time { return time.UnixMilli(h.clock.Load()).UTC() }
+func (h *house) config(to notify.Sender, log *slog.Logger) notify.Config {
+	return notify.Config{
+		Base: base, Engine: h.engine, Gate: h.gate, Records: h.store, Subscriptions: h.store.Subscriptions(), Hooks: to, Keys: envelopetest.Keys(),
+		Log: log, Now: h.now, Jitter: func() float64 { return 0.5 },
+	}
+}
+
+func (h *house) now() time.Time {
+	if h.moving != nil {
+		return h.moving()
+	}
+	return time.UnixMilli(h.clock.Load()).UTC()
+}
 
 func (h *house) write(i fhir.Interaction, text string) error {
 	h.clock.Add(1000)

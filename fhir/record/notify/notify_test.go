@@ -229,3 +229,32 @@ func TestLateCommitsAreNotMissed(t *testing.T) {
 	}
 	t.Error("it never began")
 }
+
+// A process that has not heard of a label yet, because another one was the first to give it, tells
+// of what has it all the same: a change is looked at once.
+func TestLabelsThatAnotherProcessGaveFirst(t *testing.T) {
+	h := newHouse(t)
+	id := h.active(h.exchange(), subscription("resource-change", "id-only", "", "Observation"))
+	other, err := open(h.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.store.Close()
+	other.moving = h.now
+	cfg := other.config(h.box, h.cfg.Log)
+	late, err := notify.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	classes := h.sql("SELECT count(*)::text FROM record.label_class")
+	h.load(observation("o", "anna", ""))
+	if h.sql("SELECT count(*)::text FROM record.label_class") == classes {
+		t.Fatal("its labels are no new ones, so this test shows nothing")
+	}
+	h.Service = late
+	h.settle()
+	want(t, "told", h.events(), "1 Observation/o")
+	if st := h.state(id); st != "active " {
+		t.Error(st)
+	}
+}

@@ -144,7 +144,11 @@ FROM (SELECT o.id FROM intake.job o WHERE o.state IN ('accepted', 'running') AND
 	if errors.Is(err, pgx.ErrNoRows) {
 		return intake.Job{}, false, nil
 	}
-	return j, err == nil, failed(err)
+	if err != nil {
+		return j, false, failed(err)
+	}
+	// What another process has taken in can have labels that nothing had before: lines of this turn may refer to it.
+	return j, true, x.s.refreshClasses(ctx)
 }
 
 // set changes the job whose turn this is; the placeholders begin with $3.

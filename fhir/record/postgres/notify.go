@@ -261,7 +261,11 @@ func (n subscriptions) Changes(ctx context.Context, x notify.Subscription, after
 			out = append(out, c)
 			return nil
 		})
-	return out, failed(err)
+	if err != nil || out == nil {
+		return out, failed(err)
+	}
+	// Each change is looked at once: what has labels that another process was the first to give would be missed for ever.
+	return out, n.s.refreshClasses(ctx)
 }
 
 // Told implements [notify.Subscriptions].

@@ -49,9 +49,10 @@ type Store struct {
 	windows             Windows
 	majority            int
 
-	mu      sync.Mutex // guards refills of classes, tenants and pks
-	classes atomic.Pointer[catalogue]
-	tenants atomic.Pointer[map[string]int32]
+	mu         sync.Mutex // guards refills of classes, tenants and pks
+	catalogued sync.Mutex // one reads the classes at a time
+	classes    atomic.Pointer[catalogue]
+	tenants    atomic.Pointer[map[string]int32]
 	// defining are the practices that have, or had, SearchParameters of their own.
 	defining atomic.Pointer[map[int32]bool]
 	customs  customs
@@ -304,6 +305,8 @@ type catalogue struct {
 func (s *Store) LabelClasses() map[int16]label.Set { return s.classes.Load().byID }
 
 func (s *Store) refreshClasses(ctx context.Context) error {
+	s.catalogued.Lock() // what was read later takes the place of what was read before
+	defer s.catalogued.Unlock()
 	c := &catalogue{map[int16]label.Set{}, map[label.Set]int16{}}
 	var id int16
 	var labels int32

@@ -58,7 +58,7 @@ const (
 	scopeRead = "openid fhirUser user/*.rs"
 	// Patients sign: to prepare a Consent creates it, and a signature changes it and is recorded in a Provenance.
 	scopePatient = "openid fhirUser launch/patient patient/*.rs patient/Consent.cu patient/Provenance.u"
-	scopeSystem  = "system/*.rs"
+	scopeSystem  = "system/*.rs system/Subscription.cruds"
 )
 
 // worker makes the persona of a member of the staff.
