@@ -343,7 +343,7 @@ func hidden(t *testing.T, b *strings.Builder, c parquet.ColumnChunk) {
 			t.Fatal(err)
 		}
 		if d := page.Dictionary(); d != nil {
-			for i := range int32(d.Len()) { //nolint:gosec // of a test
+			for i := range int32(d.Len()) {
 				fmt.Fprintln(b, d.Index(i))
 			}
 		}
