@@ -141,7 +141,7 @@ func (p *Planted) extensions() []*element.Node {
 		}
 	}
 	e := choice[(len(p.Tokens)/3+p.variant)%len(choice)]
-	if e.Type == "string" || p.trail["Extension"] > 0 {
+	if e.Type == "string" || p.trail["Extension"] > 0 || len(p.Tokens)%4 > 0 {
 		x.Set("valueString", element.NewString(p.token()))
 		return []*element.Node{x}
 	}
@@ -157,7 +157,7 @@ func (p *Planted) extensions() []*element.Node {
 
 // beside gives some instances of a type, the first of them at any rate, an extension, and an object beside each primitive.
 func (p *Planted) beside(name string, v *element.Node) *element.Node {
-	if p.full[name] && len(p.Tokens)%11 > 0 || p.trail["Extension"] > 0 {
+	if p.full[name] && len(p.Tokens)%31 > 0 || p.trail["Extension"] > 0 {
 		return v
 	}
 	p.full[name] = true
