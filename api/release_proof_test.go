@@ -157,7 +157,7 @@ func TestD5_164_514_b_1_AnExpertDeterminationOverHTTP(t *testing.T) {
 		}
 		if page, err := os.ReadFile(filepath.Join("..", "docs", "deidentification.md")); err != nil {
 			t.Fatal(err)
-		} else if shown := suppressedBlock.FindSubmatch(page); shown == nil || !strings.Contains(text, `,"suppressed":`+strings.NewReplacer(": ", ":", ", ", ",").Replace(string(shown[1]))+`}}`) {
+		} else if shown := suppressedBlock.FindSubmatch(page); len(shown) != 2 || !strings.Contains(text, `,"suppressed":`+strings.NewReplacer(": ", ":", ", ", ",").Replace(string(shown[1]))+`}}`) {
 			t.Errorf("the page shows %s, and the server\n%s", shown, text)
 		}
 		if len(lines["Condition"]) != 31 || len(lines["Observation"]) != 31 || strings.Contains(fmt.Sprint(lines), "F20.0") || strings.Count(fmt.Sprint(lines), "F32.9") != 26 || strings.Contains(fmt.Sprint(lines), "Canary") {

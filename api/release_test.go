@@ -206,6 +206,19 @@ func TestD1_164_514_b_2_CanariesOverHTTP(t *testing.T) {
 			t.Errorf("%s has no dates: this test looks in the wrong place", x.path)
 		}
 	}
+	// One patient, by her own id: neither the answer nor the log has it, nor has any refusal.
+	for i := range 12 {
+		for query, want := range map[string]int{"_profile=safe-harbor": 200, "_profile=limited-data-set": 200, "_profile=expert-determination": 400, "_profile=Canary55": 400, "_profile=safe-harbor&_type=Canary55": 400, "": 400} {
+			w := ask(t, c, "GET", fmt.Sprintf("/fhir/Patient/Canary88%03dx8/$deidentify?%s", i, query), "registry", "")
+			all := fmt.Sprint(w.Header(), w.Body)
+			if w.Code != want || want == 200 && !strings.Contains(all, `"entry"`) || regexp.MustCompile(`(?i)canary|Q2FuYXJ5|1\.2\.77|0c0ffee0`).MatchString(all) || strings.Contains(query, "safe-harbor") && strings.Contains(all, "07-23") {
+				t.Errorf("%s: %d %.600s", query, w.Code, all)
+			}
+		}
+	}
+	if token := regexp.MustCompile(`(?i).{0,80}canary.{0,40}`).FindString(log.String()); token != "" {
+		t.Errorf("the log has %s", token)
+	}
 	if log.Len() == 0 {
 		t.Error("nothing is logged: this test looks in the wrong place")
 	}

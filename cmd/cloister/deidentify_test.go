@@ -108,6 +108,9 @@ func TestDeidentifyCommand(t *testing.T) {
 		if err := json.Unmarshal([]byte(files["manifest.json"]), &m); err != nil || !strings.HasSuffix(m.Profile, "|1.0.0") || len(m.Output) != 2 || m.Output[1].Count != c.lines || (m.Basis == "") != (c.args == nil) {
 			t.Errorf("%v: %v %s", c.args, err, files["manifest.json"])
 		}
+		if held := strings.Contains(files["manifest.json"], `"patientsLeftOut": "`); held != strings.Contains(fmt.Sprint(c.args), "expert") {
+			t.Errorf("%v: %s", c.args, files["manifest.json"])
+		}
 		// In the order of the surrogates, which nobody can tell from another release's.
 		var ids []string
 		for _, x := range regexp.MustCompile(`"resourceType":"Patient","id":"([A-Z2-7]{26})"`).FindAllStringSubmatch(files["Patient.ndjson"], -1) {

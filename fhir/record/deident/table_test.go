@@ -278,7 +278,8 @@ func TestD1_164_514_b_2_CanariesInTables(t *testing.T) {
 	}
 }
 
-// decode gives all values of a Parquet file, its metadata included.
+// decode gives all values of a Parquet file, with its metadata, statistics and indexes, and with the dictionaries of its columns,
+// which can hold what no row has.
 func decode(t *testing.T, file []byte) (text string, cells int) {
 	t.Helper()
 	f, err := parquet.OpenFile(bytes.NewReader(file), int64(len(file)))
@@ -287,7 +288,16 @@ func decode(t *testing.T, file []byte) (text string, cells int) {
 	}
 	var b strings.Builder
 	fmt.Fprintln(&b, f.Metadata().KeyValueMetadata, f.Metadata().CreatedBy, f.Schema())
+	for _, g := range f.Metadata().RowGroups {
+		for _, c := range g.Columns {
+			s := c.MetaData.Statistics
+			fmt.Fprintf(&b, "%s %s %s %s %v %v\n", s.Min, s.Max, s.MinValue, s.MaxValue, c.MetaData.PathInSchema, c.MetaData.KeyValueMetadata)
+		}
+	}
 	for _, g := range f.RowGroups() {
+		for _, c := range g.ColumnChunks() {
+			hidden(t, &b, c)
+		}
 		rows := g.Rows()
 		buf := make([]parquet.Row, 64)
 		for {
@@ -310,4 +320,33 @@ func decode(t *testing.T, file []byte) (text string, cells int) {
 		}
 	}
 	return b.String(), cells
+}
+
+// hidden writes what a column has beside its rows.
+func hidden(t *testing.T, b *strings.Builder, c parquet.ColumnChunk) {
+	t.Helper()
+	index, err := c.ColumnIndex()
+	if err != nil && !errors.Is(err, parquet.ErrMissingColumnIndex) {
+		t.Fatal(err)
+	}
+	for i := 0; index != nil && i < index.NumPages(); i++ {
+		fmt.Fprintln(b, index.MinValue(i), index.MaxValue(i))
+	}
+	pages := c.Pages()
+	defer func() { _ = pages.Close() }()
+	for {
+		page, err := pages.ReadPage()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := page.Dictionary(); d != nil {
+			for i := range int32(d.Len()) {
+				fmt.Fprintln(b, d.Index(i))
+			}
+		}
+		parquet.Release(page)
+	}
 }

@@ -235,6 +235,15 @@ func TestD4_164_514_e_ReleaseRefusals(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
+	// What is not begun after all leaves no keys.
+	for n := range 5 {
+		if _, err := h.Accept(ctx, h.grant(bound), export.Request{Level: export.System}); n < 4 && err != nil || n == 4 && status(err) != 429 {
+			t.Errorf("%d under way: %v", n, err)
+		}
+	}
+	if n := h.sql("SELECT count(*)::text FROM deident.release"); n != "4" {
+		t.Errorf("the keys of %s releases, of which four are under way", n)
+	}
 	// Without keys there are no releases, and a bound client gets nothing.
 	h.cfg.Releases = nil
 	bare, err := export.New(h.cfg)

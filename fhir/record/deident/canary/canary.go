@@ -20,6 +20,7 @@ type Planted struct {
 	dates   []string        // planted: tokens that some profiles let through
 	trail   map[string]int  // how often a type is being built
 	inside  map[string]bool // "#id" of contained resources
+	full    map[string]bool // types of which an instance has something beside each of its primitives
 }
 
 const (
@@ -36,7 +37,7 @@ var insideTypes = []fhir.ResourceType{"Condition", "Medication", "Organization",
 
 // Plant builds an instance of a type; variant chooses among choices, codes and shapes.
 func Plant(rt fhir.ResourceType, variant int) (*element.Node, *Planted) {
-	p := &Planted{variant: variant, trail: map[string]int{}, inside: map[string]bool{}}
+	p := &Planted{variant: variant, trail: map[string]int{}, inside: map[string]bool{}, full: map[string]bool{}}
 	var contained []*element.Node
 	var links []*element.Node
 	d, _ := codec.DefinitionOf(string(rt))
@@ -55,6 +56,7 @@ func Plant(rt fhir.ResourceType, variant int) (*element.Node, *Planted) {
 			x.Fields = append(x.Fields, p.fields(inner, 3)...)
 		}
 	}
+	p.full = map[string]bool{} // what is inside has its own
 	root := element.NewObject(element.Field{Name: "resourceType", Value: element.NewString(string(rt))},
 		element.Field{Name: "id", Value: element.NewString(p.token())})
 	root.Fields = append(root.Fields, p.fields(d, 0)...)
@@ -129,7 +131,44 @@ func (p *Planted) extensions() []*element.Node {
 	case 1:
 		return []*element.Node{element.NewObject(str("url", absence), str("valueCode", p.token()))}
 	}
-	return []*element.Node{element.NewObject(str("id", p.token()), str("url", "http://canary.example/"+p.token()), str("valueString", p.token()))}
+	x := element.NewObject(str("id", p.token()), str("url", "http://canary.example/"+p.token()))
+	// Of an unknown one, any type of value.
+	d, _ := codec.DefinitionOf("Extension")
+	var choice []codec.Element
+	for _, e := range d.Elements() {
+		if e.Name == "value" {
+			choice = append(choice, e)
+		}
+	}
+	e := choice[(len(p.Tokens)/3+p.variant)%len(choice)]
+	if e.Type == "string" || p.trail["Extension"] > 0 || len(p.Tokens)%4 > 0 {
+		x.Set("valueString", element.NewString(p.token()))
+		return []*element.Node{x}
+	}
+	p.trail["Extension"]++
+	v := p.value(e, deepest)
+	if v.Kind == element.Object && (len(v.Fields) == 0 || len(v.Fields) == 1 && v.Get("id") != nil) {
+		v.Set("extension", listOf(p.extensions()...))
+	}
+	x.Set(e.JSON, v)
+	p.trail["Extension"]--
+	return []*element.Node{x}
+}
+
+// beside gives some instances of a type, the first of them at any rate, an extension, and an object beside each primitive.
+func (p *Planted) beside(name string, v *element.Node) *element.Node {
+	if p.full[name] && len(p.Tokens)%31 > 0 || p.trail["Extension"] > 0 {
+		return v
+	}
+	p.full[name] = true
+	d, _ := codec.DefinitionOf(name)
+	for _, f := range v.Fields {
+		if e, ok := d.Element(f.Name); ok && e.Primitive && !e.Attribute && f.Name != "id" {
+			v.Set("_"+f.Name, element.NewObject(element.Field{Name: "id", Value: element.NewString(p.token())}, element.Field{Name: "extension", Value: listOf(p.extensions()...)}))
+		}
+	}
+	v.Set("extension", listOf(p.extensions()...))
+	return v
 }
 
 func (p *Planted) value(e codec.Element, depth int) *element.Node {
@@ -145,8 +184,8 @@ func (p *Planted) value(e codec.Element, depth int) *element.Node {
 	case e.Type == "Coding":
 		v = p.coding(e, depth)
 	case e.Type == "CodeableConcept":
-		v = element.NewObject(element.Field{Name: "id", Value: element.NewString(p.token())},
-			element.Field{Name: "coding", Value: p.codings(e, depth)}, element.Field{Name: "text", Value: element.NewString(p.token())})
+		v = p.beside("CodeableConcept", element.NewObject(element.Field{Name: "id", Value: element.NewString(p.token())},
+			element.Field{Name: "coding", Value: p.codings(e, depth)}, element.Field{Name: "text", Value: element.NewString(p.token())}))
 	default:
 		d, _ := codec.DefinitionOf(e.Type)
 		v = element.NewObject(p.fields(d, depth)...)
@@ -181,8 +220,8 @@ func (p *Planted) coding(e codec.Element, _ int) *element.Node {
 	} else if e.Type == "Coding" && p.variant%2 == 0 {
 		system, code = "http://canary.example/"+p.token(), p.token()
 	}
-	return element.NewObject(str("id", p.token()), str("system", system), str("version", p.token()), str("code", code), str("display", p.token()),
-		element.Field{Name: "userSelected", Value: element.NewNode(element.Bool, "true")})
+	return p.beside("Coding", element.NewObject(str("id", p.token()), str("system", system), str("version", p.token()), str("code", code), str("display", p.token()),
+		element.Field{Name: "userSelected", Value: element.NewNode(element.Bool, "true")}))
 }
 
 func (p *Planted) reference(e codec.Element, depth int) *element.Node {
@@ -210,7 +249,7 @@ func (p *Planted) reference(e codec.Element, depth int) *element.Node {
 		v.Set("identifier", element.NewObject(element.Field{Name: "system", Value: element.NewString("http://canary.example/" + p.token())},
 			element.Field{Name: "value", Value: element.NewString(p.token())}))
 	}
-	return v
+	return p.beside("Reference", v)
 }
 
 // insideIDs are the contained resources in the order of insideTypes.
@@ -275,12 +314,26 @@ func (p *Planted) primitive(e codec.Element) *element.Node {
 
 // Variants is how many instances of each type are built: every choice of types occurs.
 func Variants(rt fhir.ResourceType) int {
-	most := 4
-	d, _ := codec.DefinitionOf(string(rt))
+	return max(4, choices(string(rt), string(rt), map[string]bool{}))
+}
+
+// choices is the most types of which one of an element is chosen, in a type and the parts of it.
+func choices(name, rt string, met map[string]bool) (most int) {
+	if met[name] {
+		return 0
+	}
+	met[name] = true
+	d, _ := codec.DefinitionOf(name)
 	count := map[string]int{}
 	for _, e := range d.Elements() {
 		count[e.Name]++
 		most = max(most, count[e.Name])
+		if strings.HasPrefix(e.Type, rt+".") {
+			most = max(most, choices(e.Type, rt, met))
+		}
+		if e.Type == "Timing" { // which has a choice of three itself
+			most = max(most, 12)
+		}
 	}
 	return most
 }
