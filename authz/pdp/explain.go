@@ -38,7 +38,7 @@ func (p *Point) Explain(q authz.Question, facts authz.Fact) (Explanation, error)
 	if c == nil {
 		return Explanation{}, errNoPolicy
 	}
-	e := Explanation{Version: c.version}
+	e := Explanation{Version: c.version()}
 	q, ok := normal(q)
 	if !ok {
 		return e, nil

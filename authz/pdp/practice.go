@@ -107,7 +107,7 @@ func buildPractice(house Source, o Overlay) (*policy, error) {
 		return nil, err
 	}
 	lines = slices.DeleteFunc(lines, func(l *line) bool { return a.dropped[l.name] })
-	return assemble(version(house, o.Policy, o.Groups), append(lines, a.lines...), g, states)
+	return assemble(digest(house, o.Policy, o.Groups), append(lines, a.lines...), g, states)
 }
 
 // addition is the file of a practice while it is read.

@@ -12,7 +12,7 @@ import (
 	"github.com/cloister-health/cloister/fhir/record/internal/vault"
 )
 
-// sight is what a subscriber may see at one moment: asked anew for each turn, and for each try.
+// sight is what a subscriber may see at one moment: asked anew for each page of changes, and for each try.
 type sight struct {
 	s    *Service
 	who  authz.Principal
@@ -69,40 +69,50 @@ func (v *sight) version(ctx context.Context, t fhir.ResourceType, id fhir.ID, ro
 	return x, h.Row == row, nil
 }
 
-// gather finds the next events of a subscription: at most so many, in the order of the changes,
-// and the position up to which it has looked.
-func (s *Service) gather(ctx context.Context, x *Subscription, c contents, o order) (found []Event, at int64, err error) {
-	v := s.sight(c.Principal)
-	at = x.Position
-	for {
-		changes, err := s.Subscriptions.Changes(ctx, *x, at, page)
+// gather finds the next events of a subscription, at most as many as go into one message, in the
+// order of the changes. It keeps page by page how far it has looked, and its turn with it, since many
+// changes may be hidden between two events.
+func (s *Service) gather(ctx context.Context, x *Subscription, c contents, o order) error {
+	for room := o.most; room > 0; {
+		changes, err := s.Subscriptions.Changes(ctx, *x, x.Position, page)
 		if err != nil || len(changes) == 0 {
-			return found, at, err
+			return err
 		}
-		selected, err := s.selected(ctx, x, v, o, changes)
+		found, at, err := s.among(ctx, x, s.sight(c.Principal), o, changes, room)
+		if err != nil {
+			return err
+		}
+		if err := s.Subscriptions.Number(ctx, *x, at, found, lease); err != nil {
+			return err
+		}
+		x.Position, x.Events, room = at, x.Events+int64(len(found)), room-len(found)
+	}
+	return nil
+}
+
+// among finds the events among changes, at most so many, and the position up to which it has looked.
+func (s *Service) among(ctx context.Context, x *Subscription, v *sight, o order, changes []Change, most int) (found []Event, at int64, err error) {
+	selected, err := s.selected(ctx, x, v, o, changes)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, ch := range changes {
+		at = ch.Position
+		if !selected(ch) {
+			continue
+		}
+		e, ok, err := s.event(ctx, v, o.topic, ch)
 		if err != nil {
 			return nil, 0, err
 		}
-		for _, ch := range changes {
-			at = ch.Position
-			if selected != nil && !selected(ch) {
-				continue
-			}
-			e, ok, err := s.event(ctx, v, o.topic, ch)
-			if err != nil {
-				return nil, 0, err
-			}
-			if !ok {
-				continue
-			}
-			if found = append(found, e); len(found) == o.most {
-				return found, at, nil
-			}
+		if !ok {
+			continue
 		}
-		if len(changes) < page {
-			return found, at, nil
+		if found = append(found, e); len(found) == most {
+			break
 		}
 	}
+	return found, at, nil
 }
 
 // event reads the version that a change made, and makes an event of it if the topic selects it.

@@ -84,8 +84,8 @@ func (x mortalSubscriptions) Begin(ctx context.Context, s notify.Subscription) (
 	return at, ready, err
 }
 
-func (x mortalSubscriptions) Number(ctx context.Context, s notify.Subscription, at int64, events []notify.Event) error {
-	return act1(x.mortal, "number", func() error { return x.Subscriptions.Number(ctx, s, at, events) })
+func (x mortalSubscriptions) Number(ctx context.Context, s notify.Subscription, at int64, events []notify.Event, d time.Duration) error {
+	return act1(x.mortal, "number", func() error { return x.Subscriptions.Number(ctx, s, at, events, d) })
 }
 
 func (x mortalSubscriptions) Delivered(ctx context.Context, s notify.Subscription, n int64, st notify.Status) error {

@@ -117,8 +117,8 @@ type Subscriptions interface {
 	Changes(ctx context.Context, s Subscription, after int64, most int) ([]Change, error)
 	// Told reports of which of these rows s has an event.
 	Told(ctx context.Context, s Subscription, rows []int64) (map[int64]bool, error)
-	// Number moves s on to a position, and gives the next numbers to events.
-	Number(ctx context.Context, s Subscription, position int64, events []Event) error
+	// Number moves s on to a position, gives the next numbers to events, and holds the turn for as long again.
+	Number(ctx context.Context, s Subscription, position int64, events []Event, lease time.Duration) error
 	// List lists events by their numbers, from and to among them, at most so many.
 	List(ctx context.Context, s Subscription, from, to int64, most int) ([]Event, error)
 	// Delivered notes that the events up to that number have been delivered, and the status with it.

@@ -124,16 +124,9 @@ func (s *Service) turn(ctx context.Context, x *Subscription, to send) error {
 		return s.deliver(ctx, x, c, o, notification{kind: handshake}, to)
 	}
 	if x.Sent == x.Events {
-		found, at, err := s.gather(ctx, x, c, o)
-		if err != nil {
+		if err := s.gather(ctx, x, c, o); err != nil {
 			return err
 		}
-		if at != x.Position {
-			if err := s.Subscriptions.Number(ctx, *x, at, found); err != nil {
-				return err
-			}
-		}
-		x.Position, x.Events = at, x.Events+int64(len(found))
 	}
 	if x.Sent < x.Events {
 		events, err := s.Subscriptions.List(ctx, *x, x.Sent+1, x.Events, o.most)

@@ -273,9 +273,9 @@ func (n subscriptions) Told(ctx context.Context, x notify.Subscription, rows []i
 }
 
 // Number implements [notify.Subscriptions].
-func (n subscriptions) Number(ctx context.Context, x notify.Subscription, position int64, events []notify.Event) error {
+func (n subscriptions) Number(ctx context.Context, x notify.Subscription, position int64, events []notify.Event, lease time.Duration) error {
 	return turned(1, pgx.BeginFunc(ctx, n.s.side, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, "UPDATE notify.subscription SET position = $3, events = events + $4 WHERE "+heldTurn+" AND position = $5 AND events = $6", x.ID, x.Turn, position, len(events), x.Position, x.Events)
+		tag, err := tx.Exec(ctx, "UPDATE notify.subscription SET position = $3, events = events + $4, lease = $7 WHERE "+heldTurn+" AND position = $5 AND events = $6", x.ID, x.Turn, position, len(events), x.Position, x.Events, n.s.now().UTC().Add(lease))
 		if err != nil || tag.RowsAffected() != 1 {
 			return turned(tag.RowsAffected(), err)
 		}
