@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/export"
 )
@@ -209,7 +210,15 @@ func TestBulkRefusals(t *testing.T) {
 		{"/fhir/$export?_type=Patient&includeAssociatedData=RelevantProvenanceResources&includeAssociatedData=LatestProvenanceResources", "exchange", "", async, 202},
 		{"/fhir/$export?allowPartialManifests=perhaps", "exchange", "", async, 400},
 		{"/fhir/$export?allowPartialManifests=false", "exchange", "", async, 202},
-		{"/fhir/$export?organizeOutputBy=Patient", "exchange", "", async, 400},
+		{"/fhir/$export?organizeOutputBy=Patient", "exchange", "", async, 202},
+		{"/fhir/$export?organizeOutputBy=Observation", "exchange", "", async, 400},
+		{"/fhir/$export?organizeOutputBy=", "exchange", "", async, 400},
+		{"/fhir/$export?organizeOutputBy=Observation", "exchange", "", lenient, 202},
+		{"/fhir/$export?organizeOutputBy=Patient&organizeOutputBy=Patient", "exchange", "", async, 400},
+		{"/fhir/$export?organizeOutputBy=Patient&_type=Organization", "exchange", "", async, 400},
+		{"/fhir/$export?organizeOutputBy=Patient&_type=Patient&includeAssociatedData=LatestProvenanceResources", "exchange", "", async, 400},
+		{"/fhir/$export?_outputFormat=text/csv", "exchange", "", async, 400},
+		{"/fhir/$export?_outputFormat=application/vnd.apache.parquet", "exchange", "", lenient, 400},
 		{"/fhir/$export?_since=x", "exchange", "", async, 400},
 		{"/fhir/$export?_since=2026-01-01T00:00:00Z&_since=2026-01-02T00:00:00Z", "exchange", "", async, 400},
 		{"/fhir/Patient/$export?patient=Patient/anna", "exchange", "", async, 400},
@@ -335,5 +344,49 @@ func TestABrokenFileBreaksOff(t *testing.T) {
 	c.exec(t, "UPDATE export.part SET name = gen_random_uuid()")
 	if w := ask(t, c, "GET", place+"/1.ndjson", "exchange", ""); w.Code != 500 || strings.Contains(w.Body.String(), os.TempDir()) {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// Files of blocks are of no one type, and the manifest says by what they are organized.
+func TestBulkOrganizedByPatient(t *testing.T) {
+	c, s := newBulk(t)
+	c.change(t, fhir.Update, diagnosis("k1", "bert", "R51.9"))
+	w := ask(t, c, "GET", "/fhir/Patient/$export?_type=Patient,Condition&organizeOutputBy=Patient", "exchange", "", "Prefer", "respond-async")
+	work(t, s)
+	w = ask(t, c, "GET", below(t, w.Header().Get("Content-Location")), "exchange", "")
+	var m struct {
+		OutputOrganizedBy string
+		Output            []map[string]any
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil || m.OutputOrganizedBy != "Patient" || len(m.Output) != 1 || m.Output[0]["type"] != nil || m.Output[0]["count"] != 5.0 {
+		t.Fatalf("%v %s", err, w.Body)
+	}
+	url, _ := m.Output[0]["url"].(string)
+	w = ask(t, c, "GET", below(t, url), "exchange", "")
+	var got []string
+	for l := range strings.Lines(w.Body.String()) {
+		got = append(got, regexp.MustCompile(`"resourceType": ?"(\w+)"`).FindStringSubmatch(l)[1])
+	}
+	const first = `{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"Patient/anna"}}]}` + "\n"
+	if strings.Join(got, " ") != "Parameters Patient Parameters Patient Condition" || !strings.HasPrefix(w.Body.String(), first) {
+		t.Errorf("%v\n%s", got, w.Body)
+	}
+}
+
+// What is ignored under handling=lenient is told in the list error, and in no other.
+func TestBulkLenientHandlingIsTold(t *testing.T) {
+	c, s := newBulk(t)
+	w := ask(t, c, "GET", "/fhir/$export?_type=Patient,Consent&_own=1&organizeOutputBy=Group&includeAssociatedData=_own", "exchange", "", "Prefer", "respond-async, handling=lenient")
+	work(t, s)
+	w = ask(t, c, "GET", below(t, w.Header().Get("Content-Location")), "exchange", "")
+	var m manifest
+	if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil || len(m.Output) != 1 || m.Output[0].Type != "Patient" || len(m.Error) != 1 || m.Error[0].Type != "OperationOutcome" || m.Error[0].Count != 4 {
+		t.Fatalf("%v %s", err, w.Body)
+	}
+	w = ask(t, c, "GET", below(t, m.Error[0].URL), "exchange", "")
+	for _, what := range []string{"_own: ", "Consent: ", "organizeOutputBy: ", "includeAssociatedData: "} {
+		if !strings.Contains(w.Body.String(), what) || strings.Count(w.Body.String(), "\n") != 4 {
+			t.Errorf("%s is not told: %s", what, w.Body)
+		}
 	}
 }

@@ -111,7 +111,7 @@ func TestL28_BulkTwinsOverHTTP(t *testing.T) {
 		}
 		for _, query := range []string{
 			"/$export", "/Patient/$export?_type=Patient,Condition", "/$export?_type=Condition&_since=2026-01-01T00:00:00Z", "/$export?_type=Condition,Patient&allowPartialManifests=true",
-			"/$export?_type=Condition&_typeFilter=Condition?code=B20", "/$export?_type=Patient&_typeFilter=Patient?_has:Condition:patient:code=B20", "/$export?_type=Consent", "/Group/x/$export",
+			"/$export?_type=Condition&_typeFilter=Condition?code=B20", "/$export?_type=Patient&_typeFilter=Patient?_has:Condition:patient:code=B20", "/$export?_type=Consent", "/Group/x/$export", "/Patient/$export?_type=Patient,Condition&organizeOutputBy=Patient",
 		} {
 			w := ask(t, c, "GET", "/fhir"+query, "exchange", "", "Prefer", "respond-async")
 			fmt.Fprintf(&b, "%s %d %s\n", query, w.Code, w.Body)

@@ -18,5 +18,9 @@ WHERE g.type = 58 AND g.body #>> '{managingEntity,reference}' ~ '^Organization/[
   AND g.body -> 'active' IS DISTINCT FROM 'false' AND NOT g.body ? 'modifierExtension'
 ON CONFLICT DO NOTHING;
 
+-- Of exports that are organized by patient: which type is in each line of a part, and of whose block it is.
+ALTER TABLE export.part ADD COLUMN types text[], ADD COLUMN blocks text[];
+
 -- +goose Down
+ALTER TABLE export.part DROP COLUMN types, DROP COLUMN blocks;
 DROP TABLE record.management;

@@ -5,6 +5,7 @@ package bulkdata
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -65,7 +66,7 @@ func (s *Service) kickOff(level export.Level, path string) respond.Handler {
 }
 
 // known are the parameters of an export, in the order of the specification.
-var known = []string{"_outputFormat", "_since", "_until", "_type", "_elements", "patient", "includeAssociatedData", "_typeFilter", "allowPartialManifests", "_profile"}
+var known = []string{"_outputFormat", "_since", "_until", "_type", "_elements", "patient", "includeAssociatedData", "organizeOutputBy", "_typeFilter", "allowPartialManifests", "_profile"}
 
 var errPatient = outcome.New(outcome.Invalid, "the parameter patient is a valueReference to a Patient of this server, in the Parameters of a POST")
 
@@ -84,21 +85,27 @@ func request(rq *respond.Request) (export.Request, error) {
 	if err := posted(rq, values); err != nil {
 		return r, err
 	}
-	for name := range values {
-		if !slices.Contains(known, name) && !r.Lenient {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		switch {
+		case slices.Contains(known, name):
+		case r.Lenient:
+			r.Ignore(name, "an export has no such parameter here")
+		default:
 			return r, outcome.New(outcome.Invalid, "an export has no parameter of one of these names here; it takes "+strings.Join(known, ", ")+" (or send Prefer: handling=lenient)")
 		}
 	}
 	if r.Released = values.Has("_profile"); r.Released {
 		r.Profile = values.Get("_profile")
 	}
-	for _, name := range []string{"_outputFormat", "_since", "_until", "allowPartialManifests", "_profile"} {
+	for _, name := range []string{"_outputFormat", "_since", "_until", "organizeOutputBy", "allowPartialManifests", "_profile"} {
 		if len(values[name]) > 1 {
 			return r, outcome.New(outcome.Invalid, "the parameter "+name+" may stand once")
 		}
 	}
 	switch strings.ReplaceAll(values.Get("_outputFormat"), " ", "+") { // a plus sign that was not escaped
 	case "", "application/fhir+ndjson", "application/ndjson", "ndjson":
+	case "text/csv", "application/vnd.apache.parquet":
+		return r, outcome.New(outcome.Invalid, "an export is NDJSON: ask the practice for tables of a de-identified release, which cloister deidentify --format writes")
 	default:
 		return r, outcome.New(outcome.Invalid, "_outputFormat is application/fhir+ndjson")
 	}
@@ -118,6 +125,15 @@ func request(rq *respond.Request) (export.Request, error) {
 	default:
 		return r, outcome.New(outcome.Invalid, "allowPartialManifests is true or false")
 	}
+	switch by := values.Get("organizeOutputBy"); {
+	case by == "Patient":
+		r.Organized = true
+	case !values.Has("organizeOutputBy"):
+	case r.Lenient:
+		r.Ignore("organizeOutputBy", "files are organized by Patient here, or by type")
+	default:
+		return r, outcome.New(outcome.Invalid, "organizeOutputBy is Patient here; without it each file is of one type")
+	}
 	for _, preset := range split(values["includeAssociatedData"]) {
 		switch {
 		case preset == "RelevantProvenanceResources":
@@ -126,7 +142,9 @@ func request(rq *respond.Request) (export.Request, error) {
 			if r.Provenance == "" {
 				r.Provenance = export.LatestProvenance
 			}
-		case !r.Lenient:
+		case r.Lenient:
+			r.Ignore("includeAssociatedData", "of presets there are LatestProvenanceResources and RelevantProvenanceResources here")
+		default:
 			return r, outcome.New(outcome.Invalid, "includeAssociatedData is LatestProvenanceResources or RelevantProvenanceResources here (or send Prefer: handling=lenient)")
 		}
 	}

@@ -31,6 +31,9 @@ func (x manifest) build(m *message, _ *Request) error {
 	m.str(`","request":`)
 	m.body = element.AppendQuoted(m.body, x.s.URL)
 	m.str(`,"requiresAccessToken":true`)
+	if x.s.Organized {
+		m.str(`,"outputOrganizedBy":"Patient"`)
+	}
 	for _, kind := range []export.Kind{export.Output, export.Deleted, export.Error} {
 		m.str(`,"` + string(kind) + `":[`)
 		first := true
@@ -42,7 +45,11 @@ func (x manifest) build(m *message, _ *Request) error {
 				m.str(`,`)
 			}
 			first = false
-			m.str(`{"type":"` + string(f.Type) + `","url":`)
+			m.str(`{`)
+			if !x.s.Organized || f.Kind != export.Output { // a file of blocks is of no one type
+				m.str(`"type":"` + string(f.Type) + `",`)
+			}
+			m.str(`"url":`)
 			m.body = element.AppendQuoted(m.body, x.place+"/"+f.Name)
 			m.str(`,"count":`)
 			m.body = strconv.AppendInt(m.body, int64(f.Lines), 10)

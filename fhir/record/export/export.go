@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloister-health/cloister/authz"
@@ -179,6 +180,11 @@ func (s *Service) Accept(ctx context.Context, g authz.Grant, r Request) (string,
 	}
 	if err := r.settle(s.Engine, under); err != nil {
 		return "", err
+	}
+	for _, f := range r.Filters {
+		if name, _, _ := strings.Cut(f, "?"); !r.about(f) {
+			r.Ignore(name, "_typeFilter names a type of which there is nothing in this export")
+		}
 	}
 	c := g.Caller()
 	if err := s.standing(ctx, who); err != nil {

@@ -3,6 +3,7 @@ package export
 import (
 	"context"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,10 +70,8 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 	}
 	d := &download{
 		s: s, key: key, job: j.ID, parts: file,
-		keep: func(ctx context.Context, p *Part) ([]bool, []record.Sealed, error) { return s.visible(ctx, sub, p) },
-		disclose: func(ctx context.Context, lines []record.Sealed) error {
-			return s.Gate.Disclose(ctx, sub, file[0].Type, lines...)
-		},
+		keep:     func(ctx context.Context, p *Part) ([]bool, []record.Sealed, error) { return s.visible(ctx, sub, p) },
+		disclose: func(ctx context.Context, lines []record.Sealed) error { return s.disclose(ctx, sub, lines) },
 	}
 	if err := d.decide(ctx, name); err != nil {
 		return record.Stream{}, err
@@ -86,45 +85,57 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 func (s *Service) visible(ctx context.Context, g authz.Grant, p *Part) (keep []bool, lines []record.Sealed, err error) {
 	keep = make([]bool, len(p.IDs))
 	if p.Kind == Error {
-		scopes, err := s.Consents.ConsentScopes(ctx, g, p.IDs)
+		scopes, err := s.Consents.ConsentScopes(ctx, g, slices.DeleteFunc(slices.Clone(p.IDs), func(id fhir.ID) bool { return id == "" }))
 		for i, id := range p.IDs {
+			keep[i] = id == "" // of no consent: what the client said itself
 			for _, x := range scopes {
 				keep[i] = keep[i] || x.Consent == id
 			}
 		}
 		return keep, nil, err
 	}
+	if len(p.Types) > 0 {
+		return s.inBlocks(ctx, g, p)
+	}
 	reach, err := s.Engine.Outbound(ctx, g, fhir.SearchType, p.Type)
 	if err != nil {
 		return nil, nil, err
 	}
 	r := reach.Of(p.Type)
-	take := func(i int, x record.Sealed, err error) error {
-		if err != nil && outcome.Of(err).Status() == outcome.New(outcome.NotFound, "").Status() {
-			return nil
-		}
-		if h := vault.Head(x); err == nil && h.Row == p.Rows[i] && h.Deleted == (p.Kind == Deleted) {
-			keep[i], lines = true, append(lines, x)
-		}
-		return err
-	}
 	now, err := s.Records.Current(ctx, r, p.IDs)
 	if err != nil {
 		return nil, nil, err
 	}
 	for i, id := range p.IDs {
-		for _, x := range now[id] {
-			switch h := vault.Head(x); {
-			case h.Row != p.Rows[i]:
-				continue
-			case h.Version != p.Versions[i] && !h.Deleted && p.Kind != Deleted:
-				x, err = s.Records.VRead(ctx, r, id, p.Versions[i])
-			}
-			if err := take(i, x, err); err != nil {
-				return nil, nil, err
-			}
-			err = nil
+		x, ok, err := s.line(ctx, r, p, i, now[id])
+		if err != nil {
+			return nil, nil, err
+		}
+		if keep[i] = ok; ok {
+			lines = append(lines, x)
 		}
 	}
 	return keep, lines, nil
+}
+
+// line gives the resource of a line of a part as the caller may see it now, among what she sees under its id.
+func (s *Service) line(ctx context.Context, r authz.Restriction, p *Part, i int, now []record.Sealed) (record.Sealed, bool, error) {
+	for _, x := range now {
+		h := vault.Head(x)
+		if h.Row != p.Rows[i] {
+			continue
+		}
+		if h.Version != p.Versions[i] && !h.Deleted && p.Kind != Deleted {
+			var err error
+			if x, err = s.Records.VRead(ctx, r, p.IDs[i], p.Versions[i]); err != nil {
+				if outcome.Of(err).Status() == outcome.New(outcome.NotFound, "").Status() {
+					return x, false, nil
+				}
+				return x, false, err
+			}
+			h = vault.Head(x)
+		}
+		return x, h.Row == p.Rows[i] && h.Deleted == (p.Kind == Deleted), nil
+	}
+	return record.Sealed{}, false, nil
 }

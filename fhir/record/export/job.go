@@ -61,7 +61,13 @@ type Job struct {
 // Position is how far a job is: the pages before it are written.
 type Position struct {
 	Step  int            // of the plan that its request makes
-	After *search.Cursor // within the step; nil is its beginning
+	After *search.Cursor // within the step, or within the block; nil is its beginning
+	// Of is the patient whose block is being written, in an export that is organized by patient, or "". In counts the types of it that are
+	// done, Begun says that something of it is written, and Then is where the next block begins, nil if this is the last one.
+	Of    fhir.ID
+	In    int
+	Begun bool
+	Then  *search.Cursor
 }
 
 // Kind says in which list of the manifest a file is.
@@ -91,7 +97,13 @@ type Part struct {
 	Versions []fhir.VersionID
 	Rows     []int64
 	Lengths  []int32
+	// And in an export that is organized by patient: of which type it is, and of whose block.
+	Types  []fhir.ResourceType
+	Blocks []fhir.ID
 }
+
+// Joins reports a part that goes on with a block, in the same file.
+func (p *Part) Joins() bool { return len(p.Types) > 0 && p.Types[0] != header }
 
 // Jobs is where jobs are kept. A job of another owner is not found, like one that never was.
 //

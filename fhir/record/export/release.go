@@ -65,7 +65,7 @@ func (s *Service) releasing(g authz.Grant, r *Request) (authz.Grant, error) {
 		return g, errProfile
 	case s.Releases == nil || s.OptOuts == nil || s.Terms == nil:
 		return g, errOff
-	case r.Since != "" || r.Until != "" || len(r.Filters) > 0 || len(r.Elements) > 0 || len(r.Patients) > 0 || r.Provenance != "":
+	case r.Since != "" || r.Until != "" || len(r.Filters) > 0 || len(r.Elements) > 0 || len(r.Patients) > 0 || r.Provenance != "" || r.Organized || len(r.Ignored) > 0:
 		return g, errSafe
 	}
 	out, err := s.Engine.Releasing(g, p.Name)

@@ -41,6 +41,11 @@ type Request struct {
 	Patients []fhir.ID           `json:"patients,omitempty"` // only what is in the compartment of one of them
 	// Provenance says which Provenance goes with what is exported (includeAssociatedData).
 	Provenance Provenance `json:"provenance,omitempty"`
+	// Organized writes blocks of one patient each (organizeOutputBy=Patient).
+	Organized bool `json:"organized,omitempty"`
+	block     fhir.ID
+	// Ignored is what was left out of the request because its client is lenient, in words for it.
+	Ignored []string `json:"ignored,omitempty"`
 	// Partial shows files in manifests of their own before all are there (allowPartialManifests).
 	Partial  bool                 `json:"partial,omitempty"`
 	Lenient  bool                 `json:"lenient,omitempty"`
@@ -78,8 +83,12 @@ func (r *Request) steps() []step {
 		return r.releaseSteps()
 	}
 	out := make([]step, 0, 2*len(r.Types))
-	for _, t := range r.Types {
-		out = append(out, step{Output, t})
+	if r.Organized {
+		out = append(out, step{Output, "Patient"})
+	} else {
+		for _, t := range r.Types {
+			out = append(out, step{Output, t})
+		}
 	}
 	if r.Since != "" {
 		for _, t := range r.Types {
@@ -107,6 +116,14 @@ func (r *Request) settle(engine Engine, g authz.Grant) error {
 	if len(r.Patients) > MaxPatients || len(r.Filters) > MaxFilters || len(r.Elements) > search.MaxElements {
 		return outcome.New(outcome.TooCostly, fmt.Sprintf("an export takes at most %d patients, %d _typeFilter and %d _elements: ask for several exports", MaxPatients, MaxFilters, search.MaxElements))
 	}
+	if r.Organized {
+		switch {
+		case r.Provenance != "":
+			return outcome.New(outcome.Invalid, "organizeOutputBy and includeAssociatedData do not go together here: ask for two exports")
+		case !open("Patient"):
+			return authz.ErrDenied
+		}
+	}
 	if len(r.Types) == 0 {
 		for _, t := range fhir.ResourceTypes() {
 			if belongs(t) && open(t) {
@@ -129,6 +146,8 @@ func (r *Request) settle(engine Engine, g authz.Grant) error {
 			kept = append(kept, t)
 		case t.Valid() && !r.Lenient:
 			return authz.ErrDenied
+		default:
+			r.Ignore(string(t), "_type names a type of which there is nothing in this export")
 		}
 	}
 	if len(kept) == 0 {
@@ -140,6 +159,8 @@ func (r *Request) settle(engine Engine, g authz.Grant) error {
 			kept = append(kept, provenance)
 		case !r.Lenient:
 			return authz.ErrDenied
+		default:
+			r.Ignore("includeAssociatedData", "there is no Provenance in this export")
 		}
 	}
 	slices.Sort(kept)
@@ -147,9 +168,25 @@ func (r *Request) settle(engine Engine, g authz.Grant) error {
 	return nil
 }
 
+// The bounds on what is said of what was ignored.
+const (
+	maxIgnored = 32
+	maxName    = 64 // bytes
+)
+
+// Ignore notes that something is left out of a request, and why; what is in the words of the client.
+func (r *Request) Ignore(what, why string) {
+	if len(what) > maxName {
+		what = strings.ToValidUTF8(what[:maxName], "") + "..."
+	}
+	if len(r.Ignored) < maxIgnored {
+		r.Ignored = append(r.Ignored, what+": "+why)
+	}
+}
+
 // belongs reports whether an export of that level can have something of a type.
 func (r *Request) belongs(t fhir.ResourceType) bool {
-	return r.Level == System || t == "Patient" || compartment.InPatientCompartment(t)
+	return r.Level == System && !r.Organized || t == "Patient" || compartment.InPatientCompartment(t)
 }
 
 // filtered splits a _typeFilter, in which commas separate queries, at those before the name of a type.
@@ -229,7 +266,7 @@ func (r *Request) query(t fhir.ResourceType, opt search.Options) (search.Query, 
 		l.Where = append(l.Where, exported)
 		return q, err
 	}
-	if r.Level == System {
+	if r.Level == System && !r.Organized {
 		return q, nil
 	}
 	who := r.who()
@@ -265,6 +302,9 @@ func (r *Request) ways(t fhir.ResourceType, who []search.Criterion) (ways [][]se
 // who are the patients that are meant: conditions on a Patient. Only those whom the
 // caller sees count, and members of a Group only where she sees the Group.
 func (r *Request) who() (where []search.Criterion) {
+	if r.block != "" {
+		where = append(where, oneOf([]fhir.ID{r.block}))
+	}
 	if len(r.Patients) > 0 {
 		c := search.Criterion{Param: "_id", Type: search.Token}
 		for _, id := range r.Patients {

@@ -25,6 +25,7 @@ type Status struct {
 	Files       []File        // of the manifest: once it is done, or as far as it is
 	Partial     bool          // the manifest is one of several, perhaps
 	Next        int           // the manifest after it, or 0
+	Organized   bool          // by patient: a file is of no one type
 	Release     *Told         // nil: it is not de-identified
 }
 
@@ -81,7 +82,7 @@ func (s *Service) Status(ctx context.Context, g authz.Grant, id string, page int
 	steps := c.Request.steps()
 	out := Status{
 		State: j.State, Reason: j.Reason, Lines: j.Lines,
-		Transaction: j.Transaction, URL: c.Request.URL, Expires: j.Expires, Wait: wait, Partial: c.Request.Partial,
+		Transaction: j.Transaction, URL: c.Request.URL, Expires: j.Expires, Wait: wait, Partial: c.Request.Partial, Organized: c.Request.Organized,
 	}
 	out.Step, out.Steps = c.Request.progress(&j)
 	if out.Release = c.Request.told(); j.State == Done {
@@ -184,7 +185,11 @@ func files(parts []Part) []File {
 // Progress is how far an export is, in the words of X-Progress.
 func (s Status) Progress() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d of %d resource types", s.Step, s.Steps)
+	if s.Organized {
+		b.WriteString("patient by patient")
+	} else {
+		fmt.Fprintf(&b, "%d of %d resource types", s.Step, s.Steps)
+	}
 	if s.Lines > 0 {
 		fmt.Fprintf(&b, ", %d resources", s.Lines)
 	}

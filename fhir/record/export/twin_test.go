@@ -22,7 +22,7 @@ func TestL28_TwinsExportTheSame(t *testing.T) {
 	since := "2026-03-01T12:00:00Z"
 	requests := []export.Request{
 		{Level: export.System}, {Level: export.Patient}, {Level: export.Group, Group: "panel"}, {Level: export.Group, Group: "program"}, {Level: export.Group, Group: "others"}, {Level: export.Group, Group: "nobody"},
-		{Level: export.System, Since: since}, {Level: export.Patient, Patients: []fhir.ID{"anna", "bert"}},
+		{Level: export.System, Since: since}, {Level: export.Patient, Organized: true}, {Level: export.System, Organized: true, Since: since}, {Level: export.Patient, Patients: []fhir.ID{"anna", "bert"}},
 		{Level: export.System, Types: []fhir.ResourceType{"Observation", "Encounter"}, Filters: []string{"Observation?encounter:missing=true", "Observation?encounter.service-provider=Organization/sud", "Encounter?service-provider:not=Organization/general"}, Lenient: true},
 		{Level: export.System, Types: []fhir.ResourceType{"Patient"}, Filters: []string{"Patient?_has:Observation:patient:encounter:missing=false", "Patient?_has:Condition:patient:code:text=cough"}},
 	}

@@ -114,7 +114,18 @@ func (s *Service) turn(ctx context.Context, j *Job) error {
 	steps := c.Request.steps()
 	at := j.Position
 	for at.Step < len(steps) && len(w.parts) == 0 {
+		if c.Request.Organized && steps[at.Step].kind == Output {
+			if at, err = w.blocks(ctx, at); err != nil {
+				return err
+			}
+			break
+		}
 		if at, err = w.page(ctx, at, steps[at.Step]); err != nil {
+			return err
+		}
+	}
+	if j.Position == (Position{}) {
+		if err := w.ignored(ctx); err != nil {
 			return err
 		}
 	}
@@ -201,7 +212,12 @@ func (s *Service) resources(ctx context.Context, g authz.Grant, r *Request, t fh
 	if len(those) > 0 {
 		q.Legs[0].Where = append(q.Legs[0].Where, oneOf(those))
 	}
-	q.Count, q.Bytes, q.After = s.Page, s.Bytes, from
+	return s.found(ctx, g, q, moment, s.Page, from)
+}
+
+// found finds the next so many resources that a query is about.
+func (s *Service) found(ctx context.Context, g authz.Grant, q search.Query, moment time.Time, most int, from *search.Cursor) (found []record.Sealed, after *search.Cursor, err error) {
+	q.Count, q.Bytes, q.After = most, s.Bytes, from
 	reach, err := s.Engine.Outbound(ctx, g, fhir.SearchType, q.Types()...)
 	if err != nil {
 		return nil, nil, err
@@ -254,6 +270,25 @@ func (w *work) explain(ctx context.Context, out []record.Released) error {
 	return w.done(o)
 }
 
+// ignored writes, once, what was left out of the request because its client is lenient.
+func (w *work) ignored(ctx context.Context) error {
+	if len(w.c.Request.Ignored) == 0 {
+		return nil
+	}
+	o, err := w.create(ctx, Part{Kind: Error, Type: "OperationOutcome"})
+	if err != nil {
+		return err
+	}
+	defer o.abandon()
+	for _, what := range w.c.Request.Ignored {
+		line := []byte(`{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"not-supported","diagnostics":`)
+		if err := o.line(append(element.AppendQuoted(line, "ignored, as handling=lenient asks for: "+what), `}]}`...), vault.Header{}); err != nil {
+			return err
+		}
+	}
+	return w.done(o)
+}
+
 // write writes the lines of a page.
 func (w *work) write(ctx context.Context, st step, found []record.Sealed, out []record.Released) error {
 	o, err := w.create(ctx, Part{Kind: st.kind, Type: st.t})
@@ -261,6 +296,14 @@ func (w *work) write(ctx context.Context, st step, found []record.Sealed, out []
 		return err
 	}
 	defer o.abandon()
+	if err := w.lines(o, st, found, out); err != nil {
+		return err
+	}
+	return w.done(o)
+}
+
+// lines writes the lines of a page into an object.
+func (w *work) lines(o *object, st step, found []record.Sealed, out []record.Released) error {
 	view, form := w.c.Request.view(st.t), record.Form{Base: w.s.Base, Labels: w.c.Request.Labels}
 	var line bytes.Buffer
 	for i, r := range out {
@@ -275,7 +318,7 @@ func (w *work) write(ctx context.Context, st step, found []record.Sealed, out []
 			return err
 		}
 	}
-	return w.done(o)
+	return nil
 }
 
 // object is a part that is being written: lines, compressed, encrypted, into the sink.

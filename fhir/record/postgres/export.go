@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -59,11 +60,37 @@ func (x *exportRow) job() (export.Job, error) {
 		j.Explained = append(j.Explained, fhir.ID(id))
 	}
 	if x.after != nil {
-		if err := json.Unmarshal(x.after, &j.After); err != nil {
+		var b blockPlace
+		if err := json.Unmarshal(x.after, &b); err != nil {
 			return j, errors.New("postgres: the place of an export does not read")
+		}
+		if j.Of, j.In, j.Begun, j.Then, j.After = b.Block, b.Done, b.Begun, b.Then, b.Within; b.Block == "" {
+			if err := json.Unmarshal(x.after, &j.After); err != nil {
+				return j, errors.New("postgres: the place of an export does not read")
+			}
 		}
 	}
 	return j, nil
+}
+
+// blockPlace is a place within the block of a patient, as it is kept in place of a cursor.
+type blockPlace struct {
+	Block  fhir.ID        `json:"block"`
+	Done   int            `json:"done"`
+	Begun  bool           `json:"begun"`
+	Then   *search.Cursor `json:"then"`
+	Within *search.Cursor `json:"within"`
+}
+
+// exportPlace is what is kept of a position besides its step, nil for the beginning.
+func exportPlace(p export.Position) ([]byte, error) {
+	switch {
+	case p.Of != "":
+		return json.Marshal(blockPlace{p.Of, p.In, p.Begun, p.Then, p.After}) //nolint:wrapcheck // wrapped by the caller
+	case p.After != nil:
+		return json.Marshal(p.After) //nolint:wrapcheck // wrapped by the caller
+	}
+	return nil, nil
 }
 
 // Enqueue implements [export.Jobs].
@@ -122,11 +149,12 @@ func (x exports) Lines(ctx context.Context, job string, p *export.Part) error {
 	var ids []string
 	var versions []int32
 	p.IDs, p.Versions = nil, nil
-	err := x.s.side.QueryRow(ctx, "SELECT ids, versions, rows, lengths FROM export.part WHERE job = $1 AND number = $2", job, p.Number).Scan(&ids, &versions, &p.Rows, &p.Lengths)
+	var types, blocks []string
+	err := x.s.side.QueryRow(ctx, "SELECT ids, versions, rows, lengths, types, blocks FROM export.part WHERE job = $1 AND number = $2", job, p.Number).Scan(&ids, &versions, &p.Rows, &p.Lengths, &types, &blocks)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errNotFound
 	}
-	if n := p.Lines; err == nil && (len(ids) != n || len(versions) != n || len(p.Rows) != n || len(p.Lengths) != n) {
+	if n := p.Lines; err == nil && (len(types) > 0 && len(types) != n || len(blocks) != len(types) || len(ids) != n || len(versions) != n || len(p.Rows) != n || len(p.Lengths) != n) {
 		err = errors.New("postgres: a part of an export does not say what is in each line")
 	}
 	if err != nil {
@@ -134,6 +162,10 @@ func (x exports) Lines(ctx context.Context, job string, p *export.Part) error {
 	}
 	for i, id := range ids {
 		p.IDs, p.Versions = append(p.IDs, fhir.ID(id)), append(p.Versions, fhir.VersionID(versions[i]))
+	}
+	p.Types, p.Blocks = nil, nil
+	for i, t := range types {
+		p.Types, p.Blocks = append(p.Types, fhir.ResourceType(t)), append(p.Blocks, fhir.ID(blocks[i]))
 	}
 	return nil
 }
@@ -180,12 +212,9 @@ func one(rows int64, err error) error {
 // Publish implements [export.Jobs].
 func (x exports) Publish(ctx context.Context, j export.Job, next export.Position, parts []export.Part, explained []fhir.ID, longest int) error {
 	return one(1, pgx.BeginFunc(ctx, x.s.side, func(tx pgx.Tx) error {
-		var after []byte
-		if next.After != nil {
-			var err error
-			if after, err = json.Marshal(next.After); err != nil {
-				return err
-			}
+		after, err := exportPlace(next)
+		if err != nil {
+			return err
 		}
 		lines := 0
 		for _, p := range parts {
@@ -217,10 +246,20 @@ func publish(ctx context.Context, tx pgx.Tx, job string, p export.Part, longest 
 	for i, v := range p.Versions {
 		versions[i] = int32(v)
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO export.part (job, number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows, lengths)
+	if p.Joins() { // it goes on with what is at the end of the last file
+		longest = math.MaxInt32
+	}
+	var types, blocks []string
+	if len(p.Types) > 0 {
+		blocks = texts(p.Blocks)
+		for _, t := range p.Types {
+			types = append(types, string(t))
+		}
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO export.part (job, number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows, lengths, types, blocks)
 SELECT $1::uuid, l.number + 1, COALESCE((SELECT f.file FROM (SELECT p.file, sum(p.lines) AS lines FROM export.part p WHERE p.job = $1 AND p.kind = $2 AND p.type = $3 AND p.file > COALESCE((SELECT j.pages[cardinality(j.pages)] FROM export.job j WHERE j.id = $1), 0) GROUP BY p.file ORDER BY p.file DESC LIMIT 1) AS f WHERE f.lines + $5 <= $12::bigint), l.file + 1),
- $2::text, $3::text, $4::uuid, $5::integer, $6::bigint, $7::bytea, $8::boolean, $9::text[], $10::integer[], $11::bigint[], $13::integer[] FROM (SELECT COALESCE(max(number), 0) AS number, COALESCE(max(file), 0) AS file FROM export.part WHERE job = $1) AS l`,
-		job, string(p.Kind), string(p.Type), p.Name, p.Lines, p.Bytes, p.SHA256[:], p.Noticed, texts(p.IDs), versions, p.Rows, longest, p.Lengths)
+ $2::text, $3::text, $4::uuid, $5::integer, $6::bigint, $7::bytea, $8::boolean, $9::text[], $10::integer[], $11::bigint[], $13::integer[], $14::text[], $15::text[] FROM (SELECT COALESCE(max(number), 0) AS number, COALESCE(max(file), 0) AS file FROM export.part WHERE job = $1) AS l`,
+		job, string(p.Kind), string(p.Type), p.Name, p.Lines, p.Bytes, p.SHA256[:], p.Noticed, texts(p.IDs), versions, p.Rows, longest, p.Lengths, types, blocks)
 	return err
 }
 
