@@ -90,6 +90,7 @@ func treatmentOf(e codec.Element, listed map[string]bool) (treatment, error) {
 type plan struct {
 	def    codec.Definition
 	known  map[string]codec.Element // all elements of the type, by JSON name
+	needs  []string                 // the required ones, sorted
 	rules  map[string]rule          // those on the list
 	shared bool                     // a resource type that belongs to no patient
 }
@@ -155,7 +156,11 @@ func readList(text string, limited bool) (map[string]*plan, error) {
 			p := &plan{def: d, known: map[string]codec.Element{}, rules: map[string]rule{}, shared: flag == "shared"}
 			for _, e := range d.Elements() {
 				p.known[e.JSON] = e
+				if e.Required {
+					p.needs = append(p.needs, e.JSON)
+				}
 			}
+			slices.Sort(p.needs)
 			plans[name] = p
 		default:
 			words[name] = append(words[name], strings.Fields(line)...)

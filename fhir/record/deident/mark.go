@@ -44,14 +44,17 @@ func (w *walk) fill(pl *plan, n, out *element.Node) {
 // missing lists the required elements that out has not, sorted, by the JSON name that
 // n has of each or else the first.
 func missing(pl *plan, n, out *element.Node) []string {
+	if len(pl.needs) == 0 {
+		return nil
+	}
 	there := map[string]bool{}
 	for _, f := range out.Fields {
 		there[pl.known[f.Name].Name] = true
 	}
 	names := map[string]string{}
-	for _, json := range slices.Sorted(maps.Keys(pl.known)) {
+	for _, json := range pl.needs {
 		e := pl.known[json]
-		if !e.Required || there[e.Name] {
+		if there[e.Name] {
 			continue
 		}
 		_, listed := pl.rules[json]

@@ -114,7 +114,8 @@ var ErrOver = errors.New("export: the turn is over")
 // Service carries out exports.
 type Service struct {
 	Config
-	held envelope.Held[*envelope.StreamKey]
+	held   envelope.Held[*envelope.StreamKey]
+	births births
 }
 
 // New wires the exports.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"sync"
 
 	"github.com/cloister-health/cloister/authz"
+	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 	"github.com/cloister-health/cloister/fhir/compartment"
@@ -83,19 +85,39 @@ func (p *people) Shift(_ context.Context, id fhir.ID, _ int) (int, error) {
 	return days, nil
 }
 
-// patients gives the dates of birth of those patients whom the holder of g sees, as they are stored.
+// patients gives the dates of birth of those patients whom the holder of g sees, as they are stored. Who is seen is
+// asked each time; what was read of a patient is read again when she has changed.
 func (s *Service) patients(ctx context.Context, g authz.Grant, ids []fhir.ID) (map[fhir.ID]string, error) {
 	out := map[fhir.ID]string{}
 	reach, err := s.Engine.Outbound(ctx, g, fhir.SearchType, "Patient")
 	if err != nil || reach.Of("Patient").Empty() {
 		return out, err
 	}
+	now, err := s.Records.Current(ctx, reach.Of("Patient"), ids)
+	if err != nil {
+		return nil, err
+	}
+	var ask []fhir.ID
+	for id, seen := range now {
+		birth, read := "", len(seen) == 1
+		if read {
+			birth, read = s.births.get(vault.Head(seen[0]))
+		}
+		if read {
+			out[id] = birth
+		} else {
+			ask = append(ask, id)
+		}
+	}
+	if ask == nil {
+		return out, nil
+	}
 	opt := search.Options{Base: s.Base, Now: s.Now(), Context: ctx, Membership: compartment.Membership, Terminology: s.Terminology}
 	q, _, err := search.Parse("Patient", url.Values{"_sort": {"_id"}}, opt)
 	if err != nil {
 		return nil, err
 	}
-	q.Legs[0].Where = append(q.Legs[0].Where, oneOf(ids))
+	q.Legs[0].Where = append(q.Legs[0].Where, oneOf(ask))
 	q.Count, q.Bytes = s.Page, s.Bytes
 	for {
 		found, err := s.Records.Search(ctx, reach, q)
@@ -111,13 +133,51 @@ func (s *Service) patients(ctx context.Context, g authz.Grant, ids []fhir.ID) (m
 			if err != nil {
 				return nil, errors.New("export: a stored Patient does not read")
 			}
-			out[vault.Head(x).Ref.ID] = root.Get("birthDate").String()
+			birth := root.Get("birthDate").String()
+			out[vault.Head(x).Ref.ID] = birth
+			s.births.put(vault.Head(x), birth)
 		}
 		if !found.More {
 			return out, nil
 		}
 		q.After = &found.Last
 	}
+}
+
+// births remembers the dates of birth of versions of patients. Each page of a release is of many patients, and the
+// next one of the same.
+type births struct {
+	mu    sync.Mutex
+	known map[version]string
+}
+
+// version is one view of a resource in one state.
+type version struct {
+	row     int64
+	version fhir.VersionID
+	labels  label.Set
+}
+
+// birthsMost is how many are remembered: some megabytes.
+const birthsMost = 1 << 16
+
+func (b *births) get(h vault.Header) (birth string, ok bool) {
+	if h.Deleted {
+		return "", false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	birth, ok = b.known[version{h.Row, h.Version, h.Labels}]
+	return birth, ok
+}
+
+func (b *births) put(h vault.Header, birth string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.known == nil || len(b.known) >= birthsMost {
+		b.known = map[version]string{}
+	}
+	b.known[version{h.Row, h.Version, h.Labels}] = birth
 }
 
 // oneOf is the condition that a resource has one of these ids.

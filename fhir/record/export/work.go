@@ -349,9 +349,13 @@ func (w *work) create(ctx context.Context, p Part) (*object, error) {
 		o.abandon()
 		return nil, fmt.Errorf("export: %w", err)
 	}
-	o.zip = gzip.NewWriter(o.seal)
+	o.zip, _ = zips.Get().(*gzip.Writer)
+	o.zip.Reset(o.seal)
 	return o, nil
 }
+
+// zips are compressors that are free: each takes the memory of a thousand resources, and every page needs one.
+var zips = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
 
 var errLine = errors.New("export: a resource does not fit on one line")
 
@@ -386,6 +390,9 @@ func (w *work) done(o *object) error {
 	if err := errors.Join(o.zip.Close(), o.seal.Close(), to.Close()); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
+	o.zip.Reset(nil)
+	zips.Put(o.zip)
+	o.zip = nil
 	copy(o.SHA256[:], o.sum.Sum(nil))
 	w.parts = append(w.parts, o.Part)
 	return nil

@@ -20,7 +20,8 @@ func (r *Report) json(w io.Writer) error {
 	return nil
 }
 
-// slowdown is how much slower a family may be on a larger data set.
+// slowdown is how much slower a family may be on a larger data set; and how much more of time and
+// of memory a bulk job may take for each resource, and at the most.
 const slowdown = 1.5
 
 // Compare reads two reports and writes how much slower each family of the second is
@@ -73,8 +74,13 @@ func Compare(first, second string, out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
+	missed, err := compareBulk(r[0].Bulk, r[1].Bulk, out)
+	if err != nil {
+		return err
+	}
+	failed = append(failed, missed...)
 	if len(failed) > 0 {
-		return fmt.Errorf("bench: slower by more than %.1f: %s", slowdown, strings.Join(failed, ", "))
+		return fmt.Errorf("bench: more than %.1f times as much: %s", slowdown, strings.Join(failed, ", "))
 	}
 	return nil
 }
@@ -87,4 +93,38 @@ func (m Measured) latency() (time.Duration, bool) {
 		}
 	}
 	return 0, false
+}
+
+// compareBulk writes how much more time a resource of each bulk job takes in the second report than in
+// the first, and how much more memory the job, and gives those that take more than the bar allows.
+func compareBulk(first, second []Bulk, out io.Writer) (failed []string, err error) {
+	if len(first) == 0 || len(second) == 0 {
+		return nil, nil
+	}
+	verdict := func(factor float64, what string) string {
+		if factor > slowdown {
+			failed = append(failed, what)
+			return "FAIL"
+		}
+		return "pass"
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "\nwhat\tside\tresources\tresources\tµs each\tµs each\ttimes\t\tMB\tMB\ttimes\t")
+	for _, a := range first {
+		for _, b := range second {
+			if a.Name != b.Name || a.Side != b.Side {
+				continue
+			}
+			slower, larger := float64(b.each())/float64(max(a.each(), 1)), float64(b.Peak)/float64(max(a.Peak, 1))
+			time, memory := "", ""
+			if a.Side == sideCloister { // what others need is theirs
+				time, memory = verdict(slower, a.Name+" (time)"), verdict(larger, a.Name+" (memory)")
+			}
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%s\t%.2f\t%s\t%d\t%d\t%.2f\t%s\n", a.Name, a.Side, a.Resources, b.Resources, micros(a.each()), micros(b.each()), slower, time, a.Peak/1e6, b.Peak/1e6, larger, memory)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	return failed, nil
 }

@@ -20,6 +20,8 @@ const (
 	sideRaw       = "raw"
 	sideCloister  = "Cloister"
 	sideUnaudited = "Cloister without audit"
+	// To it, the same with somebody who is told is compared as Cloister to the raw side.
+	sideUnsubscribed = "nobody subscribed"
 )
 
 // side is one server that is asked.
@@ -27,6 +29,7 @@ type side struct {
 	name     string
 	address  string
 	requests []request
+	before   func(context.Context) error // each round; nil: nothing
 }
 
 // stage is what a run measures on.
@@ -119,12 +122,15 @@ func (st *stage) measureAll(ctx context.Context, r *Report) error {
 	for _, w := range []struct {
 		name string
 		run  func(context.Context, *Report) error
-	}{{mixName, st.mix}, {transactionName, st.transactions}} {
+	}{{mixName, st.mix}, {transactionName, st.transactions}, {notifyName, st.notifications}} {
 		if st.wanted(w.name) {
 			if err := w.run(ctx, r); err != nil {
 				return err
 			}
 		}
+	}
+	if err := st.bulk(ctx, r); err != nil {
+		return err
 	}
 	if st.Mix > 0 {
 		return st.watch(ctx, r)
@@ -143,6 +149,11 @@ func (st *stage) measure(ctx context.Context, r *Report, name string, n int, ent
 	for round := range st.Rounds {
 		var said []string
 		for i, s := range sides {
+			if s.before != nil {
+				if err := s.before(ctx); err != nil {
+					return fmt.Errorf("bench: %s, %s: %w", name, s.name, err)
+				}
+			}
 			var got []sample
 			measure := func() (err error) { got, err = drive(ctx, s.address, s.requests, n, st.Duration); return err }
 			var err error
@@ -162,7 +173,7 @@ func (st *stage) measure(ctx context.Context, r *Report, name string, n int, ent
 	m := Measured{Name: name, Clients: n, Entries: entries}
 	for i, s := range sides {
 		x := Side{Name: s.name, sample: middle(all[i])}
-		if sides[0].name == sideRaw && i > 0 {
+		if base := sides[0].name; i > 0 && (base == sideRaw || base == sideUnsubscribed) {
 			var ratios, costs []float64
 			for k := range all[i] {
 				ratios = append(ratios, all[i][k].Rate/all[0][k].Rate)
@@ -261,7 +272,7 @@ func (st *stage) sides(raw, ours []string) []side {
 		audited = append(audited, request{get(st.house.address, p, st.house.reader), 0})
 		bare = append(bare, request{get(st.bare.address, p, st.bare.reader), 0})
 	}
-	return []side{{sideRaw, st.rawAddress, rawAsked}, {sideCloister, st.house.address, audited}, {sideUnaudited, st.bare.address, bare}}
+	return []side{{name: sideRaw, address: st.rawAddress, requests: rawAsked}, {name: sideCloister, address: st.house.address, requests: audited}, {name: sideUnaudited, address: st.bare.address, requests: bare}}
 }
 
 // alike tells whether the raw side and Cloister give the same resources, and

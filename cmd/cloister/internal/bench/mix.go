@@ -165,7 +165,7 @@ func (st *stage) transactions(ctx context.Context, r *Report) error {
 		r.Measures = append(r.Measures, Measured{Name: transactionName, Note: fmt.Sprintf("not supported (%d)", status)})
 		return err
 	}
-	return st.measure(ctx, r, fmt.Sprintf("%s of %d", transactionName, transactionSize), st.Clients[0], transactionSize, []side{{sideCloister, st.house.address, asked}})
+	return st.measure(ctx, r, fmt.Sprintf("%s of %d", transactionName, transactionSize), st.Clients[0], transactionSize, []side{{name: sideCloister, address: st.house.address, requests: asked}})
 }
 
 // watch lets the mix run and looks at the memory of this process, which holds

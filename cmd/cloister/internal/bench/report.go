@@ -44,6 +44,7 @@ type Report struct {
 	Load         *loaded        `json:"load"`
 	Measures     []Measured     `json:"measures"`
 	Segmentation []Segmentation `json:"segmentation,omitempty"`
+	Bulk         []Bulk         `json:"bulk,omitempty"`
 	Memory       *Memory        `json:"memory,omitempty"`
 	Bars         []Bar          `json:"bars"`
 	Rounds       int            `json:"rounds"`
@@ -154,6 +155,7 @@ func (r *Report) judge() {
 	if r.Load != nil && strings.HasPrefix(r.Set, "synthea") {
 		r.Bars = append(r.Bars, atLeast("ingest, resources per second", r.Load.rate(), 2500, ""), atMost("database per resource", r.Load.perResource()/1000, 5, " kB"))
 	}
+	r.Bars = append(r.Bars, bulkBars(r.Bulk)...)
 	if r.Memory != nil {
 		most, early, late := r.Memory.span()
 		r.Bars = append(r.Bars, atMost("memory of server and clients under the mix", float64(most)/1e6, 400, " MB"),
@@ -251,6 +253,15 @@ func (r *Report) plain() string {
 		_, _ = fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	_ = w.Flush()
+	if len(r.Bulk) > 0 {
+		b.WriteString("\n")
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		_, _ = fmt.Fprintln(w, strings.Join(bulkColumns, "\t"))
+		for _, x := range r.Bulk {
+			_, _ = fmt.Fprintln(w, strings.Join(x.row(), "\t"))
+		}
+		_ = w.Flush()
+	}
 	b.WriteString("\n" + strings.Join(r.tail(), "\n") + "\n\n")
 	for _, bar := range r.Bars {
 		b.WriteString(bar.String() + "\n")
@@ -263,6 +274,12 @@ func (r *Report) markdown() string {
 	b.WriteString(strings.Join(r.head(), " ") + "\n\n| " + strings.Join(columns, " | ") + " |\n|---|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, row := range r.rows() {
 		b.WriteString("| " + strings.Join(row, " | ") + " |\n")
+	}
+	if len(r.Bulk) > 0 {
+		b.WriteString("\n| " + strings.Join(bulkColumns, " | ") + " |\n|---|---|" + strings.Repeat("--:|", len(bulkColumns)-2) + "\n")
+		for _, x := range r.Bulk {
+			b.WriteString("| " + strings.Join(x.row(), " | ") + " |\n")
+		}
 	}
 	b.WriteString("\n" + strings.Join(r.tail(), "\n\n") + "\n")
 	if len(r.Bars) > 0 {
