@@ -432,11 +432,11 @@ func TestBulkBackendService(t *testing.T) {
 	t.Run("a kick-off without a good token is refused with 401, and one of what the scopes do not cover with 403", func(t *testing.T) {
 		c.t, other.t = t, t
 		for _, token := range []string{"", "not-a-token"} {
-			if res, text, _ := b.send(t, "GET", b.cfg.Base+"/$export", token, nil, "Prefer", "respond-async"); res.StatusCode != 401 || res.Header.Get("WWW-Authenticate") == "" {
+			if res, text, _ := b.send(t, "GET", b.cfg.Base+"/$export", token, nil, "Prefer", "respond-async"); res.StatusCode != http.StatusUnauthorized || res.Header.Get("WWW-Authenticate") == "" {
 				t.Errorf("%q: %d %v %s", token, res.StatusCode, res.Header, text)
 			}
 		}
-		if res, _, _ := c.do("GET", b.cfg.Base+"/$export?_type=Observation", "", "Prefer", "respond-async"); res.StatusCode != 403 {
+		if res, _, _ := c.do("GET", b.cfg.Base+"/$export?_type=Observation", "", "Prefer", "respond-async"); res.StatusCode != http.StatusForbidden {
 			t.Errorf("%d", res.StatusCode)
 		}
 	})
@@ -480,7 +480,7 @@ func TestBulkBackendService(t *testing.T) {
 		c.poll(at, func() {
 			b.tick.Add(int64(smart.AccessLife / time.Second))
 			// Without a new one the client is outside.
-			if res, _, _ := b.send(t, "GET", at, c.token, nil); res.StatusCode != 401 {
+			if res, _, _ := b.send(t, "GET", at, c.token, nil); res.StatusCode != http.StatusUnauthorized {
 				t.Errorf("with the old token: %d", res.StatusCode)
 			}
 			work(t, b.exports)
@@ -492,7 +492,7 @@ func TestBulkBackendService(t *testing.T) {
 	})
 	t.Run("a file that requires a token is not given without one", func(t *testing.T) {
 		c.t, other.t = t, t
-		if res, _, _ := b.send(t, "GET", m.Output[0].URL, "", nil); res.StatusCode != 401 {
+		if res, _, _ := b.send(t, "GET", m.Output[0].URL, "", nil); res.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%d", res.StatusCode)
 		}
 	})
@@ -509,7 +509,7 @@ func TestBulkBackendService(t *testing.T) {
 		wants(t, other, "GET", place, 404)
 		wants(t, other, "GET", m.Output[0].URL, 404)
 		wants(t, other, "DELETE", place, 404)
-		if res, _, _ := other.do("GET", b.cfg.Base+"/Group/panel/$export", "", "Prefer", "respond-async"); res.StatusCode != 404 {
+		if res, _, _ := other.do("GET", b.cfg.Base+"/Group/panel/$export", "", "Prefer", "respond-async"); res.StatusCode != http.StatusNotFound {
 			t.Errorf("the Group of another: %d", res.StatusCode)
 		}
 		wants(t, c, "GET", place, 200)
