@@ -190,7 +190,10 @@ func (c *backend) assertion(endpoint string) string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	text, _ := json.Marshal(map[string]any{"iss": c.id, "sub": c.id, "aud": endpoint, "exp": c.b.still().Add(4 * time.Minute).Unix(), "jti": record.NewID()})
+	text, err := json.Marshal(map[string]any{"iss": c.id, "sub": c.id, "aud": endpoint, "exp": c.b.still().Add(4 * time.Minute).Unix(), "jti": record.NewID()})
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	signed, err := s.Sign(text)
 	if err != nil {
 		c.t.Fatal(err)
@@ -202,8 +205,14 @@ func (c *backend) assertion(endpoint string) string {
 	return out
 }
 
+// reply is what came back, beside its body.
+type reply struct {
+	StatusCode int
+	Header     http.Header
+}
+
 // send sends a request as it is.
-func (b *backends) send(t *testing.T, method, to, token string, body io.Reader, headers ...string) (*http.Response, []byte, error) {
+func (b *backends) send(t *testing.T, method, to, token string, body io.Reader, headers ...string) (reply, []byte, error) {
 	t.Helper()
 	rq, err := http.NewRequestWithContext(t.Context(), method, to, body)
 	if err != nil {
@@ -221,7 +230,7 @@ func (b *backends) send(t *testing.T, method, to, token string, body io.Reader, 
 	}
 	defer func() { _ = res.Body.Close() }()
 	text, err := io.ReadAll(res.Body)
-	return res, text, err //nolint:wrapcheck // a test
+	return reply{res.StatusCode, res.Header}, text, err //nolint:wrapcheck // a test
 }
 
 // discover gives the token endpoint.
@@ -262,12 +271,12 @@ func (c *backend) signIn() {
 	if status != http.StatusOK || !strings.EqualFold(fmt.Sprint(said["token_type"]), "bearer") || life <= 0 || said["scope"] != c.scopes || said["refresh_token"] != nil {
 		c.t.Fatalf("%d %v", status, said)
 	}
-	c.token, c.expires = said["access_token"].(string), c.b.still().Add(time.Duration(life)*time.Second)
+	c.token, c.expires = fmt.Sprint(said["access_token"]), c.b.still().Add(time.Duration(life)*time.Second)
 	c.signed++
 }
 
 // do sends a request with a token that is good, and once more with a new one where it was not.
-func (c *backend) do(method, to, body string, headers ...string) (*http.Response, []byte, error) {
+func (c *backend) do(method, to, body string, headers ...string) (reply, []byte, error) {
 	c.t.Helper()
 	for again := false; ; again = true {
 		if c.token == "" || !c.b.still().Before(c.expires) {
@@ -390,12 +399,6 @@ func TestBulkBackendService(t *testing.T) {
 	}
 	const scopes = "system/Condition.rs system/Group.rs system/Patient.rs"
 	c, other := b.register(t, "county", scopes, "county"), b.register(t, "other", scopes, "other")
-	run := func(what string, f func(t *testing.T)) {
-		t.Run(what, func(t *testing.T) {
-			c.t, other.t = t, t
-			f(t)
-		})
-	}
 	wants := func(t *testing.T, who *backend, method, to string, status int) {
 		t.Helper()
 		if res, text, _ := who.do(method, to, ""); res.StatusCode != status || status >= 400 && !bytes.Contains(text, []byte(`"OperationOutcome"`)) {
@@ -403,7 +406,8 @@ func TestBulkBackendService(t *testing.T) {
 		}
 	}
 
-	run("the client discovers the token endpoint, and signs in with a JWT that its private key signed", func(t *testing.T) {
+	t.Run("the client discovers the token endpoint, and signs in with a JWT that its private key signed", func(t *testing.T) {
+		c.t, other.t = t, t
 		c.signIn()
 		endpoint := c.discover()
 		once := c.assertion(endpoint)
@@ -425,20 +429,22 @@ func TestBulkBackendService(t *testing.T) {
 			t.Errorf("scopes of a user: %d %v", status, said)
 		}
 	})
-	run("a kick-off without a good token is refused with 401, and one of what the scopes do not cover with 403", func(t *testing.T) {
+	t.Run("a kick-off without a good token is refused with 401, and one of what the scopes do not cover with 403", func(t *testing.T) {
+		c.t, other.t = t, t
 		for _, token := range []string{"", "not-a-token"} {
-			if res, text, _ := b.send(t, "GET", b.cfg.Base+"/$export", token, nil, "Prefer", "respond-async"); res.StatusCode != 401 || res.Header.Get("WWW-Authenticate") == "" {
+			if res, text, _ := b.send(t, "GET", b.cfg.Base+"/$export", token, nil, "Prefer", "respond-async"); res.StatusCode != http.StatusUnauthorized || res.Header.Get("WWW-Authenticate") == "" {
 				t.Errorf("%q: %d %v %s", token, res.StatusCode, res.Header, text)
 			}
 		}
-		if res, _, _ := c.do("GET", b.cfg.Base+"/$export?_type=Observation", "", "Prefer", "respond-async"); res.StatusCode != 403 {
+		if res, _, _ := c.do("GET", b.cfg.Base+"/$export?_type=Observation", "", "Prefer", "respond-async"); res.StatusCode != http.StatusForbidden {
 			t.Errorf("%d", res.StatusCode)
 		}
 	})
 
 	var place string
 	var m manifest
-	run("a kick-off is answered 202 with Content-Location, its status 202 with X-Progress and Retry-After until it is complete", func(t *testing.T) {
+	t.Run("a kick-off is answered 202 with Content-Location, its status 202 with X-Progress and Retry-After until it is complete", func(t *testing.T) {
+		c.t, other.t = t, t
 		place = c.kickOff("/Group/panel/$export")
 		turns := 0
 		m = c.poll(place, func() {
@@ -450,7 +456,8 @@ func TestBulkBackendService(t *testing.T) {
 			t.Errorf("%d turns, %d seconds", turns, c.waited)
 		}
 	})
-	run("the manifest lists what the Group's members have and the client may see", func(t *testing.T) {
+	t.Run("the manifest lists what the Group's members have and the client may see", func(t *testing.T) {
+		c.t, other.t = t, t
 		if !m.RequiresAccessToken || m.Request != b.cfg.Base+"/Group/panel/$export" || len(m.Error) != 0 {
 			t.Errorf("%+v", m)
 		}
@@ -466,13 +473,14 @@ func TestBulkBackendService(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
-	run("a token that expires in mid-job is replaced, and the export goes on", func(t *testing.T) {
+	t.Run("a token that expires in mid-job is replaced, and the export goes on", func(t *testing.T) {
+		c.t, other.t = t, t
 		signed := c.signed
 		at := c.kickOff("/$export?_type=Patient,Condition")
 		c.poll(at, func() {
 			b.tick.Add(int64(smart.AccessLife / time.Second))
 			// Without a new one the client is outside.
-			if res, _, _ := b.send(t, "GET", at, c.token, nil); res.StatusCode != 401 {
+			if res, _, _ := b.send(t, "GET", at, c.token, nil); res.StatusCode != http.StatusUnauthorized {
 				t.Errorf("with the old token: %d", res.StatusCode)
 			}
 			work(t, b.exports)
@@ -482,39 +490,44 @@ func TestBulkBackendService(t *testing.T) {
 		}
 		wants(t, c, "DELETE", at, 202)
 	})
-	run("a file that requires a token is not given without one", func(t *testing.T) {
-		if res, _, _ := b.send(t, "GET", m.Output[0].URL, "", nil); res.StatusCode != 401 {
+	t.Run("a file that requires a token is not given without one", func(t *testing.T) {
+		c.t, other.t = t, t
+		if res, _, _ := b.send(t, "GET", m.Output[0].URL, "", nil); res.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%d", res.StatusCode)
 		}
 	})
-	run("a download that breaks off is resumed where it broke off", func(t *testing.T) {
+	t.Run("a download that breaks off is resumed where it broke off", func(t *testing.T) {
+		c.t, other.t = t, t
 		whole, resumed := c.download(m.Output[0]), c.resumed
 		b.cut = 25
 		if got := c.download(m.Output[0]); got != whole || c.resumed != resumed+1 || len(whole) <= 25 {
 			t.Errorf("%d resumed, %q", c.resumed-resumed, got)
 		}
 	})
-	run("status, files and deletion are the client's that began the export: to another they are 404, as is the Group", func(t *testing.T) {
+	t.Run("status, files and deletion are the client's that began the export: to another they are 404, as is the Group", func(t *testing.T) {
+		c.t, other.t = t, t
 		wants(t, other, "GET", place, 404)
 		wants(t, other, "GET", m.Output[0].URL, 404)
 		wants(t, other, "DELETE", place, 404)
-		if res, _, _ := other.do("GET", b.cfg.Base+"/Group/panel/$export", "", "Prefer", "respond-async"); res.StatusCode != 404 {
+		if res, _, _ := other.do("GET", b.cfg.Base+"/Group/panel/$export", "", "Prefer", "respond-async"); res.StatusCode != http.StatusNotFound {
 			t.Errorf("the Group of another: %d", res.StatusCode)
 		}
 		wants(t, c, "GET", place, 200)
 	})
-	run("a client that asks too often is told to wait, 429 with Retry-After", func(t *testing.T) {
+	t.Run("a client that asks too often is told to wait, 429 with Retry-After", func(t *testing.T) {
+		c.t, other.t = t, t
 		at := c.kickOff("/Patient/$export?_type=Patient")
-		var res *http.Response
+		var res reply
 		for range 40 {
 			res, _, _ = c.do("GET", at, "")
 		}
-		if res.StatusCode != 429 || res.Header.Get("Retry-After") == "" {
+		if res.StatusCode != http.StatusTooManyRequests || res.Header.Get("Retry-After") == "" {
 			t.Errorf("%d %v", res.StatusCode, res.Header)
 		}
 		wants(t, c, "DELETE", at, 202)
 	})
-	run("an export that is deleted while it is under way comes to nothing, and is 404 from then on", func(t *testing.T) {
+	t.Run("an export that is deleted while it is under way comes to nothing, and is 404 from then on", func(t *testing.T) {
+		c.t, other.t = t, t
 		at := c.kickOff("/$export?_type=Patient")
 		wants(t, c, "DELETE", at, 202)
 		work(t, b.exports)
@@ -522,12 +535,14 @@ func TestBulkBackendService(t *testing.T) {
 		wants(t, c, "GET", at+"/1.ndjson", 404)
 		wants(t, c, "DELETE", at, 404)
 	})
-	run("a complete export that is deleted is 404, with its files", func(t *testing.T) {
+	t.Run("a complete export that is deleted is 404, with its files", func(t *testing.T) {
+		c.t, other.t = t, t
 		wants(t, c, "DELETE", place, 202)
 		wants(t, c, "GET", place, 404)
 		wants(t, c, "GET", m.Output[0].URL, 404)
 	})
-	run("after the time that Expires says, status and files are 404", func(t *testing.T) {
+	t.Run("after the time that Expires says, status and files are 404", func(t *testing.T) {
+		c.t, other.t = t, t
 		at := c.kickOff("/$export?_type=Patient")
 		m := c.poll(at, func() { work(t, b.exports) })
 		res, _, _ := c.do("GET", at, "")

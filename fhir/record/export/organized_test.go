@@ -66,7 +66,7 @@ func (h *house) blocks(p authz.Principal, id string) map[string][]string {
 var clinical = []fhir.ResourceType{"Observation", "Patient", "Condition", "Encounter"}
 
 func TestOrganizedByPatient(t *testing.T) {
-	of := func(text string) []string { return strings.Fields(text) }
+	of := strings.Fields
 	anna := of("Patient/anna Condition/k1 Encounter/ea Encounter/ec Observation/o00 Observation/o03 Observation/o06 Observation/o09 Observation/sa")
 	bert := of("Patient/bert Observation/o01 Observation/o04 Observation/o07 Observation/o10")
 	cleo := of("Patient/cleo Observation/o02 Observation/o05 Observation/o08 Observation/o11")
