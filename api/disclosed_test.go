@@ -14,7 +14,7 @@ import (
 func TestS24_H1_NotificationsAreAccountedFor(t *testing.T) {
 	l := newLedger(t, 5)
 	s, r := l.c.notifying(t)
-	subscribe := func(content string) {
+	subscribe := func(content string) (place string) {
 		t.Helper()
 		w := l.send("hie", "POST", "/fhir/Subscription", `{"resourceType":"Subscription","status":"requested","reason":"x","criteria":"https://cloister.health/fhir/SubscriptionTopic/resource-change",
 "_criteria":{"extension":[{"url":"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-filter-criteria","valueString":"Observation"}]},
@@ -24,6 +24,7 @@ func TestS24_H1_NotificationsAreAccountedFor(t *testing.T) {
 		}
 		r.learn(t, w.Body.String())
 		deliver(t, s, r) // the handshake
+		return below(t, w.Header().Get("Location"))
 	}
 	changed := func() string {
 		t.Helper()
@@ -33,7 +34,7 @@ func TestS24_H1_NotificationsAreAccountedFor(t *testing.T) {
 		}
 		return strings.Join(deliver(t, s, r), "")
 	}
-	subscribe("empty")
+	first := subscribe("empty")
 	if got := changed(); strings.Contains(got, "Observation/") {
 		t.Fatalf("it tells more than that something happened: %s", got)
 	}
@@ -41,9 +42,7 @@ func TestS24_H1_NotificationsAreAccountedFor(t *testing.T) {
 	if got := l.accounted("anna"); !slices.Equal(got, one) {
 		t.Errorf("after the first the accounting has %s", got)
 	}
-	w := ask(t, l.c, "GET", "/fhir/Subscription", "hie", "")
-	m := hookParts.FindString(strings.TrimPrefix(w.Body.String(), w.Body.String()[:strings.Index(w.Body.String(), `"Subscription"`)]))
-	if w := ask(t, l.c, "DELETE", "/fhir/Subscription/"+m, "hie", ""); w.Code != 204 {
+	if w := ask(t, l.c, "DELETE", first, "hie", ""); w.Code != 204 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	subscribe("full-resource")
@@ -53,7 +52,7 @@ func TestS24_H1_NotificationsAreAccountedFor(t *testing.T) {
 	if got := l.accounted("anna"); !slices.Equal(got, append(one, one...)) {
 		t.Errorf("the accounting has %s", got)
 	}
-	w = ask(t, l.c, "GET", "/fhir/Patient/anna/$accounting", "anna", "")
+	w := ask(t, l.c, "GET", "/fhir/Patient/anna/$accounting", "anna", "")
 	if _, err := codec.Parse(w.Body.Bytes()); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -143,7 +144,7 @@ func (r *relay) carry(from net.Conn) {
 		if head == 5 && (b[0] == 'Q' || b[0] == 'S') && r.stop() {
 			return
 		}
-		if _, err := to.Write(append(b, rest...)); err != nil {
+		if _, err := to.Write(slices.Concat(b, rest)); err != nil {
 			return
 		}
 	}
