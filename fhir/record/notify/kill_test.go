@@ -28,6 +28,16 @@ func outward(t *testing.T) *notify.Hooks {
 	return hooks(t, egress.Config{Local: true})
 }
 
+// dawdling takes its time before it sends and afterwards, so that some are killed there.
+type dawdling struct{ notify.Sender }
+
+func (d dawdling) Send(ctx context.Context, m notify.Message) error {
+	time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+	err := d.Sender.Send(ctx, m)
+	time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+	return err
+}
+
 // TestWorkerProcess is no test: it is the worker that TestKilledProcesses starts and kills.
 func TestWorkerProcess(t *testing.T) {
 	at := turntest.Child(t)
@@ -36,7 +46,7 @@ func TestWorkerProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.moving = turntest.Clock(at.Begin)
-	s, err := notify.New(h.config(outward(t), slog.New(slog.DiscardHandler)))
+	s, err := notify.New(h.config(dawdling{outward(t)}, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +86,7 @@ func (l *listener) got(t *testing.T, path string) []string {
 }
 
 func (l *listener) handler(t *testing.T) http.HandlerFunc {
+	t.Helper()
 	return func(_ http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {

@@ -78,7 +78,7 @@ func Work(step func(context.Context) (bool, error), sweep func(context.Context) 
 		if busy, _ := step(ctx); !busy {
 			time.Sleep(5 * time.Millisecond)
 		}
-		if rand.IntN(20) == 0 {
+		if rand.IntN(20) == 0 { //nolint:gosec // nobody has to be surprised
 			_ = sweep(ctx)
 		}
 	}
@@ -110,7 +110,7 @@ func Start(t testing.TB, n int, test string, at Place) *Workers {
 
 func (w *Workers) start() worker {
 	w.t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^"+w.test+"$") //nolint:gosec // this very program
+	cmd := exec.CommandContext(context.Background(), os.Args[0], "-test.run=^"+w.test+"$") //nolint:gosec // this very program
 	cmd.Env = append(os.Environ(), envDSN+"="+w.place.DSN, envDir+"="+w.place.Dir, envBegin+"="+strconv.FormatInt(w.place.Begin.UnixNano(), 10))
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -132,7 +132,7 @@ func (w *Workers) start() worker {
 // Kill kills one of them, whichever, with SIGKILL, and starts another one.
 func (w *Workers) Kill() {
 	w.t.Helper()
-	i := rand.IntN(len(w.all))
+	i := rand.IntN(len(w.all)) //nolint:gosec // nobody has to be surprised
 	w.all[i].kill()
 	w.all[i] = w.start()
 }
