@@ -119,6 +119,9 @@ func (m *maker) write(ctx context.Context, t fhir.ResourceType, after fhir.ID) (
 		return out, err
 	}
 	who, in := newPeople(m), newMembers(m)
+	for _, x := range list {
+		in.known[fhir.Ref{Type: t, ID: x.ID}] = &x.Member
+	}
 	if out.of, err = deident.Resume(m.p, m.config(who, in), v); err != nil {
 		return out, err
 	}

@@ -49,7 +49,7 @@ func TestMemoryIsThatOfAPage(t *testing.T) {
 					runtime.GC()
 					var m runtime.MemStats
 					runtime.ReadMemStats(&m)
-					return int64(m.HeapAlloc) //nolint:gosec // a test's heap
+					return int64(m.HeapAlloc)
 				}
 				h := newHouse(t, releasing, func(cfg *export.Config) {
 					cfg.Page, cfg.Bytes = 500, page

@@ -299,10 +299,10 @@ func TestMiddleBulk(t *testing.T) {
 	job := func(took, cpu time.Duration, peak int64) Bulk {
 		return Bulk{Name: exportName, Side: sideCloister, Resources: 100, Took: took, Own: cpu, Peak: peak}
 	}
-	raw := []Bulk{{Side: sideRaw, Resources: 200, Took: 2, Own: 2}, {Side: sideRaw, Resources: 200, Took: 4, Own: 2}, {Side: sideRaw, Resources: 200, Took: 8, Own: 2}}
-	for i := range raw {
-		raw[i].Took, raw[i].Own = raw[i].Took*time.Second, raw[i].Own*time.Second
+	rows := func(took time.Duration) Bulk {
+		return Bulk{Name: rawBulk, Side: sideRaw, Resources: 200, Took: took, Own: 2 * time.Second}
 	}
+	raw := []Bulk{rows(2 * time.Second), rows(4 * time.Second), rows(8 * time.Second)}
 	got := middleBulk([]Bulk{job(2*time.Second, 4*time.Second, 5), job(4*time.Second, 2*time.Second, 9), job(time.Second, time.Second, 7)}, raw)
 	// Twice as many rows in the same time, in the first two rounds; a quarter of them in an eighth of the time in the last.
 	if got.Took != 2*time.Second || got.Own != 2*time.Second || got.Peak != 7 || got.Ratio != .5 || got.CPURatio != .5 {

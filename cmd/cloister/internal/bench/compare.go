@@ -109,7 +109,7 @@ func compareBulk(first, second []Bulk, out io.Writer) (failed []string, err erro
 		return "pass"
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "\nwhat\tside\tresources\tresources\tµs each\tµs each\ttimes\t\tMB\tMB\ttimes\t")
+	_, _ = fmt.Fprintln(w, "\nwhat\tside\tresources\tof B\tµs each\tof B\ttimes\t\tCPU µs each\tof B\ttimes\tMB of memory\tof B\ttimes\t")
 	for _, a := range first {
 		for _, b := range second {
 			if a.Name != b.Name || a.Side != b.Side {
@@ -120,7 +120,8 @@ func compareBulk(first, second []Bulk, out io.Writer) (failed []string, err erro
 			if a.Side == sideCloister { // what others need is theirs
 				time, memory = verdict(slower, a.Name+" (time)"), verdict(larger, a.Name+" (memory)")
 			}
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%s\t%.2f\t%s\t%d\t%d\t%.2f\t%s\n", a.Name, a.Side, a.Resources, b.Resources, micros(a.each()), micros(b.each()), slower, time, a.Peak/1e6, b.Peak/1e6, larger, memory)
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%s\t%.2f\t%s\t%s\t%s\t%.2f\t%d\t%d\t%.2f\t%s\n", a.Name, a.Side, a.Resources, b.Resources, micros(a.each()), micros(b.each()), slower, time,
+				micros(a.cpu()), micros(b.cpu()), float64(b.cpu())/float64(max(a.cpu(), 1)), a.Peak/1e6, b.Peak/1e6, larger, memory)
 		}
 	}
 	if err := w.Flush(); err != nil {
