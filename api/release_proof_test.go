@@ -134,7 +134,7 @@ func TestD5_164_514_b_1_AnExpertDeterminationOverHTTP(t *testing.T) {
 		work(t, s)
 		m, text, lines := got(t, c, place, "registry")
 		r := m.Extension.Release
-		if r.Profile != "expert-determination|1.0.0" || r.Canonical != fhir.Canonical+"/release-profile/expert-determination" || r.Citation != "45 CFR 164.514(b)(1)" || r.Basis != "DocumentReference/expert-2" {
+		if r.Profile != "expert-determination|1.1.0" || r.Canonical != fhir.Canonical+"/release-profile/expert-determination" || r.Citation != "45 CFR 164.514(b)(1)" || r.Basis != "DocumentReference/expert-2" {
 			t.Errorf("%+v", r)
 		}
 		// The gate, counted here by itself: nobody is in a group of fewer than eleven.
@@ -258,7 +258,7 @@ func TestD4_164_514_e_TheAgreementOverHTTP(t *testing.T) {
 	done := asked(t, c, kick, "registry")
 	work(t, s)
 	m, text, lines := got(t, c, done, "registry")
-	if r := m.Extension.Release; r.Profile != "limited-data-set|1.0.0" || r.Basis != "Contract/dua-7" || r.Suppressed != nil {
+	if r := m.Extension.Release; r.Profile != "limited-data-set|1.1.0" || r.Basis != "Contract/dua-7" || r.Suppressed != nil {
 		t.Errorf("%s", text)
 	}
 	if all := fmt.Sprint(lines); len(lines["Condition"]) != 30 || strings.Count(all, `"2024-03-05"`) != 30 || strings.Count(all, `"1984-05-06"`) != 30 || strings.Contains(all, "mrn") || strings.Contains(all, "Canary") {

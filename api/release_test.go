@@ -185,7 +185,7 @@ func TestD1_164_514_b_2_CanariesOverHTTP(t *testing.T) {
 		types int
 		dates bool // no date may survive
 	}{
-		{"/fhir/$export?_profile=safe-harbor", 25, true}, {"/fhir/$export?_profile=expert-determination%7C1.0.0", 15, true}, {"/fhir/$export?_profile=limited-data-set", 25, false},
+		{"/fhir/$export?_profile=safe-harbor", 25, true}, {"/fhir/$export?_profile=expert-determination%7C1.1.0", 15, true}, {"/fhir/$export?_profile=limited-data-set", 25, false},
 		{"/fhir/Patient/$export?_profile=safe-harbor", 15, true},
 	} {
 		all, lines := heard(t, c, s, x.path, "registry")
@@ -290,7 +290,7 @@ func TestAConfinedClientOnEveryRoute(t *testing.T) {
 		}
 	}
 	all, lines := heard(t, c, s, "/fhir/$export?_type=Patient", "analytics")
-	if lines["Patient"] != 14 || strings.Contains(all, "Canary") || !strings.Contains(all, `"extension":{"release":{"profile":"safe-harbor|1.0.0"`) {
+	if lines["Patient"] != 14 || strings.Contains(all, "Canary") || !strings.Contains(all, `"extension":{"release":{"profile":"safe-harbor|1.1.0"`) {
 		t.Errorf("%v %s", lines, all)
 	}
 }
@@ -306,7 +306,7 @@ func TestDeidentifyOnePatient(t *testing.T) {
 		has                       string
 	}{
 		{"GET", "/fhir/Patient/anna/$deidentify?_profile=safe-harbor", "therapist", "", 200, `"effectiveDateTime":"2026"`},
-		{"POST", "/fhir/Patient/anna/$deidentify", "therapist", `{"resourceType":"Parameters","parameter":[{"name":"_profile","valueString":"safe-harbor|1.0.0"},{"name":"_type","valueString":"Patient"}]}`, 200, `"resourceType":"Patient"`},
+		{"POST", "/fhir/Patient/anna/$deidentify", "therapist", `{"resourceType":"Parameters","parameter":[{"name":"_profile","valueString":"safe-harbor|1.1.0"},{"name":"_type","valueString":"Patient"}]}`, 200, `"resourceType":"Patient"`},
 		{"GET", "/fhir/Patient/bert/$deidentify?_profile=safe-harbor", "therapist", "", 404, ""}, // hidden
 		{"GET", "/fhir/Patient/none/$deidentify?_profile=safe-harbor", "therapist", "", 404, ""},
 		{"GET", "/fhir/Patient/anna/$deidentify", "therapist", "", 400, ""},
@@ -343,7 +343,7 @@ func TestDeidentifyOnePatient(t *testing.T) {
 
 func FuzzReleaseRequests(f *testing.F) {
 	c, _, _ := newReleasing(f)
-	f.Add("safe-harbor|1.0.0", `{"resourceType":"Parameters","parameter":[{"name":"_profile","valueString":"x"}]}`)
+	f.Add("safe-harbor|1.1.0", `{"resourceType":"Parameters","parameter":[{"name":"_profile","valueString":"x"}]}`)
 	f.Add("https://cloister.health/fhir/release-profile/safe-harbor", "")
 	f.Add("limited-data-set", `{"resourceType":"Parameters","parameter":[{"name":"_type","valueCode":"Patient"}]}`)
 	f.Fuzz(func(t *testing.T, profile, body string) {

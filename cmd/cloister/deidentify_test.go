@@ -85,7 +85,7 @@ func TestDeidentifyCommand(t *testing.T) {
 	}{
 		{nil, 29, `"address":[{"state":"NY","postalCode":"121"}],"birthDate":"1984"}`},
 		{[]string{"--profile=limited-data-set", "--agreement=Contract/dua-7", "--recipient=registry", "--purpose=HRESCH"}, 29, `"birthDate":"1984-05-06"`},
-		{[]string{"--profile=expert-determination|1.0.0", "--determination=DocumentReference/expert-2", "--recipient=registry"}, 29, `"birthDate":"1980"`},
+		{[]string{"--profile=expert-determination|1.1.0", "--determination=DocumentReference/expert-2", "--recipient=registry"}, 29, `"birthDate":"1980"`},
 	} {
 		files, report, said := run(c.args...)
 		all := strings.Join([]string{files["Patient.ndjson"], files["Condition.ndjson"], files["manifest.json"]}, "")
@@ -105,7 +105,7 @@ func TestDeidentifyCommand(t *testing.T) {
 				Count int
 			}
 		}
-		if err := json.Unmarshal([]byte(files["manifest.json"]), &m); err != nil || !strings.HasSuffix(m.Profile, "|1.0.0") || len(m.Output) != 2 || m.Output[1].Count != c.lines || (m.Basis == "") != (c.args == nil) {
+		if err := json.Unmarshal([]byte(files["manifest.json"]), &m); err != nil || !strings.HasSuffix(m.Profile, "|1.1.0") || len(m.Output) != 2 || m.Output[1].Count != c.lines || (m.Basis == "") != (c.args == nil) {
 			t.Errorf("%v: %v %s", c.args, err, files["manifest.json"])
 		}
 		if held := strings.Contains(files["manifest.json"], `"patientsLeftOut": "`); held != strings.Contains(fmt.Sprint(c.args), "expert") {

@@ -43,9 +43,9 @@ type Profile struct {
 // Profiles lists the profiles of this version of the server.
 func Profiles() []Profile {
 	return []Profile{
-		{"safe-harbor", "1.0.0", "45 CFR 164.514(b)(2)", SafeHarbor, "ANONYED"},
-		{"limited-data-set", "1.0.0", "45 CFR 164.514(e)", LimitedSet, "PSEUDED"},
-		{"expert-determination", "1.0.0", "45 CFR 164.514(b)(1)", Expert, "ANONYED"},
+		{"safe-harbor", "1.1.0", "45 CFR 164.514(b)(2)", SafeHarbor, "ANONYED"},
+		{"limited-data-set", "1.1.0", "45 CFR 164.514(e)", LimitedSet, "PSEUDED"},
+		{"expert-determination", "1.1.0", "45 CFR 164.514(b)(1)", Expert, "ANONYED"},
 	}
 }
 
@@ -72,7 +72,7 @@ func Asked(text string) (Profile, bool) {
 	return p, true
 }
 
-// String is the profile as a manifest names it: "safe-harbor|1.0.0".
+// String is the profile as a manifest names it: "safe-harbor|1.1.0".
 func (p Profile) String() string { return p.Name + "|" + p.Version }
 
 // Subject is what must be known of a patient before a record of hers goes into a release.

@@ -108,7 +108,7 @@ func TestD3_164_514_c_AReleaseAndItsKeysAreApart(t *testing.T) {
 	}
 	integrity(t, got)
 	s := h.status(p, id)
-	if s.Release == nil || s.Release.Profile != "safe-harbor|1.0.0" || s.Step != s.Steps || s.Lines != 22 || s.Files[0].Name != "1.ndjson" {
+	if s.Release == nil || s.Release.Profile != "safe-harbor|1.1.0" || s.Step != s.Steps || s.Lines != 22 || s.Files[0].Name != "1.ndjson" {
 		t.Errorf("%+v", s)
 	}
 	all := fmt.Sprintf("%v %+v %+v", got, s, s.Release)
@@ -177,8 +177,8 @@ func TestD4_164_514_e_ReleaseRefusals(t *testing.T) {
 		status int
 	}{
 		"by name":                      {h.exchange(), export.Request{Released: true, Profile: "safe-harbor"}, terms.Terms{}, 200},
-		"with its version":             {h.exchange(), export.Request{Released: true, Profile: "safe-harbor|1.0.0"}, terms.Terms{}, 200},
-		"by its URL":                   {h.exchange(), export.Request{Released: true, Profile: fhir.Canonical + "/release-profile/safe-harbor|1.0.0"}, terms.Terms{}, 200},
+		"with its version":             {h.exchange(), export.Request{Released: true, Profile: "safe-harbor|1.1.0"}, terms.Terms{}, 200},
+		"by its URL":                   {h.exchange(), export.Request{Released: true, Profile: fhir.Canonical + "/release-profile/safe-harbor|1.1.0"}, terms.Terms{}, 200},
 		"no such version":              {h.exchange(), export.Request{Released: true, Profile: "safe-harbor|2"}, terms.Terms{}, 400},
 		"an empty version":             {h.exchange(), export.Request{Released: true, Profile: "safe-harbor|"}, terms.Terms{}, 400},
 		"no such profile":              {h.exchange(), export.Request{Released: true, Profile: "none"}, terms.Terms{}, 400},
