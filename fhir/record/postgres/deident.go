@@ -102,8 +102,9 @@ func (x releases) Survey(ctx context.Context, k export.Key, piece string, found 
 			return nil
 		})
 		if owners != nil {
+			// Most pages are of patients whom others were of: what is there is not written again.
 			batch.Queue("INSERT INTO deident.patient AS p (release, patient, alike, member) SELECT $1::uuid, u.patient, u.alike, true FROM unnest($2::text[], $3::text[]) AS u(patient, alike) "+
-				"ON CONFLICT (release, patient) DO UPDATE SET member = true, alike = CASE WHEN excluded.alike = '' THEN p.alike ELSE excluded.alike END", k.Release, owners, alike)
+				"ON CONFLICT (release, patient) DO UPDATE SET member = true, alike = CASE WHEN excluded.alike = '' THEN p.alike ELSE excluded.alike END WHERE NOT p.member OR excluded.alike NOT IN ('', p.alike)", k.Release, owners, alike)
 		}
 		if cells != nil {
 			batch.Queue("INSERT INTO deident.cell (release, cell, patient) SELECT $1::uuid, * FROM unnest($2::text[], $3::text[]) ON CONFLICT DO NOTHING", k.Release, cells, whose)
@@ -274,22 +275,30 @@ func (x releases) Members(ctx context.Context, release string, refs []fhir.Ref) 
 // Shifts implements [export.Releases].
 func (x releases) Shifts(ctx context.Context, k export.Key, patients []fhir.ID, draw func() (int, error)) (map[fhir.ID]int, error) {
 	out := make(map[fhir.ID]int, len(patients))
-	days := make([]int16, len(patients))
-	for i := range days {
-		n, err := draw()
-		if err != nil {
-			return nil, failed(err)
-		}
-		days[i] = int16(n)
-	}
 	err := x.within(ctx, k, func(tx pgx.Tx) error {
 		var id string
 		var n int16
-		return forEach(ctx, tx, "INSERT INTO deident.patient AS p (release, patient, shift) SELECT $1::uuid, * FROM unnest($2::text[], $3::smallint[]) "+
-			"ON CONFLICT (release, patient) DO UPDATE SET shift = COALESCE(p.shift, excluded.shift) RETURNING p.patient, p.shift", []any{k.Release, texts(patients), days}, []any{&id, &n}, func() error {
-			out[fhir.ID(id)] = int(n)
+		keep := func() error { out[fhir.ID(id)] = int(n); return nil }
+		if err := forEach(ctx, tx, "SELECT patient, shift FROM deident.patient WHERE release = $1 AND patient = ANY ($2::text[]) AND shift IS NOT NULL", []any{k.Release, texts(patients)}, []any{&id, &n}, keep); err != nil {
+			return err
+		}
+		var undrawn []fhir.ID
+		var days []int16
+		for _, p := range patients {
+			if _, drawn := out[p]; drawn {
+				continue
+			}
+			d, err := draw()
+			if err != nil {
+				return err
+			}
+			undrawn, days = append(undrawn, p), append(days, int16(d))
+		}
+		if undrawn == nil {
 			return nil
-		})
+		}
+		return forEach(ctx, tx, "INSERT INTO deident.patient AS p (release, patient, shift) SELECT $1::uuid, * FROM unnest($2::text[], $3::smallint[]) "+
+			"ON CONFLICT (release, patient) DO UPDATE SET shift = COALESCE(p.shift, excluded.shift) RETURNING p.patient, p.shift", []any{k.Release, texts(undrawn), days}, []any{&id, &n}, keep)
 	})
 	return out, err
 }
