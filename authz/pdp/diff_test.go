@@ -67,8 +67,8 @@ func TestDiff(t *testing.T) {
 			exchange = append(exchange, x.Purpose+": "+x.Was+", "+x.Is)
 		}
 	}
-	// The directory, which may be of received records, and the rest.
-	if want := []string{"TREAT: unrestricted, consent+unrestricted", "TREAT: unrestricted, consent+unrestricted"}; !slices.Equal(exchange, want) {
+	// The directory, which may be of received records, the rest, and Groups.
+	if want := []string{"TREAT: unrestricted, consent+unrestricted", "TREAT: unrestricted, consent+unrestricted", "TREAT: unrestricted+managing, consent+unrestricted+managing"}; !slices.Equal(exchange, want) {
 		t.Errorf("the law of a state: %v", exchange)
 	}
 	slices.Sort(outside)

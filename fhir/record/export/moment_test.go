@@ -92,3 +92,30 @@ func TestPagesEndBetweenRowsOfOneID(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// What has labels that another process was the first to give is in an export, however short the
+// time since.
+func TestLabelsThatAnotherProcessGaveFirst(t *testing.T) {
+	h := newHouse(t)
+	other, err := open(h.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.store.Close()
+	other.moving = h.now
+	late, err := export.New(other.config(h.cfg.Sink, h.now, h.cfg.Log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	classes := h.sql("SELECT count(*)::text FROM record.label_class")
+	h.load(`{"resourceType":"Condition","id":"mood","code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"F84.0"}]},"subject":{"reference":"Patient/anna"}}`)
+	if h.sql("SELECT count(*)::text FROM record.label_class") == classes {
+		t.Fatal("its labels are no new ones, so this test shows nothing")
+	}
+	id := h.accept(h.exchange(), export.Request{Types: []fhir.ResourceType{"Condition"}})
+	h.Service = late
+	h.finish()
+	if got := ids(h.fetched(h.exchange(), id)["output Condition"]); !strings.Contains(got, "mood") {
+		t.Errorf("the export has %q", got)
+	}
+}

@@ -186,7 +186,11 @@ FROM (SELECT o.id FROM export.job o WHERE o.state IN ('accepted', 'running') AND
 		return export.Job{}, false, failed(err)
 	}
 	j, err := row.job()
-	return j, err == nil, failed(err)
+	if err != nil {
+		return j, false, failed(err)
+	}
+	// What has labels that another process was the first to give belongs to the export, too.
+	return j, true, x.s.refreshClasses(ctx)
 }
 
 // onTurn is the condition that a turn of a job is not over; its arguments are $1 and $2.
@@ -339,7 +343,10 @@ func begins(now time.Time) string {
 func (x exports) Settled(ctx context.Context, at time.Time) (settled bool, err error) {
 	err = x.s.side.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::bigint::oid AND objid::bigint <= $2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
 		beganLock, beganSecond(at)).Scan(&settled)
-	return settled, failed(err)
+	if err != nil || !settled {
+		return false, failed(err)
+	}
+	return true, x.s.refreshClasses(ctx) // what came to its end since the turn was taken has labels, too
 }
 
 // Drop implements [export.Jobs].
