@@ -1,6 +1,7 @@
 package pdp
 
 import (
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +39,14 @@ func Diff(before, after *Point) []Change {
 	return diff(a, b)
 }
 
-func diff(a, b *policy) []Change {
+func diff(a, b *policy) []Change { return merge(slices.Collect(changes(a, b))) }
+
+// changes finds the changes one by one, not yet folded.
+func changes(a, b *policy) iter.Seq[Change] {
+	return func(yield func(Change) bool) { find(a, b, yield) }
+}
+
+func find(a, b *policy, yield func(Change) bool) {
 	changed := func(lines []*line, others []*line) (out []*line) {
 		for _, l := range lines {
 			if !slices.ContainsFunc(others, func(o *line) bool { return slices.Equal(o.fields, l.fields) }) {
@@ -50,7 +58,6 @@ func diff(a, b *policy) []Change {
 	touched := append(changed(a.lines, b.lines), changed(b.lines, a.lines)...)
 	everything := !slices.Equal(a.states, b.states) || !sameGroups(a, b)
 	kinds := kindsAlike(a, b)
-	var out []Change
 	for _, role := range roles {
 		for _, purpose := range purposes {
 			for _, action := range Actions() {
@@ -60,14 +67,18 @@ func diff(a, b *policy) []Change {
 						continue
 					}
 					was, is := a.speaking(q), b.speaking(q)
-					if allows(was) || allows(is) {
-						out = append(out, compare(a, b, q, k, was, is)...)
+					if !allows(was) && !allows(is) {
+						continue
+					}
+					for _, c := range compare(a, b, q, k, was, is) {
+						if !yield(c) {
+							return
+						}
 					}
 				}
 			}
 		}
 	}
-	return merge(out)
 }
 
 // sameGroups reports whether both read names of groups alike.

@@ -217,6 +217,14 @@ func allowing(p *policy, lines []*line) *policy {
 	return out
 }
 
+// differ reports whether some answer is another one.
+func differ(a, b *policy) bool {
+	for range changes(a, b) {
+		return true
+	}
+	return false
+}
+
 // like matches a name against a pattern in which * stands for anything.
 func like(pattern, name string) bool {
 	ok, err := path.Match(pattern, name)
@@ -246,7 +254,7 @@ func TestMutationEveryPartOfALineIsHeld(t *testing.T) {
 			}
 			var changed bool
 			if l.allow {
-				changed = len(diff(p, &policy{lines: next, groups: p.groups})) > 0
+				changed = differ(p, &policy{lines: next, groups: p.groups})
 			} else {
 				changed = denials(t, next) != denied
 			}
@@ -257,7 +265,7 @@ func TestMutationEveryPartOfALineIsHeld(t *testing.T) {
 			same++
 			line, what, _ := strings.Cut(m.name, "/")
 			i := slices.IndexFunc(equivalent, func(e struct{ line, what, reason string }) bool { return like(e.line, line) && like(e.what, what) })
-			if i < 0 && l.allow && len(diff(allowing(p, p.lines), allowing(p, next))) > 0 {
+			if i < 0 && l.allow && differ(allowing(p, p.lines), allowing(p, next)) {
 				continue // deny lines shut what it would open, and those are held themselves
 			}
 			if i < 0 {

@@ -33,7 +33,7 @@ func TestWhoIsRememberedIsStillAskedFor(t *testing.T) {
 	anna := `{"resourceType":"Patient","id":"anna","birthDate":"1990-02-03"}`
 	observations := func(want, ages int) {
 		t.Helper()
-		h.clock.Add(1000)
+		h.Clock.Add(1000)
 		id := h.accept(p, released("Observation"))
 		h.finish()
 		seen := x.patient
@@ -44,11 +44,11 @@ func TestWhoIsRememberedIsStillAskedFor(t *testing.T) {
 			t.Errorf("%d Observations, %d with an age; want %d and %d", len(got), n, want, ages)
 		}
 	}
-	h.load(anna)
-	h.load(observation("age", "anna", `,"valueQuantity":{"value":35,"unit":"years","system":"http://unitsofmeasure.org","code":"a"}`))
+	h.Load(anna)
+	h.Load(observation("age", "anna", `,"valueQuantity":{"value":35,"unit":"years","system":"http://unitsofmeasure.org","code":"a"}`))
 	observations(14, 1)
 	observations(14, 1)
-	h.load(strings.Replace(anna, "1990", "1930", 1)) // over 89 now: what is of her tells no age
+	h.Load(strings.Replace(anna, "1990", "1930", 1)) // over 89 now: what is of her tells no age
 	observations(14, 0)
 	x.patient = "anna"
 	observations(8, 0)

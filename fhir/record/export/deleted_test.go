@@ -29,19 +29,19 @@ func ends(t *testing.T, lines []string) string {
 func TestDeleted(t *testing.T) {
 	h := newHouse(t, func(c *export.Config) { c.Page = 1 })
 	p := h.exchange()
-	h.load(`{"resourceType":"Patient","id":"dina","name":[{"family":"Dina"}]}`)
-	h.load(`{"resourceType":"Patient","id":"emma","name":[{"family":"Emma"}]}`)
-	since := h.now().Add(500 * 1e6).Format("2006-01-02T15:04:05.000Z")
+	h.Load(`{"resourceType":"Patient","id":"dina","name":[{"family":"Dina"}]}`)
+	h.Load(`{"resourceType":"Patient","id":"emma","name":[{"family":"Emma"}]}`)
+	since := h.Now().Add(500 * 1e6).Format("2006-01-02T15:04:05.000Z")
 	for _, ref := range []string{"o00", "o01", "o02", "o03", "sb", "o06"} { // sb is hidden: nobody learns of its end
 		h.remove("Observation/" + ref)
 	}
-	h.load(observation("o06", "anna", "")) // it is there again
+	h.Load(observation("o06", "anna", "")) // it is there again
 	for _, id := range []string{"dina", "emma"} {
-		if err := h.write(fhir.Delete, `{"resourceType":"Patient","id":"`+id+`"}`); err != nil {
+		if err := h.Write(fhir.Delete, `{"resourceType":"Patient","id":"`+id+`"}`); err != nil {
 			t.Fatal(err)
 		}
 	}
-	h.clock.Add(1000)
+	h.Clock.Add(1000)
 	types := []fhir.ResourceType{"Observation", "Patient"}
 	for _, c := range []struct {
 		what string
@@ -72,8 +72,8 @@ func TestDeletedMeanwhile(t *testing.T) {
 	h := newHouse(t)
 	ctx := context.Background()
 	p := h.exchange()
-	since := h.now().Format("2006-01-02T15:04:05.000Z")
-	h.clock.Add(1000)
+	since := h.Now().Format("2006-01-02T15:04:05.000Z")
+	h.Clock.Add(1000)
 	id := h.accept(p, export.Request{Types: []fhir.ResourceType{"Observation"}, Since: "2026-01-01T00:00:00Z"})
 	for h.status(p, id).Lines == 0 {
 		if _, err := h.Step(ctx); err != nil {
@@ -87,7 +87,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 	if x := ids(got["output Observation"]); !strings.HasSuffix(x, "o09 o10 sa") || ends(t, got["deleted Bundle"]) != "" {
 		t.Errorf("%q %v", x, got["deleted Bundle"])
 	}
-	h.clock.Add(1000)
+	h.Clock.Add(1000)
 	if next := h.export(p, export.Request{Types: []fhir.ResourceType{"Observation"}, Since: since}); ends(t, next["deleted Bundle"]) != "Observation/o00 Observation/o11" {
 		t.Errorf("the next one: %v", next)
 	}

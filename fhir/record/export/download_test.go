@@ -20,7 +20,7 @@ func TestRangesOfWhatIsLeft(t *testing.T) {
 	h.finish()
 	read := func() (whole, tag string) {
 		t.Helper()
-		s, err := h.Fetch(ctx, h.grant(p), id, "1.ndjson")
+		s, err := h.Fetch(ctx, h.Grant(p), id, "1.ndjson")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,11 +44,11 @@ func TestRangesOfWhatIsLeft(t *testing.T) {
 	if again, same := read(); again != all || same != tag || strings.Count(all, "\n") != 13 {
 		t.Errorf("twice is not the same: %q %q", tag, same)
 	}
-	s, err := h.Fetch(ctx, h.grant(p), id, "2.ndjson")
+	s, err := h.Fetch(ctx, h.Grant(p), id, "2.ndjson")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.load(consent("c", "part2-specific", "inactive")) // sa is the last line
+	h.Load(consent("c", "part2-specific", "inactive")) // sa is the last line
 	var b bytes.Buffer
 	if err := s.Copy(&b); err == nil || strings.Contains(b.String(), `"sa"`) {
 		t.Errorf("revoked in the middle of a download: %v %s", err, b.String())
@@ -57,7 +57,7 @@ func TestRangesOfWhatIsLeft(t *testing.T) {
 	if other == tag || strings.Contains(rest, `"sa"`) || !strings.HasPrefix(all, rest) {
 		t.Errorf("after it: %q", rest)
 	}
-	h.load(consent("c", "part2-specific", "active"))
+	h.Load(consent("c", "part2-specific", "active"))
 	if again, same := read(); again != all || same != tag {
 		t.Errorf("with the consent again: %q", same)
 	}

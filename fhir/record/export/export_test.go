@@ -22,7 +22,7 @@ func TestManifestAndLines(t *testing.T) {
 	}
 	h.finish()
 	s := h.status(p, id)
-	if s.State != export.Done || s.URL != base+"/$export?x" || s.Step != s.Steps || s.Transaction.IsZero() || !s.Expires.After(h.now()) {
+	if s.State != export.Done || s.URL != base+"/$export?x" || s.Step != s.Steps || s.Transaction.IsZero() || !s.Expires.After(h.Now()) {
 		t.Fatalf("%+v", s)
 	}
 	got := h.fetched(p, id)
@@ -72,17 +72,17 @@ func TestManifestAndLines(t *testing.T) {
 func TestL28_NotesNeverLeave(t *testing.T) {
 	h := newHouse(t)
 	ctx := context.Background()
-	h.load(strings.Replace(consent("p", "hipaa-psychotherapy", "active"), `"organization":[{"reference":"Organization/sud"}],`, `"organization":[{"reference":"Organization/general"}],`, 1))
+	h.Load(strings.Replace(consent("p", "hipaa-psychotherapy", "active"), `"organization":[{"reference":"Organization/sud"}],`, `"organization":[{"reference":"Organization/general"}],`, 1))
 	for name, p := range map[string]authz.Principal{"the exchange that an authorization names": h.exchange(), "the service of its author": h.therapist()} {
-		g, err := h.engine.Authorize(ctx, p, fhir.Read, "DocumentReference")
+		g, err := h.Engine.Authorize(ctx, p, fhir.Read, "DocumentReference")
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := h.engine.Plan(ctx, g, fhir.Read, "DocumentReference")
+		r, err := h.Engine.Plan(ctx, g, fhir.Read, "DocumentReference")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.store.Read(ctx, r, "psy"); err != nil {
+		if _, err := h.Store.Read(ctx, r, "psy"); err != nil {
 			t.Errorf("%s does not see the note at all, so this test shows nothing: %v", name, err)
 		}
 		id := h.accept(p, export.Request{})
@@ -172,13 +172,13 @@ func TestRefusals(t *testing.T) {
 		if c.r.Level == "" {
 			c.r.Level = export.System
 		}
-		if _, err := h.Accept(ctx, h.grant(c.p), c.r); status(err) != c.want {
+		if _, err := h.Accept(ctx, h.Grant(c.p), c.r); status(err) != c.want {
 			t.Errorf("%s: %d (%v), want %d", c.what, status(err), err, c.want)
 		}
 	}
 	id := h.accept(h.exchange(), export.Request{Types: []fhir.ResourceType{"Patient", "Consent"}, Lenient: true})
 	h.accept(h.exchange(), export.Request{Types: []fhir.ResourceType{"Patient"}})
-	if _, err := h.Accept(ctx, h.grant(h.exchange()), export.Request{Level: export.System}); status(err) != 429 {
+	if _, err := h.Accept(ctx, h.Grant(h.exchange()), export.Request{Level: export.System}); status(err) != 429 {
 		t.Errorf("a third export at a time: %v", err)
 	}
 	h.finish()
@@ -199,7 +199,7 @@ func TestL28_AnothersExportIsNotThere(t *testing.T) {
 	user.Scopes = smart.Parse("user/*.rs")
 	for _, p := range []authz.Principal{other, moved} {
 		for _, x := range []string{id, "0b7f4e9c-0000-4000-8000-000000000000", "x"} {
-			g := h.grant(p)
+			g := h.Grant(p)
 			_, one := h.Status(ctx, g, x, 1)
 			_, two := h.Fetch(ctx, g, x, "1.ndjson")
 			if three := h.Cancel(ctx, g, x); status(one) != 404 || status(two) != 404 || status(three) != 404 || one.Error() != two.Error() || one.Error() != three.Error() {
@@ -207,7 +207,7 @@ func TestL28_AnothersExportIsNotThere(t *testing.T) {
 			}
 		}
 	}
-	if _, err := h.Status(ctx, h.grant(user), id, 1); status(err) != 403 {
+	if _, err := h.Status(ctx, h.Grant(user), id, 1); status(err) != 403 {
 		t.Errorf("a user of the same client: %v", err)
 	}
 	if s := h.status(h.exchange(), id); s.State != export.Done {
@@ -226,7 +226,7 @@ func TestL28_RevocationTakesEffectAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.load(consent("c", "part2-specific", "inactive"))
+	h.Load(consent("c", "part2-specific", "inactive"))
 	h.finish()
 	s := h.status(p, id)
 	got := h.fetched(p, id)
@@ -245,7 +245,7 @@ func TestL28_RevocationTakesEffectAtOnce(t *testing.T) {
 	if s.Lines != 14 {
 		t.Errorf("%d lines were written, want 14", s.Lines)
 	}
-	h.load(consent("c", "part2-specific", "active"))
+	h.Load(consent("c", "part2-specific", "active"))
 	if got := h.fetched(p, id); ids(got["output Encounter"]) != "ea ec" {
 		t.Errorf("with the consent again: %q", ids(got["output Encounter"]))
 	}
@@ -257,8 +257,8 @@ func TestLinesOfSupersededVersions(t *testing.T) {
 	p := h.exchange()
 	id := h.accept(p, export.Request{Types: []fhir.ResourceType{"Observation"}})
 	h.finish()
-	h.load(observation("o00", "anna", `,"valueInteger":99`))
-	h.load(observation("o01", "bert", `,"encounter":{"reference":"Encounter/eb"}`)) // it is the program's now
+	h.Load(observation("o00", "anna", `,"valueInteger":99`))
+	h.Load(observation("o01", "bert", `,"encounter":{"reference":"Encounter/eb"}`)) // it is the program's now
 	h.remove("Observation/o03")
 	if got := ids(h.fetched(p, id)["output Observation"]); got != "o00 o02 o04 o05 o06 o07 o08 o09 o10 o11 sa" {
 		t.Errorf("%q", got)
@@ -269,20 +269,20 @@ func TestLinesOfSupersededVersions(t *testing.T) {
 	authorization := func(status string) string {
 		return strings.Replace(consent("a", "hipaa-authorization", status), `"organization":[{"reference":"Organization/sud"}],`, `"organization":[{"reference":"Organization/general"}],`, 1)
 	}
-	h.load(authorization("active"))
-	h.load(hiv)
+	h.Load(authorization("active"))
+	h.Load(hiv)
 	old := h.accept(p, export.Request{Types: []fhir.ResourceType{"Condition"}})
 	h.finish()
 	if got := ids(h.fetched(p, old)["output Condition"]); got != "k1" {
 		t.Fatalf("with the authorization: %q", got)
 	}
-	h.load(strings.Replace(hiv, "B20", "R51.9", 1))
+	h.Load(strings.Replace(hiv, "B20", "R51.9", 1))
 	if got := ids(h.fetched(p, old)["output Condition"]); got != "k1" {
 		t.Errorf("with the authorization, the version before: %q", got)
 	}
-	h.load(authorization("inactive"))
+	h.Load(authorization("inactive"))
 	// Labels fall by a privileged act alone; this is what is there after one.
-	h.exec("UPDATE record.resource SET label_class = (SELECT label_class FROM record.resource WHERE id = 'o02') WHERE id = 'k1'")
+	h.Exec("UPDATE record.resource SET label_class = (SELECT label_class FROM record.resource WHERE id = 'o02') WHERE id = 'k1'")
 	if got := ids(h.fetched(p, old)["output Condition"]); got != "" {
 		t.Errorf("the version before goes out without the authorization: %q", got)
 	}
@@ -306,13 +306,13 @@ func TestCancel(t *testing.T) {
 	if h.objects() == 0 {
 		t.Fatal("nothing was written")
 	}
-	if err := h.Cancel(ctx, h.grant(p), id); err != nil {
+	if err := h.Cancel(ctx, h.Grant(p), id); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Status(ctx, h.grant(p), id, 1); status(err) != 404 {
+	if _, err := h.Status(ctx, h.Grant(p), id, 1); status(err) != 404 {
 		t.Errorf("it is there still: %v", err)
 	}
-	if err := h.Cancel(ctx, h.grant(p), id); status(err) != 404 {
+	if err := h.Cancel(ctx, h.Grant(p), id); status(err) != 404 {
 		t.Errorf("it was cancelled twice: %v", err)
 	}
 	if n := h.objects(); n != 0 {
@@ -322,14 +322,14 @@ func TestCancel(t *testing.T) {
 	// And so with what expires.
 	id = h.accept(p, export.Request{})
 	h.finish()
-	h.clock.Add(25 * 3600 * 1000)
-	if _, err := h.Status(ctx, h.grant(p), id, 1); status(err) != 404 {
+	h.Clock.Add(25 * 3600 * 1000)
+	if _, err := h.Status(ctx, h.Grant(p), id, 1); status(err) != 404 {
 		t.Errorf("it has not expired: %v", err)
 	}
 	if err := h.Sweep(ctx); err != nil || h.objects() != 0 {
 		t.Errorf("%d objects are left, %v", h.objects(), err)
 	}
-	if rows := h.sql("SELECT 'job' FROM export.job UNION ALL SELECT 'part' FROM export.part UNION ALL SELECT 'object' FROM export.object"); rows != "" {
+	if rows := h.SQL("SELECT 'job' FROM export.job UNION ALL SELECT 'part' FROM export.part UNION ALL SELECT 'object' FROM export.object"); rows != "" {
 		t.Errorf("left: %s", rows)
 	}
 }
@@ -356,15 +356,15 @@ func TestNothingIsWrittenUnrecorded(t *testing.T) {
 	if _, err := broken.Step(ctx); status(err) != 503 || h.objects() != 0 || h.status(p, id).Lines != 0 {
 		t.Errorf("%v, %d objects", err, h.objects())
 	}
-	h.clock.Add(10_000)
+	h.Clock.Add(10_000)
 	h.finish()
-	if got := h.sql("SELECT unnest(entities) FROM audit.event WHERE client = 'exchange' AND interaction = 'operation' ORDER BY 1"); got != "Condition/k1/_history/1 Patient/anna/_history/1 Patient/bert/_history/1 Patient/cleo/_history/1" {
+	if got := h.SQL("SELECT unnest(entities) FROM audit.event WHERE client = 'exchange' AND interaction = 'operation' ORDER BY 1"); got != "Condition/k1/_history/1 Patient/anna/_history/1 Patient/bert/_history/1 Patient/cleo/_history/1" {
 		t.Errorf("recorded: %q", got)
 	}
 	if _, err := h.fetch(p, id, "1.ndjson"); err != nil {
 		t.Fatal(err)
 	}
-	if got := h.sql("SELECT interaction || ' ' || type || ' ' || cardinality(entities) FROM audit.event WHERE client = 'exchange' ORDER BY at, id"); !strings.HasPrefix(got, "operation  0") || strings.Count(got, "operation Condition 1") != 1 ||
+	if got := h.SQL("SELECT interaction || ' ' || type || ' ' || cardinality(entities) FROM audit.event WHERE client = 'exchange' ORDER BY at, id"); !strings.HasPrefix(got, "operation  0") || strings.Count(got, "operation Condition 1") != 1 ||
 		strings.Count(got, "search-type Condition 0") != 1 || strings.Count(got, "search-type Condition 1") != 1 || strings.Contains(got, "search-type Patient") {
 		t.Errorf("recorded: %q", got)
 	}

@@ -1,14 +1,11 @@
 package export_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,97 +15,40 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record/deident"
 	"github.com/cloister-health/cloister/fhir/record/export"
+	"github.com/cloister-health/cloister/fhir/record/turn/turntest"
 )
 
-// faults is how often something is made to fail: CLOISTER_FAULTS, or few times.
-func faults(t *testing.T) int {
-	t.Helper()
-	n, err := strconv.Atoi(os.Getenv("CLOISTER_FAULTS"))
-	if err != nil {
-		return 6
-	}
-	return n
-}
+// pageOf tells the workers how long a page is.
+const pageOf = "CLOISTER_TEST_PAGE"
 
-// hurry is how much faster than the clock on the wall the clock of the workers goes, so
-// that the lease of whoever was killed ends soon.
-const hurry = 40
-
-// hurried is that clock, which begins at a moment that all processes know; the house keeps to it.
-func (h *house) hurried(begin time.Time) func() time.Time {
-	zero := time.Date(2026, 3, 1, 13, 0, 0, 0, time.UTC)
-	now := func() time.Time { return zero.Add(time.Since(begin).Round(0) * hurry) }
-	h.moving = now
-	return now
-}
-
-// TestWorkerProcess is no test: it is the worker that TestKilledProcesses starts and kills.
+// TestWorkerProcess is no test: it is the worker that the tests below start and kill.
 func TestWorkerProcess(t *testing.T) {
-	dsn := os.Getenv("CLOISTER_TEST_WORKER")
-	if dsn == "" {
-		t.Skip("it is started by TestKilledProcesses")
-	}
-	nanos, err := strconv.ParseInt(os.Getenv("CLOISTER_TEST_BEGIN"), 10, 64)
+	at := turntest.Child(t)
+	h, err := open(at.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := open(dsn)
+	sink, err := export.OpenDisk(at.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sink, err := export.OpenDisk(os.Getenv("CLOISTER_TEST_DIR"))
-	if err != nil {
+	h.hurry(at, sink)
+	if h.cfg.Page, err = strconv.Atoi(os.Getenv(pageOf)); err != nil {
 		t.Fatal(err)
 	}
-	h.cfg = h.config(sink, h.hurried(time.Unix(0, nanos)), slog.New(slog.DiscardHandler))
-	h.cfg.Page = len(os.Getenv("CLOISTER_TEST_PAGE"))
-	releasing(&h.cfg)
-	determined(h, deident.Gender)
 	s, err := export.New(h.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // whoever started it is gone
-		stop()
-	}()
-	fmt.Println("working")
-	for ctx.Err() == nil {
-		if busy, _ := s.Step(ctx); !busy {
-			time.Sleep(5 * time.Millisecond)
-		}
-		if rand.IntN(20) == 0 {
-			_ = s.Sweep(ctx)
-		}
-	}
+	turntest.Work(s.Step, s.Sweep)
 }
 
-// worker is a process that works on exports.
-type worker struct {
-	*exec.Cmd
-	in io.Closer
-}
-
-func startWorker(t *testing.T, h *house, begin time.Time) worker {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestWorkerProcess$") //nolint:gosec // this very program
-	cmd.Env = append(os.Environ(), "CLOISTER_TEST_WORKER="+h.dsn, "CLOISTER_TEST_PAGE="+strings.Repeat("x", h.cfg.Page), "CLOISTER_TEST_DIR="+h.dir, "CLOISTER_TEST_BEGIN="+strconv.FormatInt(begin.UnixNano(), 10))
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "working\n" {
-		t.Fatalf("a worker does not start: %q %v", line, err)
-	}
-	return worker{cmd, in}
+// hurry has the house keep to the clock of the workers, and lets it make releases.
+func (h *house) hurry(at turntest.Place, sink export.Sink) {
+	h.Moving = turntest.Clock(at.Begin)
+	h.cfg = h.config(sink, h.Now, slog.New(slog.DiscardHandler))
+	releasing(&h.cfg)
+	determined(h, deident.Gender)
 }
 
 // Workers are killed, with SIGKILL and at any moment, again and again, while another one goes
@@ -134,10 +74,10 @@ func TestKilledProcesses(t *testing.T) {
 func TestKilledReleases(t *testing.T) {
 	h := newHouse(t, func(c *export.Config) { c.Page = 12 })
 	for i := range 14 {
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
+		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
 	}
 	for i := range 8 {
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"r%02d"}`, i))
+		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"r%02d"}`, i))
 	}
 	killed(t, h, export.Request{Released: true, Profile: "expert-determination", Types: []fhir.ResourceType{"Encounter", "Observation", "Patient"}}, func(id string) {
 		t.Helper()
@@ -153,10 +93,10 @@ func TestKilledReleases(t *testing.T) {
 		if s := h.status(h.exchange(), id); s.Lines != 40 {
 			t.Errorf("%d lines", s.Lines)
 		}
-		if err := h.Cancel(context.Background(), h.grant(h.exchange()), id); err != nil {
+		if err := h.Cancel(context.Background(), h.Grant(h.exchange()), id); err != nil {
 			t.Error(err)
 		}
-		if left := h.sql("SELECT count(*)::text FROM deident.member WHERE release = $1::text::uuid", id); left != "0" {
+		if left := h.SQL("SELECT count(*)::text FROM deident.member WHERE release = $1::text::uuid", id); left != "0" {
 			t.Errorf("%s keys are left", left)
 		}
 	})
@@ -165,43 +105,29 @@ func TestKilledReleases(t *testing.T) {
 // killed asks for exports, two at a time, while the workers that make them are killed, and checks what comes of each.
 func killed(t *testing.T, h *house, r export.Request, check func(id string)) {
 	t.Helper()
-	begin := time.Now()
-	now := h.hurried(begin)
+	at := turntest.Place{Begin: time.Now(), DSN: h.DSN, Dir: h.dir}
 	page := h.cfg.Page
-	h.cfg = h.config(h.sink, now, slog.New(slog.DiscardHandler))
+	h.hurry(at, h.sink)
 	h.cfg.Page = page
-	releasing(&h.cfg)
-	determined(h, deident.Gender)
 	var err error
 	if h.Service, err = export.New(h.cfg); err != nil {
 		t.Fatal(err)
 	}
 	p := h.exchange()
 	ask := func() string { return h.accept(p, r) }
-	workers := []worker{startWorker(t, h, begin), startWorker(t, h, begin)}
-	defer func() {
-		for _, w := range workers {
-			_ = w.in.Close()
-			_ = w.Process.Kill()
-			_ = w.Wait()
-		}
-	}()
+	t.Setenv(pageOf, strconv.Itoa(page))
+	workers := turntest.Start(t, 2, "TestWorkerProcess", at)
 	under := []string{ask(), ask()}
 	done, kills := 0, 0
-	deadline := time.Now().Add(time.Minute + time.Duration(faults(t))*15*time.Second)
-	for most := faults(t); kills < most || len(under) > 0; {
+	deadline := time.Now().Add(time.Minute + time.Duration(turntest.Faults(t))*15*time.Second)
+	for most := turntest.Faults(t); kills < most || len(under) > 0; {
 		if time.Now().After(deadline) {
 			t.Fatalf("after %d kills %d exports are under way still", kills, len(under))
 		}
 		if kills < most {
 			time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
-			i := rand.IntN(2)
-			if err := workers[i].Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			_ = workers[i].Wait()
+			workers.Kill()
 			kills++
-			workers[i] = startWorker(t, h, begin)
 		} else {
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -225,12 +151,9 @@ func killed(t *testing.T, h *house, r export.Request, check func(id string)) {
 	if done < 2 {
 		t.Errorf("%d exports came to an end", done)
 	}
-	for _, w := range workers {
-		_ = w.Process.Kill()
-		_ = w.Wait()
-	}
-	h.moving = func() time.Time { return now().Add(10 * time.Minute) }
-	h.cfg.Now = h.moving
+	workers.End()
+	now := h.Moving
+	h.Moving = func() time.Time { return now().Add(10 * time.Minute) }
 	late, err := export.New(h.cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -238,7 +161,7 @@ func killed(t *testing.T, h *house, r export.Request, check func(id string)) {
 	if err := late.Sweep(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if parts := len(strings.Fields(h.sql("SELECT name::text FROM export.part"))); h.objects() != parts {
+	if parts := len(strings.Fields(h.SQL("SELECT name::text FROM export.part"))); h.objects() != parts {
 		t.Errorf("%d objects for %d parts", h.objects(), parts)
 	}
 }

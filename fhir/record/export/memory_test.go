@@ -60,9 +60,9 @@ func TestMemoryIsThatOfAPage(t *testing.T) {
 					cfg.OptOuts = watched{cfg.OptOuts, func() { most = max(most, living()) }}
 				})
 				for n := range c.resource {
-					h.load(report(n, c.bytes))
+					h.Load(report(n, c.bytes))
 				}
-				h.clock.Add(1000)
+				h.Clock.Add(1000)
 				p := h.exchange()
 				id := h.accept(p, r)
 				before = living()

@@ -19,7 +19,7 @@ func TestWhatBeganBeforeTheMomentIsInIt(t *testing.T) {
 	h := newHouse(t)
 	ctx := context.Background()
 	p := h.exchange()
-	stop, err := pgx.Connect(ctx, h.dsn)
+	stop, err := pgx.Connect(ctx, h.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,12 +34,12 @@ func TestWhatBeganBeforeTheMomentIsInIt(t *testing.T) {
 	}
 	slow := make(chan error, 1)
 	go func() {
-		slow <- h.write(fhir.Update, `{"resourceType":"Patient","id":"slow","name":[{"family":"Slow"}]}`)
+		slow <- h.Write(fhir.Update, `{"resourceType":"Patient","id":"slow","name":[{"family":"Slow"}]}`)
 	}()
-	for h.sql("SELECT 'x' FROM pg_locks WHERE NOT granted") == "" {
+	for h.SQL("SELECT 'x' FROM pg_locks WHERE NOT granted") == "" {
 		time.Sleep(time.Millisecond)
 	}
-	h.clock.Add(1000)
+	h.Clock.Add(1000)
 	first := h.accept(p, export.Request{Types: []fhir.ResourceType{"Patient"}})
 	moment := h.status(p, first).Transaction
 	for range 20 { // more often than a job may come to nothing
@@ -49,7 +49,7 @@ func TestWhatBeganBeforeTheMomentIsInIt(t *testing.T) {
 		if s := h.status(p, first); s.Lines != 0 || s.State == export.Failed {
 			t.Fatalf("it did not wait: %+v", s)
 		}
-		h.clock.Add(1000)
+		h.Clock.Add(1000)
 	}
 	// What begins after the moment is not waited for.
 	if err := tx.Rollback(ctx); err != nil {
@@ -72,7 +72,7 @@ func TestPagesEndBetweenRowsOfOneID(t *testing.T) {
 	p := h.exchange()
 	dora := h.therapist()
 	dora.Scopes = smart.Parse("user/*.cruds")
-	if err := h.write(fhir.Update, observation("o01", "anna", `,"valueInteger":77`), dora); err != nil {
+	if err := h.Write(fhir.Update, observation("o01", "anna", `,"valueInteger":77`), dora); err != nil {
 		t.Fatal(err)
 	}
 	id := h.accept(p, export.Request{Types: []fhir.ResourceType{"Observation"}})
@@ -81,13 +81,13 @@ func TestPagesEndBetweenRowsOfOneID(t *testing.T) {
 	if got := ids(lines); got != "o00 o01"+" o01 o02 o03 o04 o05 o06 o07 o08 o09 o10 o11 sa" || !strings.Contains(strings.Join(lines[1:3], ""), "Patient/anna") || !strings.Contains(strings.Join(lines[1:3], ""), "Patient/bert") {
 		t.Errorf("%q %q", got, lines[1:3])
 	}
-	since := h.now().Format("2006-01-02T15:04:05.000Z07:00")
+	since := h.Now().Format("2006-01-02T15:04:05.000Z07:00")
 	h.remove("Observation/o01")
 	// The other one is there still, so nothing is said of the end of this one.
 	if got := h.export(p, export.Request{Types: []fhir.ResourceType{"Observation"}, Since: since}); len(got["deleted Bundle"]) != 0 {
 		t.Errorf("%v", got)
 	}
-	h.exec("UPDATE record.resource SET deleted = true, body = NULL, updated = $1 WHERE id = 'o01'", h.now())
+	h.Exec("UPDATE record.resource SET deleted = true, body = NULL, updated = $1 WHERE id = 'o01'", h.Now())
 	if got := h.export(p, export.Request{Types: []fhir.ResourceType{"Observation"}, Since: since}); len(got["deleted Bundle"]) != 1 {
 		t.Errorf("%v", got)
 	}
@@ -97,19 +97,19 @@ func TestPagesEndBetweenRowsOfOneID(t *testing.T) {
 // time since.
 func TestLabelsThatAnotherProcessGaveFirst(t *testing.T) {
 	h := newHouse(t)
-	other, err := open(h.dsn)
+	other, err := open(h.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.store.Close()
-	other.moving = h.now
-	late, err := export.New(other.config(h.cfg.Sink, h.now, h.cfg.Log))
+	defer other.Store.Close()
+	other.Moving = h.Now
+	late, err := export.New(other.config(h.cfg.Sink, h.Now, h.cfg.Log))
 	if err != nil {
 		t.Fatal(err)
 	}
-	classes := h.sql("SELECT count(*)::text FROM record.label_class")
-	h.load(`{"resourceType":"Condition","id":"mood","code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"F84.0"}]},"subject":{"reference":"Patient/anna"}}`)
-	if h.sql("SELECT count(*)::text FROM record.label_class") == classes {
+	classes := h.SQL("SELECT count(*)::text FROM record.label_class")
+	h.Load(`{"resourceType":"Condition","id":"mood","code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"F84.0"}]},"subject":{"reference":"Patient/anna"}}`)
+	if h.SQL("SELECT count(*)::text FROM record.label_class") == classes {
 		t.Fatal("its labels are no new ones, so this test shows nothing")
 	}
 	id := h.accept(h.exchange(), export.Request{Types: []fhir.ResourceType{"Condition"}})

@@ -18,11 +18,11 @@ import (
 // blocks reads the files of an export that is organized by patient: of each patient, what is in the block. Every file begins with a
 // header, and no patient has two.
 func (h *house) blocks(p authz.Principal, id string) map[string][]string {
-	h.t.Helper()
+	h.T.Helper()
 	out := map[string][]string{}
 	s := h.status(p, id)
 	if s.State != export.Done || !s.Organized {
-		h.t.Fatalf("%+v", s)
+		h.T.Fatalf("%+v", s)
 	}
 	for _, f := range s.Files {
 		if f.Kind != export.Output {
@@ -30,7 +30,7 @@ func (h *house) blocks(p authz.Principal, id string) map[string][]string {
 		}
 		text, err := h.fetch(p, id, f.Name)
 		if err != nil {
-			h.t.Fatal(err)
+			h.T.Fatal(err)
 		}
 		patient := ""
 		for l := range strings.Lines(text) {
@@ -42,20 +42,20 @@ func (h *house) blocks(p authz.Principal, id string) map[string][]string {
 				}
 			}
 			if err := json.Unmarshal([]byte(l), &r); err != nil {
-				h.t.Fatal(err)
+				h.T.Fatal(err)
 			}
 			if r.ResourceType != "Parameters" {
 				if patient == "" {
-					h.t.Errorf("%s does not begin with a header: %s", f.Name, l)
+					h.T.Errorf("%s does not begin with a header: %s", f.Name, l)
 				}
 				out[patient] = append(out[patient], r.ResourceType+"/"+r.ID)
 				continue
 			}
 			if len(r.Parameter) != 1 || r.Parameter[0].Name != "header" || r.ID != "" {
-				h.t.Fatalf("%s", l)
+				h.T.Fatalf("%s", l)
 			}
 			if patient = r.Parameter[0].ValueReference.Reference; out[patient] != nil {
-				h.t.Errorf("two blocks of %s", patient)
+				h.T.Errorf("two blocks of %s", patient)
 			}
 			out[patient] = []string{}
 		}
@@ -114,11 +114,11 @@ func TestOrganizedByPatient(t *testing.T) {
 	}
 
 	// What may not be seen any more is in no block when it is fetched, and of a patient who may not be there is none.
-	h.load(consent("c", "part2-specific", "inactive"))
+	h.Load(consent("c", "part2-specific", "inactive"))
 	less := slices.DeleteFunc(slices.Clone(anna), func(x string) bool { return x == "Encounter/ea" || x == "Observation/sa" })
 	same("the consent is revoked", h.blocks(p, id), map[string][]string{"Patient/anna": less, "Patient/bert": bert, "Patient/cleo": cleo})
 	hidden := strings.NewReplacer(`"type":"permit"`, `"type":"deny"`, `"provision":{`, `"provision":{"class":[{"system":"http://hl7.org/fhir/resource-types","code":"Patient"}],`).Replace(consent("q", "restriction", "active"))
-	h.load(hidden)
+	h.Load(hidden)
 	same("the patient is hidden, and not what is about her", h.blocks(p, id), map[string][]string{"Patient/bert": bert, "Patient/cleo": cleo})
 
 	for what, x := range map[string]struct {
@@ -132,7 +132,7 @@ func TestOrganizedByPatient(t *testing.T) {
 		"a de-identified release (no such)": {p, export.Request{Level: export.System, Released: true, Profile: "safe-harbor"}, 400},
 	} {
 		x.r.Organized = true
-		if _, err := h.Accept(context.Background(), h.grant(x.p), x.r); status(err) != x.want {
+		if _, err := h.Accept(context.Background(), h.Grant(x.p), x.r); status(err) != x.want {
 			t.Errorf("%s: %v, want %d", what, err, x.want)
 		}
 	}
@@ -166,7 +166,7 @@ func TestOrganizedBlocksResume(t *testing.T) {
 		busy, err := h.Step(context.Background())
 		if err != nil {
 			failed++
-			h.clock.Add(10_000)
+			h.Clock.Add(10_000)
 		}
 		if !busy && err == nil {
 			break

@@ -15,11 +15,11 @@ import (
 
 // manifests are all manifests of an export, as far as they are linked.
 func (h *house) manifests(id string) (out []export.Status) {
-	h.t.Helper()
+	h.T.Helper()
 	for page := 1; page > 0; page = out[len(out)-1].Next {
-		s, err := h.Status(context.Background(), h.grant(h.exchange()), id, page)
+		s, err := h.Status(context.Background(), h.Grant(h.exchange()), id, page)
 		if err != nil {
-			h.t.Fatal(err)
+			h.T.Fatal(err)
 		}
 		out = append(out, s)
 	}
@@ -32,7 +32,7 @@ func TestPartialManifests(t *testing.T) {
 	ctx := context.Background()
 	p := h.exchange()
 	// So that consents are explained in several steps, after others that were shown.
-	h.load(strings.ReplaceAll(consent("cb", "part2-specific", "active"), "anna", "bert"))
+	h.Load(strings.ReplaceAll(consent("cb", "part2-specific", "active"), "anna", "bert"))
 	id := h.accept(p, export.Request{Partial: true, Types: []fhir.ResourceType{"Condition", "Encounter", "Observation", "Patient"}})
 	shown, bytes := map[int]string{}, map[string]string{}
 	early := 0
@@ -80,7 +80,7 @@ func TestPartialManifests(t *testing.T) {
 	if !slices.Equal(want, got) {
 		t.Errorf("%d lines, want %d", len(got), len(want))
 	}
-	if _, err := h.Status(ctx, h.grant(p), id, len(shown)+1); status(err) != 404 {
+	if _, err := h.Status(ctx, h.Grant(p), id, len(shown)+1); status(err) != 404 {
 		t.Errorf("a manifest that there is not: %v", err)
 	}
 	// Without the parameter nothing is shown early.
@@ -102,7 +102,7 @@ func TestPolling(t *testing.T) {
 	p := h.exchange()
 	id := h.accept(p, export.Request{Types: []fhir.ResourceType{"Patient"}})
 	poll := func() (time.Duration, error) {
-		s, err := h.Status(ctx, h.grant(p), id, 1)
+		s, err := h.Status(ctx, h.Grant(p), id, 1)
 		if err != nil {
 			return outcome.Of(err).Wait(), err
 		}
@@ -113,11 +113,11 @@ func TestPolling(t *testing.T) {
 		if err != nil || wait < 2*time.Second || wait > time.Minute {
 			t.Fatal(wait, err)
 		}
-		h.clock.Add(wait.Milliseconds())
+		h.Clock.Add(wait.Milliseconds())
 	}
 	var waits []time.Duration
 	for range 30 {
-		h.clock.Add(10)
+		h.Clock.Add(10)
 		if wait, err := poll(); status(err) == 429 {
 			waits = append(waits, wait)
 		}
@@ -127,13 +127,13 @@ func TestPolling(t *testing.T) {
 		t.Errorf("%v", waits)
 	}
 	for range 60 {
-		h.clock.Add(60_000)
+		h.Clock.Add(60_000)
 		_, _ = poll()
 	}
 	if _, err := poll(); err != nil {
 		t.Errorf("it has been patient: %v", err)
 	}
-	h.clock.Store(h.clock.Load() - 60_000)
+	h.Clock.Store(h.Clock.Load() - 60_000)
 	h.finish()
 	for range 50 { // and how often it asks for what is done is up to it
 		if _, err := poll(); err != nil {
@@ -163,9 +163,9 @@ func TestAssociatedProvenance(t *testing.T) {
 		prov("p6", "2026-01-02T00:00:00Z", "Patient/bert"),
 		prov("p7", "2026-01-05T00:00:00Z", "Condition/k1"),
 	} {
-		h.load(x)
+		h.Load(x)
 	}
-	since := h.now().Add(-2500 * time.Millisecond).Format("2006-01-02T15:04:05.000Z")
+	since := h.Now().Add(-2500 * time.Millisecond).Format("2006-01-02T15:04:05.000Z")
 	obs := []fhir.ResourceType{"Observation"}
 	for _, c := range []struct {
 		what string

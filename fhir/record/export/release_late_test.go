@@ -10,16 +10,17 @@ import (
 	"github.com/cloister-health/cloister/fhir/record/deident"
 	"github.com/cloister-health/cloister/fhir/record/deident/terms"
 	"github.com/cloister-health/cloister/fhir/record/export"
+	"github.com/cloister-health/cloister/fhir/record/turn/turntest"
 )
 
 // kept is all that is kept of releases and of the exports that they are, but for when a turn ends and what may lie in the sink.
 func (h *house) kept() string {
-	h.t.Helper()
+	h.T.Helper()
 	out := ""
 	for _, table := range []string{"deident.release", "deident.member", "deident.patient", "deident.cell", "deident.rare", "deident.piece", "export.part"} {
-		out += table + ": " + h.sql("SELECT COALESCE(string_agg(x::text, '; ' ORDER BY x::text), '') FROM "+table+" AS x") + "\n"
+		out += table + ": " + h.SQL("SELECT COALESCE(string_agg(x::text, '; ' ORDER BY x::text), '') FROM "+table+" AS x") + "\n"
 	}
-	return out + h.sql("SELECT COALESCE(string_agg(concat_ws(' ', id, state, reason, step, after, lines, parts, turn), '; ' ORDER BY id), '') FROM export.job")
+	return out + h.SQL("SELECT COALESCE(string_agg(concat_ws(' ', id, state, reason, step, after, lines, parts, turn), '; ' ORDER BY id), '') FROM export.job")
 }
 
 // latePoints are the calls by which a worker touches a release.
@@ -30,12 +31,12 @@ var latePoints = []string{"take", "enter", "search", "shifts", "survey", "settle
 func TestALateWorkerChangesNoRelease(t *testing.T) {
 	h := newHouse(t, releasing, func(c *export.Config) { c.Page = 12 })
 	for i := range 11 {
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
+		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
 	}
 	for i := range 9 {
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"r%02d"}`, i))
+		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"r%02d"}`, i))
 	}
-	h.clock.Add(1000)
+	h.Clock.Add(1000)
 	determined(h, deident.Gender)
 	ctx := context.Background()
 	p := h.exchange()
@@ -58,23 +59,23 @@ func TestALateWorkerChangesNoRelease(t *testing.T) {
 			if _, _, err := h.cfg.Jobs.Take(ctx, 1000); err != nil {
 				t.Fatal(err)
 			}
-			h.clock.Add(1001)
+			h.Clock.Add(1001)
 		}, export.Done, true},
 		{"it is surveyed anew", func() { // by whoever finds something changed
-			h.load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
-			h.clock.Add(1000)
+			h.Load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
+			h.Clock.Add(1000)
 			for range 6 {
 				step()
 			}
 		}, export.Done, false},
 		{"it fails", func() {
-			laid := h.cfg.Terms.Of(h.tenant)
-			h.cfg.Terms.Set(h.tenant, terms.Terms{})
+			laid := h.cfg.Terms.Of(h.Tenant)
+			h.cfg.Terms.Set(h.Tenant, terms.Terms{})
 			h.finish()
-			h.cfg.Terms.Set(h.tenant, laid)
+			h.cfg.Terms.Set(h.Tenant, laid)
 		}, export.Failed, false},
 		{"it is cancelled", func() {
-			if err := h.Cancel(ctx, h.grant(p), id); err != nil {
+			if err := h.Cancel(ctx, h.Grant(p), id); err != nil {
 				t.Fatal(err)
 			}
 		}, "", false},
@@ -88,28 +89,28 @@ func TestALateWorkerChangesNoRelease(t *testing.T) {
 			}
 			for at := 1; at <= 2; at++ {
 				for i, m := range meanwhile {
-					if n++; faults(t) < 50 && (i != n/len(meanwhile)%len(meanwhile) || at == 2 && n%4 > 0) { // quick: one of them at each point
+					if n++; turntest.Faults(t) < 50 && (i != n/len(meanwhile)%len(meanwhile) || at == 2 && n%4 > 0) { // quick: one of them at each point
 						continue
 					}
 					id = h.accept(p, r)
-					late := &lateWorker{house: h, point: point, denied: n%2 == 0, open: m.open, mortal: mortal{at: at, only: point, after: after}}
-					late.sleeps = func() {
-						h.clock.Add(61_000) // its lease ends
+					late := &lateWorker{house: h, point: point, denied: n%2 == 0, open: m.open, Mortal: turntest.Mortal{At: at, Only: point, After: after}}
+					late.Sleeps = func() {
+						h.Clock.Add(61_000) // its lease ends
 						m.do()
 						late.before = h.kept()
 					}
 					late.run(point == "restart")
-					if late.died == "" {
+					if late.Died == "" {
 						h.finish()
 					} else {
-						tried[late.died]++
-						late.check(fmt.Sprintf("%s, call %d, %s", late.died, at, m.name), id, m.want)
+						tried[late.Died]++
+						late.check(fmt.Sprintf("%s, call %d, %s", late.Died, at, m.name), id, m.want)
 					}
-					if err := h.Cancel(ctx, h.grant(p), id); err != nil && status(err) != 404 {
+					if err := h.Cancel(ctx, h.Grant(p), id); err != nil && status(err) != 404 {
 						t.Fatal(err)
 					}
-					if left := h.sql("SELECT count(*)::text FROM deident.release"); left != "0" {
-						t.Fatalf("%s at %s: the keys of %s releases are left", m.name, late.died, left)
+					if left := h.SQL("SELECT count(*)::text FROM deident.release"); left != "0" {
+						t.Fatalf("%s at %s: the keys of %s releases are left", m.name, late.Died, left)
 					}
 				}
 			}
@@ -120,7 +121,7 @@ func TestALateWorkerChangesNoRelease(t *testing.T) {
 			t.Errorf("nobody was late at %s", point)
 		}
 	}
-	h.clock.Add(5 * 60_000)
+	h.Clock.Add(5 * 60_000)
 	if err := h.Sweep(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func TestALateWorkerChangesNoRelease(t *testing.T) {
 // lateWorker is one that sleeps at a point, and may not even go on when it wakes.
 type lateWorker struct {
 	*house
-	mortal
+	turntest.Mortal
 	point  string
 	denied bool
 	open   bool
@@ -141,11 +142,11 @@ type lateWorker struct {
 
 // run lets it work until it has slept. With changes, it finds that what it writes has changed.
 func (w *lateWorker) run(changes bool) {
-	w.t.Helper()
-	cfg, m := w.cfg, &w.mortal
+	w.T.Helper()
+	cfg, m := w.cfg, &w.Mortal
 	cfg.Jobs, cfg.Records, cfg.Gate, cfg.Sink, cfg.Releases = mortalJobs{cfg.Jobs, m}, mortalRecords{cfg.Records, m}, mortalGate{cfg.Gate, m}, mortalSink{cfg.Sink, m}, mortalReleases{cfg.Releases, m}
 	cfg.Clients = registry(func(string) error {
-		if w.denied && w.died != "" {
+		if w.denied && w.Died != "" {
 			return authz.ErrDenied
 		}
 		return nil
@@ -153,43 +154,43 @@ func (w *lateWorker) run(changes bool) {
 	walks := 0
 	cfg.Releases = between{cfg.Releases, func(n int, _ []export.Source) {
 		if n == 2 && changes {
-			w.load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
+			w.Load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
 		}
 	}, &walks}
 	slow, err := export.New(cfg)
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
-	for busy := true; busy && w.died == ""; {
+	for busy := true; busy && w.Died == ""; {
 		busy, _ = slow.Step(context.Background()) // what it says when it is late is its own business
 	}
 }
 
 // check fails where anything is otherwise than the others left it, and where the release does not come to its end after all.
 func (w *lateWorker) check(where, id string, want export.State) {
-	w.t.Helper()
+	w.T.Helper()
 	if now := w.kept(); now != w.before && !w.open {
-		w.t.Errorf("%s: the late one has changed something\n--- before\n%s\n--- after\n%s", where, w.before, now)
+		w.T.Errorf("%s: the late one has changed something\n--- before\n%s\n--- after\n%s", where, w.before, now)
 	}
-	w.load(`{"resourceType":"Patient","id":"q00","gender":"male"}`)
-	w.clock.Add(61_000)
+	w.Load(`{"resourceType":"Patient","id":"q00","gender":"male"}`)
+	w.Clock.Add(61_000)
 	w.finish()
 	if want == "" {
 		return
 	}
 	s := w.status(w.exchange(), id)
 	if s.State != want && !(w.point == "restart" && s.Reason == export.Changed) { // it was surveyed anew too often
-		w.t.Errorf("%s: %s %s", where, s.State, s.Reason)
+		w.T.Errorf("%s: %s %s", where, s.State, s.Reason)
 	}
 	if s.State == export.Failed {
-		if n := w.sql("SELECT count(*)::text FROM deident.release"); n != "0" {
-			w.t.Errorf("%s: the keys of %s releases are left", where, n)
+		if n := w.SQL("SELECT count(*)::text FROM deident.release"); n != "0" {
+			w.T.Errorf("%s: the keys of %s releases are left", where, n)
 		}
 		return
 	}
 	got := w.fetched(w.exchange(), id)
-	integrity(w.t, got)
+	integrity(w.T, got)
 	if len(got["output Patient"]) != 23 || len(got["output Encounter"]) != 2 || s.Lines != 25 {
-		w.t.Errorf("%s: %d and %d lines of %d", where, len(got["output Patient"]), len(got["output Encounter"]), s.Lines)
+		w.T.Errorf("%s: %d and %d lines of %d", where, len(got["output Patient"]), len(got["output Encounter"]), s.Lines)
 	}
 }

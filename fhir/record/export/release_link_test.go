@@ -38,15 +38,15 @@ func alike(h *house) {
 			in = append(in, fmt.Sprintf(`{"url":"https://x.example/in","valueReference":{"reference":"#no%d"}},`, n))
 		}
 		inside = append(inside, fmt.Sprintf(`{"resourceType":"Practitioner","id":"of-%s","active":true,"text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">%s</div>"}}`, id, noise(i)))
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":%q,"meta":{"tag":[{"system":"https://x.example","code":%q}]},"name":[{"text":%q}],"identifier":[{"value":%q}],"gender":"female"}`, id, id, noise(i), id))
-		h.load(fmt.Sprintf(`{"resourceType":"Encounter","id":"visit-%s","status":"finished","class":{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"AMB","display":%q},"subject":{"reference":"Patient/%s","display":%q},"period":{"start":"2024-03-05T10:15:%02dZ"}}`, id, noise(i), id, noise(i+3), i))
-		h.load(fmt.Sprintf(`{"resourceType":"Condition","id":"dx-%s","contained":[%s],"extension":[%s{"url":"https://x.example/%s","valueString":%q}],"code":{"coding":[{"id":%q,"system":"http://hl7.org/fhir/sid/icd-10-cm","version":"%d","code":"F32.9","display":%q}],"text":%q},
+		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":%q,"meta":{"tag":[{"system":"https://x.example","code":%q}]},"name":[{"text":%q}],"identifier":[{"value":%q}],"gender":"female"}`, id, id, noise(i), id))
+		h.Load(fmt.Sprintf(`{"resourceType":"Encounter","id":"visit-%s","status":"finished","class":{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"AMB","display":%q},"subject":{"reference":"Patient/%s","display":%q},"period":{"start":"2024-03-05T10:15:%02dZ"}}`, id, noise(i), id, noise(i+3), i))
+		h.Load(fmt.Sprintf(`{"resourceType":"Condition","id":"dx-%s","contained":[%s],"extension":[%s{"url":"https://x.example/%s","valueString":%q}],"code":{"coding":[{"id":%q,"system":"http://hl7.org/fhir/sid/icd-10-cm","version":"%d","code":"F32.9","display":%q}],"text":%q},
 "subject":{"reference":"Patient/%s"},"encounter":{"reference":"Encounter/visit-%s"},"asserter":{"reference":"#of-%s"},"recordedDate":"2024-03-05T10:16:%02dZ","note":[{"text":%q}]}`, id, strings.Join(inside, ","), strings.Join(in, ""), id, noise(i), id, i, noise(i+1), noise(i+2), id, id, id, i, noise(i)))
 		for range 1 + i%2 { // some have more versions
-			h.load(fmt.Sprintf(`{"resourceType":"Observation","id":"score-%s","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"44261-6"}]},"subject":{"reference":"Patient/%s"},"encounter":{"reference":"Encounter/visit-%s"},"effectiveDateTime":"2024-03-05","valueInteger":%d,"note":[{"text":%q}]}`, id, id, id, first+i, noise(i+4)))
+			h.Load(fmt.Sprintf(`{"resourceType":"Observation","id":"score-%s","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"44261-6"}]},"subject":{"reference":"Patient/%s"},"encounter":{"reference":"Encounter/visit-%s"},"effectiveDateTime":"2024-03-05","valueInteger":%d,"note":[{"text":%q}]}`, id, id, id, first+i, noise(i+4)))
 		}
 	}
-	h.clock.Add(1000)
+	h.Clock.Add(1000)
 }
 
 // taken is what an attacker has of a release, and, for the referee, who is who.

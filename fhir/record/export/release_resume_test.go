@@ -13,55 +13,56 @@ import (
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/deident"
 	"github.com/cloister-health/cloister/fhir/record/export"
+	"github.com/cloister-health/cloister/fhir/record/turn/turntest"
 )
 
 type mortalReleases struct {
 	export.Releases
-	*mortal
+	*turntest.Mortal
 }
 
 func (x mortalReleases) Enter(ctx context.Context, k export.Key, tenant int32, round int) error {
-	return act(x.mortal, "enter", func() error { return x.Releases.Enter(ctx, k, tenant, round) })
+	return turntest.Act(x.Mortal, "enter", func() error { return x.Releases.Enter(ctx, k, tenant, round) })
 }
 
 func (x mortalReleases) Survey(ctx context.Context, k export.Key, piece string, found []deident.Found, part deident.Report) error {
-	return act(x.mortal, "survey", func() error { return x.Releases.Survey(ctx, k, piece, found, part) })
+	return turntest.Act(x.Mortal, "survey", func() error { return x.Releases.Survey(ctx, k, piece, found, part) })
 }
 
 func (x mortalReleases) Settle(ctx context.Context, k export.Key, v deident.Verdict, r deident.Report) error {
-	return act(x.mortal, "settle", func() error { return x.Releases.Settle(ctx, k, v, r) })
+	return turntest.Act(x.Mortal, "settle", func() error { return x.Releases.Settle(ctx, k, v, r) })
 }
 
 func (x mortalReleases) Shifts(ctx context.Context, k export.Key, ids []fhir.ID, draw func() (int, error)) (map[fhir.ID]int, error) {
-	return do(x.mortal, "shifts", func() (map[fhir.ID]int, error) { return x.Releases.Shifts(ctx, k, ids, draw) })
+	return turntest.Do(x.Mortal, "shifts", func() (map[fhir.ID]int, error) { return x.Releases.Shifts(ctx, k, ids, draw) })
 }
 
 func (x mortalReleases) Wrote(ctx context.Context, k export.Key, t fhir.ResourceType, list []export.Source) error {
-	return act(x.mortal, "wrote", func() error { return x.Releases.Wrote(ctx, k, t, list) })
+	return turntest.Act(x.Mortal, "wrote", func() error { return x.Releases.Wrote(ctx, k, t, list) })
 }
 
 func (x mortalReleases) Keep(ctx context.Context, k export.Key, until time.Time) error {
-	return act(x.mortal, "keep", func() error { return x.Releases.Keep(ctx, k, until) })
+	return turntest.Act(x.Mortal, "keep", func() error { return x.Releases.Keep(ctx, k, until) })
 }
 
 func (x mortalGate) Record(ctx context.Context, g authz.Grant, t fhir.ResourceType, in ...record.Sealed) error {
-	return act(x.mortal, "record", func() error { return x.Gate.Record(ctx, g, t, in...) })
+	return turntest.Act(x.Mortal, "record", func() error { return x.Gate.Record(ctx, g, t, in...) })
 }
 
 func (x mortalJobs) Restart(ctx context.Context, j export.Job, next export.Position) error {
-	return act(x.mortal, "restart", func() error { return x.Jobs.Restart(ctx, j, next) })
+	return turntest.Act(x.Mortal, "restart", func() error { return x.Jobs.Restart(ctx, j, next) })
 }
 
 // A worker may be killed at any point of either pass: no line is lost or there twice, no id changes, and no key is left.
 func TestReleaseResumes(t *testing.T) {
 	h := newHouse(t, releasing, func(c *export.Config) { c.Page = 12 })
 	for i := range 11 {
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
+		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
 	}
 	for i := range 9 { // with those of the world enough to be alike in nothing
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"r%02d"}`, i))
+		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"r%02d"}`, i))
 	}
-	h.clock.Add(1000)
+	h.Clock.Add(1000)
 	determined(h, deident.Gender)
 	ctx := context.Background()
 	p := h.exchange()
@@ -73,54 +74,54 @@ func TestReleaseResumes(t *testing.T) {
 	}{{false, ""}, {true, ""}, {false, "restart"}, {true, "restart"}} {
 		for at := 1; ; at++ {
 			id := h.accept(p, r)
-			m := &mortal{at: at, after: round.after, only: round.only}
+			m := &turntest.Mortal{At: at, After: round.after, Only: round.only}
 			cfg := h.cfg
 			cfg.Jobs, cfg.Records, cfg.Gate, cfg.Sink, cfg.Releases = mortalJobs{cfg.Jobs, m}, mortalRecords{cfg.Records, m}, mortalGate{cfg.Gate, m}, mortalSink{cfg.Sink, m}, mortalReleases{cfg.Releases, m}
 			walks := 0
 			cfg.Releases = between{cfg.Releases, func(n int, _ []export.Source) {
 				if n == 2 && round.only != "" {
-					h.load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
+					h.Load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
 				}
 			}, &walks}
 			first, err := export.New(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for busy := true; busy && !m.dead; {
+			for busy := true; busy && !m.Dead; {
 				busy, _ = first.Step(ctx)
 			}
-			if m.dead {
-				deaths[m.died]++
-				if _, err := first.Step(ctx); !errors.Is(err, errKilled) {
+			if m.Dead {
+				deaths[m.Died]++
+				if _, err := first.Step(ctx); !errors.Is(err, turntest.ErrKilled) {
 					t.Fatalf("the dead walk: %v", err)
 				}
-				h.clock.Add(61_000) // its lease ends
+				h.Clock.Add(61_000) // its lease ends
 			}
-			h.load(`{"resourceType":"Patient","id":"q00","gender":"male"}`)
-			h.clock.Add(1000)
+			h.Load(`{"resourceType":"Patient","id":"q00","gender":"male"}`)
+			h.Clock.Add(1000)
 			h.finish()
 			if s := h.status(p, id); s.State != export.Done {
-				t.Fatalf("killed %s (call %d): %s %s", m.died, at, s.State, s.Reason)
+				t.Fatalf("killed %s (call %d): %s %s", m.Died, at, s.State, s.Reason)
 			}
 			got := h.fetched(p, id)
 			integrity(t, got)
 			x := fmt.Sprint(len(got["output Patient"]), len(got["output Encounter"]), len(got), h.status(p, id).Lines)
 			if x != "23 2 2 25" {
-				t.Errorf("killed %s (call %d): %s", m.died, at, x)
+				t.Errorf("killed %s (call %d): %s", m.Died, at, x)
 			}
-			if err := h.Cancel(ctx, h.grant(p), id); err != nil {
+			if err := h.Cancel(ctx, h.Grant(p), id); err != nil {
 				t.Fatal(err)
 			}
-			if !m.dead {
+			if !m.Dead {
 				break
 			}
 		}
 	}
-	h.clock.Add(5 * 60_000)
+	h.Clock.Add(5 * 60_000)
 	if err := h.Sweep(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if n := h.sql("SELECT count(*)::text FROM deident.release"); h.objects() != 0 || n != "0" {
+	if n := h.SQL("SELECT count(*)::text FROM deident.release"); h.objects() != 0 || n != "0" {
 		t.Errorf("%d objects and the keys of %s releases are left", h.objects(), n)
 	}
 	var where []string
@@ -140,16 +141,16 @@ func TestReleaseResumes(t *testing.T) {
 func TestALateTurnChangesNoRelease(t *testing.T) {
 	h := newHouse(t, releasing)
 	ctx := context.Background()
-	x, id, later := h.cfg.Releases, record.NewID(), h.now().Add(time.Hour)
+	x, id, later := h.cfg.Releases, record.NewID(), h.Now().Add(time.Hour)
 	old, newest := export.Key{Release: id, Turn: 1}, export.Key{Release: id, Turn: 2}
-	if err := x.Enter(ctx, old, h.tenant, 0); !errors.Is(err, export.ErrOver) {
+	if err := x.Enter(ctx, old, h.Tenant, 0); !errors.Is(err, export.ErrOver) {
 		t.Errorf("what was not begun is entered: %v", err)
 	}
-	if err := x.Begin(ctx, id, h.tenant, later); err != nil {
+	if err := x.Begin(ctx, id, h.Tenant, later); err != nil {
 		t.Fatal(err)
 	}
 	for _, k := range []export.Key{old, newest} {
-		if err := x.Enter(ctx, k, h.tenant, 0); err != nil {
+		if err := x.Enter(ctx, k, h.Tenant, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -158,7 +159,7 @@ func TestALateTurnChangesNoRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, err := range map[string]error{
-		"enter":  x.Enter(ctx, old, h.tenant, 0),
+		"enter":  x.Enter(ctx, old, h.Tenant, 0),
 		"survey": x.Survey(ctx, old, "Patient", []deident.Found{{Ref: fhir.Ref{Type: "Patient", ID: "bert"}}}, deident.Report{}),
 		"settle": x.Settle(ctx, old, deident.Verdict{}, deident.Report{}),
 		"wrote":  x.Wrote(ctx, old, "Patient", []export.Source{{ID: "anna", Version: 1}}),
@@ -171,10 +172,10 @@ func TestALateTurnChangesNoRelease(t *testing.T) {
 	if _, err := x.Shifts(ctx, old, []fhir.ID{"anna"}, func() (int, error) { return 1, nil }); !errors.Is(err, export.ErrOver) {
 		t.Errorf("shifts: %v", err)
 	}
-	if err := x.Enter(ctx, export.Key{Release: id, Turn: 3}, h.tenant+1, 0); err == nil {
+	if err := x.Enter(ctx, export.Key{Release: id, Turn: 3}, h.Tenant+1, 0); err == nil {
 		t.Error("another practice enters")
 	}
-	if got := h.sql("SELECT id FROM deident.member"); got != "anna" {
+	if got := h.SQL("SELECT id FROM deident.member"); got != "anna" {
 		t.Errorf("members: %s", got)
 	}
 	// Who goes on with a page that was surveyed counts the same, or all is counted anew: nobody is counted for what she had.
@@ -182,25 +183,25 @@ func TestALateTurnChangesNoRelease(t *testing.T) {
 		t.Errorf("surveyed twice: %v", err)
 	}
 	changed := []deident.Found{{Ref: found[0].Ref, Patient: "anna", Counted: []byte{1}, Cells: []string{"a\tb\tc"}}}
-	if err := x.Survey(ctx, newest, "Patient", changed, deident.Report{}); !errors.Is(err, export.ErrDrift) || h.sql("SELECT cell FROM deident.cell") != "" {
+	if err := x.Survey(ctx, newest, "Patient", changed, deident.Report{}); !errors.Is(err, export.ErrDrift) || h.SQL("SELECT cell FROM deident.cell") != "" {
 		t.Errorf("counted otherwise: %v", err)
 	}
 	// A later round forgets what the one before it found, and draws other surrogates.
-	was := h.sql("SELECT surrogate FROM deident.member")
-	if err := x.Enter(ctx, export.Key{Release: id, Turn: 3}, h.tenant, 1); err != nil {
+	was := h.SQL("SELECT surrogate FROM deident.member")
+	if err := x.Enter(ctx, export.Key{Release: id, Turn: 3}, h.Tenant, 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := x.Survey(ctx, export.Key{Release: id, Turn: 3}, "Patient", found, deident.Report{}); err != nil {
 		t.Fatal(err)
 	}
-	if now := h.sql("SELECT surrogate FROM deident.member"); now == was || now == "" {
+	if now := h.SQL("SELECT surrogate FROM deident.member"); now == was || now == "" {
 		t.Errorf("%q, then %q", was, now)
 	}
 	// What was erased is gone: nobody begins it again by being late.
 	if err := x.Erase(ctx, id); err != nil {
 		t.Fatal(err)
 	}
-	if err := x.Enter(ctx, export.Key{Release: id, Turn: 4}, h.tenant, 1); !errors.Is(err, export.ErrOver) {
+	if err := x.Enter(ctx, export.Key{Release: id, Turn: 4}, h.Tenant, 1); !errors.Is(err, export.ErrOver) {
 		t.Errorf("what was erased is entered: %v", err)
 	}
 }
@@ -209,8 +210,8 @@ func TestALateTurnChangesNoRelease(t *testing.T) {
 func TestTheGateOpensNothingOfARelease(t *testing.T) {
 	h := newHouse(t, releasing)
 	ctx := context.Background()
-	free := h.grant(h.exchange())
-	under, err := h.engine.Releasing(free, "safe-harbor")
+	free := h.Grant(h.exchange())
+	under, err := h.Engine.Releasing(free, "safe-harbor")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,22 +219,22 @@ func TestTheGateOpensNothingOfARelease(t *testing.T) {
 		g                  authz.Grant
 		releases, recorded bool
 	}{"for a release": {under, false, true}, "otherwise": {free, true, false}} {
-		g, err := h.engine.Extend(c.g, fhir.Read, "Patient")
+		g, err := h.Engine.Extend(c.g, fhir.Read, "Patient")
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := h.engine.Plan(ctx, g, fhir.Read, "Patient")
+		r, err := h.Engine.Plan(ctx, g, fhir.Read, "Patient")
 		if err != nil {
 			t.Fatal(err)
 		}
-		x, err := h.store.Read(ctx, r, "anna")
+		x, err := h.Store.Read(ctx, r, "anna")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out, err := h.gate.Release(ctx, g, "Patient", x); (err == nil) != c.releases || (len(out) > 0) != c.releases {
+		if out, err := h.Gate.Release(ctx, g, "Patient", x); (err == nil) != c.releases || (len(out) > 0) != c.releases {
 			t.Errorf("%s: released %v", name, err)
 		}
-		if err := h.gate.Record(ctx, g, "Patient", x); (err == nil) != c.recorded {
+		if err := h.Gate.Record(ctx, g, "Patient", x); (err == nil) != c.recorded {
 			t.Errorf("%s: recorded %v", name, err)
 		}
 	}

@@ -65,14 +65,14 @@ func TestD5_164_514_b_1_TheRiskIsMeasured(t *testing.T) {
 	dice := rand.New(rand.NewPCG(11, 164))
 	pick := func(of ...string) string { return of[min(len(of)-1, int(dice.ExpFloat64()*float64(len(of))/3))] }
 	for i := range 120 {
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"mrn-%d","gender":%q,"birthDate":"%d-0%d-15","address":[{"city":"Troy","state":%q,"postalCode":"12180"}],"deceasedBoolean":%t,
+		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"mrn-%d","gender":%q,"birthDate":"%d-0%d-15","address":[{"city":"Troy","state":%q,"postalCode":"12180"}],"deceasedBoolean":%t,
 "extension":[{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-race","extension":[{"url":"ombCategory","valueCoding":{"system":"urn:oid:2.16.840.1.113883.6.238","code":%q}},{"url":"text","valueString":"x"}]}]}`,
 			i, pick("female", "male", "other"), 1940+dice.IntN(65), 1+dice.IntN(9), pick("NY", "MA", "VT", "NH"), dice.IntN(8) == 0, pick("2106-3", "2054-5", "2028-9")))
 		for n := range 1 + dice.IntN(2) {
-			h.load(fmt.Sprintf(`{"resourceType":"Condition","id":"dx-%d-%d","subject":{"reference":"Patient/mrn-%d"},"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":%q}]}}`, i, n, i, pick("F32.9", "F41.1", "F10.20", "F20.0", "F50.00", "F84.0")))
+			h.Load(fmt.Sprintf(`{"resourceType":"Condition","id":"dx-%d-%d","subject":{"reference":"Patient/mrn-%d"},"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":%q}]}}`, i, n, i, pick("F32.9", "F41.1", "F10.20", "F20.0", "F50.00", "F84.0")))
 		}
 	}
-	h.clock.Add(1000)
+	h.Clock.Add(1000)
 	in := terms.Validity{Reference: "DocumentReference/expert", Recipients: []string{"exchange"}, From: "2026-01-01", Until: "2027-01-01"}
 	for name, x := range map[string]struct {
 		k             int
@@ -83,7 +83,7 @@ func TestD5_164_514_b_1_TheRiskIsMeasured(t *testing.T) {
 		"two and a larger k":      {20, []deident.Quasi{deident.Gender, deident.Deceased}, 90, 2},
 		"none":                    {11, nil, 120, 1},
 	} {
-		h.cfg.Terms.Set(h.tenant, terms.Terms{Determinations: []terms.Determination{{Validity: in, K: x.k, Days: 30, Quasi: x.quasi, YearBand: 50}}})
+		h.cfg.Terms.Set(h.Tenant, terms.Terms{Determinations: []terms.Determination{{Validity: in, K: x.k, Days: 30, Quasi: x.quasi, YearBand: 50}}})
 		files := h.export(h.exchange(), export.Request{Released: true, Profile: "expert-determination", Types: []fhir.ResourceType{"Condition", "Patient"}})
 		patients, k, rarest, groups := risk(t, files)
 		t.Logf("%s: %d patients in %d groups, k = %d, the rarest diagnosis is that of %d", name, patients, groups, k, rarest)

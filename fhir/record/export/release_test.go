@@ -28,7 +28,7 @@ func releasing(c *export.Config) {
 // determined is a determination for the exchange.
 func determined(h *house, quasi ...deident.Quasi) {
 	in := terms.Validity{Reference: "DocumentReference/expert", Recipients: []string{"exchange"}, From: "2026-01-01", Until: "2027-01-01"}
-	h.cfg.Terms.Set(h.tenant, terms.Terms{Determinations: []terms.Determination{{Validity: in, K: deident.MinK, Days: 30, Quasi: quasi}}})
+	h.cfg.Terms.Set(h.Tenant, terms.Terms{Determinations: []terms.Determination{{Validity: in, K: deident.MinK, Days: 30, Quasi: quasi}}})
 }
 
 var safe = export.Request{Released: true, Profile: "safe-harbor"}
@@ -67,7 +67,7 @@ func shape(files map[string][]string) string {
 }
 
 // integrity fails where a reference leads to nothing, an id is there twice, or lines are in another order than that of their ids.
-func integrity(t *testing.T, files map[string][]string) {
+func integrity(t testing.TB, files map[string][]string) {
 	t.Helper()
 	ids := map[string]bool{}
 	for k, lines := range files {
@@ -118,19 +118,19 @@ func TestD3_164_514_c_AReleaseAndItsKeysAreApart(t *testing.T) {
 		}
 	}
 	// Neither side alone leads from one to the other.
-	if x := h.sql("SELECT unnest(ids) FROM export.part"); len(strings.Fields(x)) != 22 || surrogate.ReplaceAllString(x, "") != strings.Repeat(" ", 21) || strings.Trim(h.sql("SELECT unnest(rows)::text FROM export.part"), "0 ") != "" {
+	if x := h.SQL("SELECT unnest(ids) FROM export.part"); len(strings.Fields(x)) != 22 || surrogate.ReplaceAllString(x, "") != strings.Repeat(" ", 21) || strings.Trim(h.SQL("SELECT unnest(rows)::text FROM export.part"), "0 ") != "" {
 		t.Errorf("parts know what is behind their lines: %s", x)
 	}
 	for _, role := range []string{postgres.RoleApp, postgres.RoleNotes, postgres.RoleDeident, "cloister_identity"} {
-		for _, table := range strings.Fields(h.sql("SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname IN ('deident', 'record', 'notes', 'audit', 'export', 'identity')")) {
-			may := h.sql("SELECT has_table_privilege($1, $2, 'SELECT, INSERT, UPDATE, DELETE')::text", role, table) == "true"
+		for _, table := range strings.Fields(h.SQL("SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname IN ('deident', 'record', 'notes', 'audit', 'export', 'identity')")) {
+			may := h.SQL("SELECT has_table_privilege($1, $2, 'SELECT, INSERT, UPDATE, DELETE')::text", role, table) == "true"
 			if own := strings.HasPrefix(table, "deident."); own && may != (role == postgres.RoleDeident) || !own && may && role == postgres.RoleDeident {
 				t.Errorf("%s and %s: %v", role, table, may)
 			}
 		}
 	}
 	// Each resource is in the audit record, before it is written.
-	if n := h.sql("SELECT count(DISTINCT e)::text FROM audit.event, unnest(entities) AS e WHERE client = 'exchange' AND e LIKE 'Observation/%'"); n != "13" {
+	if n := h.SQL("SELECT count(DISTINCT e)::text FROM audit.event, unnest(entities) AS e WHERE client = 'exchange' AND e LIKE 'Observation/%'"); n != "13" {
 		t.Errorf("%s Observations are recorded", n)
 	}
 	// A second one shares nothing with it but what the records say.
@@ -147,17 +147,17 @@ func TestD3_164_514_c_AReleaseAndItsKeysAreApart(t *testing.T) {
 		}
 	}
 	// The keys go with the release, and nothing but it.
-	if err := h.Cancel(context.Background(), h.grant(p), id); err != nil {
+	if err := h.Cancel(context.Background(), h.Grant(p), id); err != nil {
 		t.Fatal(err)
 	}
-	if n := h.sql("SELECT count(*)::text FROM deident.member"); n != "22" {
+	if n := h.SQL("SELECT count(*)::text FROM deident.member"); n != "22" {
 		t.Errorf("%s keys are left after one release was cancelled", n)
 	}
-	h.clock.Add((25 * time.Hour).Milliseconds())
+	h.Clock.Add((25 * time.Hour).Milliseconds())
 	if err := h.Sweep(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if n := h.sql("SELECT count(*)::text FROM deident.member"); n != "0" {
+	if n := h.SQL("SELECT count(*)::text FROM deident.member"); n != "0" {
 		t.Errorf("%s keys are left after the other expired", n)
 	}
 }
@@ -198,11 +198,11 @@ func TestD4_164_514_e_ReleaseRefusals(t *testing.T) {
 		"an agreement":                 {research, export.Request{Released: true, Profile: "limited-data-set"}, terms.Terms{Agreements: []terms.Agreement{agreement}}, 200},
 		"no determination":             {h.exchange(), export.Request{Released: true, Profile: "expert-determination"}, terms.Terms{Agreements: []terms.Agreement{agreement}}, 403},
 	} {
-		h.cfg.Terms.Set(h.tenant, c.laid)
+		h.cfg.Terms.Set(h.Tenant, c.laid)
 		if c.r.Level == "" {
 			c.r.Level = export.System
 		}
-		id, err := h.Accept(ctx, h.grant(c.who), c.r)
+		id, err := h.Accept(ctx, h.Grant(c.who), c.r)
 		if status(err) != c.status {
 			t.Errorf("%s: %d %v, want %d", name, status(err), err, c.status)
 		}
@@ -210,7 +210,7 @@ func TestD4_164_514_e_ReleaseRefusals(t *testing.T) {
 			if s := h.status(c.who, id); s.Release == nil {
 				t.Errorf("%s: it is not de-identified", name)
 			}
-			_ = h.Cancel(ctx, h.grant(c.who), id)
+			_ = h.Cancel(ctx, h.Grant(c.who), id)
 		}
 	}
 	// What is not de-identified is not a bound client's, whoever began it.
@@ -220,16 +220,16 @@ func TestD4_164_514_e_ReleaseRefusals(t *testing.T) {
 	if _, err := h.fetch(bound, id, "1.ndjson"); status(err) != 404 {
 		t.Errorf("a bound client fetches what identifies: %v", err)
 	}
-	if _, err := h.Status(ctx, h.grant(bound), id, 1); status(err) != 404 {
+	if _, err := h.Status(ctx, h.Grant(bound), id, 1); status(err) != 404 {
 		t.Errorf("a bound client asks for what identifies: %v", err)
 	}
 	// An agreement that ends while the release is made ends it.
-	h.cfg.Terms.Set(h.tenant, terms.Terms{Agreements: []terms.Agreement{agreement}})
+	h.cfg.Terms.Set(h.Tenant, terms.Terms{Agreements: []terms.Agreement{agreement}})
 	r := export.Request{Level: export.System, Released: true, Profile: "limited-data-set"}
-	if id, err := h.Accept(ctx, h.grant(research), r); err != nil {
+	if id, err := h.Accept(ctx, h.Grant(research), r); err != nil {
 		t.Error(err)
 	} else {
-		h.cfg.Terms.Set(h.tenant, terms.Terms{})
+		h.cfg.Terms.Set(h.Tenant, terms.Terms{})
 		h.finish()
 		if s := h.status(research, id); s.State != export.Failed || s.Reason != export.Denied {
 			t.Errorf("%+v", s)
@@ -237,11 +237,11 @@ func TestD4_164_514_e_ReleaseRefusals(t *testing.T) {
 	}
 	// What is not begun after all leaves no keys.
 	for n := range 5 {
-		if _, err := h.Accept(ctx, h.grant(bound), export.Request{Level: export.System}); n < 4 && err != nil || n == 4 && status(err) != 429 {
+		if _, err := h.Accept(ctx, h.Grant(bound), export.Request{Level: export.System}); n < 4 && err != nil || n == 4 && status(err) != 429 {
 			t.Errorf("%d under way: %v", n, err)
 		}
 	}
-	if n := h.sql("SELECT count(*)::text FROM deident.release"); n != "4" {
+	if n := h.SQL("SELECT count(*)::text FROM deident.release"); n != "4" {
 		t.Errorf("the keys of %s releases, of which four are under way", n)
 	}
 	// Without keys there are no releases, and a bound client gets nothing.
@@ -251,7 +251,7 @@ func TestD4_164_514_e_ReleaseRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, x := range []export.Request{{Level: export.System}, {Level: export.System, Released: true, Profile: "safe-harbor"}} {
-		if _, err := bare.Accept(ctx, h.grant(bound), x); status(err) != 400 {
+		if _, err := bare.Accept(ctx, h.Grant(bound), x); status(err) != 400 {
 			t.Errorf("without keys: %v", err)
 		}
 	}
@@ -280,7 +280,7 @@ func has(page []export.Source, id fhir.ID) bool {
 func TestD8_WhatChangesIsSurveyedAgain(t *testing.T) {
 	crowd := func(h *house) {
 		for i := range 22 {
-			h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":%q}`, i, []string{"male", "female"}[i%2]))
+			h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":%q}`, i, []string{"male", "female"}[i%2]))
 		}
 	}
 	for name, c := range map[string]struct {
@@ -299,12 +299,12 @@ func TestD8_WhatChangesIsSurveyedAgain(t *testing.T) {
 		}, map[string]int{"Encounter": 2, "Observation": 12, "Patient": 25}, export.Done, "", "1"},
 		"a consent is revoked": {released("Encounter", "Observation", "Patient"), func(h *house, _ int, page []export.Source) {
 			if has(page, "sa") { // its Encounter is written
-				h.load(consent("c", "part2-specific", "inactive"))
+				h.Load(consent("c", "part2-specific", "inactive"))
 			}
 		}, map[string]int{"Encounter": 1, "Observation": 12, "Patient": 25}, export.Done, "", "1"},
 		"somebody wants out": {released("Encounter", "Observation", "Patient"), func(h *house, _ int, page []export.Source) {
 			if has(page, "o02") {
-				h.load(optOut("cleo"))
+				h.Load(optOut("cleo"))
 			}
 		}, map[string]int{"Encounter": 2, "Observation": 9, "Patient": 24}, export.Done, "", "1"},
 		"again and again": {released("Observation", "Patient"), func(h *house, n int, _ []export.Source) {
@@ -312,14 +312,14 @@ func TestD8_WhatChangesIsSurveyedAgain(t *testing.T) {
 		}, nil, export.Failed, export.Changed, "2"},
 		"a group becomes small": {export.Request{Released: true, Profile: "expert-determination", Types: []fhir.ResourceType{"Patient"}}, func(h *house, _ int, page []export.Source) {
 			if has(page, "q00") {
-				h.load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
+				h.Load(`{"resourceType":"Patient","id":"q00","gender":"other"}`)
 			}
 		}, map[string]int{"Patient": 25}, export.Done, "", "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t, releasing)
 			crowd(h)
-			h.clock.Add(1000)
+			h.Clock.Add(1000)
 			determined(h, deident.Gender)
 			n := 0
 			h.cfg.Releases = between{h.cfg.Releases, func(n int, page []export.Source) { c.change(h, n, page) }, &n}
@@ -334,7 +334,7 @@ func TestD8_WhatChangesIsSurveyedAgain(t *testing.T) {
 				if busy, err = h.Step(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				if x := h.sql("SELECT round::text FROM deident.release"); x != "" {
+				if x := h.SQL("SELECT round::text FROM deident.release"); x != "" {
 					round = x
 				}
 			}
@@ -343,7 +343,7 @@ func TestD8_WhatChangesIsSurveyedAgain(t *testing.T) {
 				t.Errorf("%s %s after round %s", s.State, s.Reason, round)
 			}
 			if s.State != export.Done {
-				if x := h.sql("SELECT count(*)::text FROM deident.release"); x != "0" {
+				if x := h.SQL("SELECT count(*)::text FROM deident.release"); x != "0" {
 					t.Errorf("its keys are left")
 				}
 				return
@@ -383,14 +383,14 @@ func TestD7_2_16_AReleaseIsFetchedWhole(t *testing.T) {
 	}{
 		"nothing":              {func(*house) {}, ""},
 		"deleted":              {func(h *house) { h.remove("Observation/o05") }, "Observation"},
-		"changed":              {func(h *house) { h.load(observation("o05", "anna", `,"valueInteger":77`)) }, ""}, // what was released was true
-		"a consent is revoked": {func(h *house) { h.load(consent("c", "part2-specific", "inactive")) }, "Encounter Observation"},
-		"somebody wants out":   {func(h *house) { h.load(optOut("cleo")) }, "Observation Patient"},
+		"changed":              {func(h *house) { h.Load(observation("o05", "anna", `,"valueInteger":77`)) }, ""}, // what was released was true
+		"a consent is revoked": {func(h *house) { h.Load(consent("c", "part2-specific", "inactive")) }, "Encounter Observation"},
+		"somebody wants out":   {func(h *house) { h.Load(optOut("cleo")) }, "Observation Patient"},
 		// What is visible all the same is nothing to be released: whatever the Consent bars, she does not want to be in such a set.
-		"somebody wants out, says research": {func(h *house) { h.load(strings.Replace(optOut("cleo"), `"code":"TREAT"`, `"code":"HRESCH"`, 1)) }, "Observation Patient"},
-		"the keys are lost":                 {func(h *house) { h.exec("DELETE FROM deident.release") }, "Encounter Observation Patient"},
+		"somebody wants out, says research": {func(h *house) { h.Load(strings.Replace(optOut("cleo"), `"code":"TREAT"`, `"code":"HRESCH"`, 1)) }, "Observation Patient"},
+		"the keys are lost":                 {func(h *house) { h.Exec("DELETE FROM deident.release") }, "Encounter Observation Patient"},
 		"another client asks":               {func(*house) {}, "404"},
-		"nobody may any more":               {func(h *house) { h.cfg.Terms.Set(h.tenant, terms.Terms{}) }, ""}, // a safe harbor needs no document
+		"nobody may any more":               {func(h *house) { h.cfg.Terms.Set(h.Tenant, terms.Terms{}) }, ""}, // a safe harbor needs no document
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t, releasing)
@@ -399,7 +399,7 @@ func TestD7_2_16_AReleaseIsFetchedWhole(t *testing.T) {
 			h.finish()
 			files := h.status(p, id).Files
 			c.change(h)
-			h.clock.Add(1000)
+			h.Clock.Add(1000)
 			who := p
 			if c.gone == "404" {
 				who.Client = "other"
@@ -431,11 +431,11 @@ func TestAReleaseOfASmallGroup(t *testing.T) {
 	}
 	var members []string
 	for i := range 12 {
-		h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d"}`, i))
+		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d"}`, i))
 		members = append(members, fmt.Sprintf(`{"entity":{"reference":"Patient/q%02d"}}`, i))
 	}
-	h.load(`{"resourceType":"Group","id":"large","type":"person","actual":true,"managingEntity":{"reference":"Organization/hie"},"member":[` + strings.Join(members, ",") + `]}`)
-	h.clock.Add(1000)
+	h.Load(`{"resourceType":"Group","id":"large","type":"person","actual":true,"managingEntity":{"reference":"Organization/hie"},"member":[` + strings.Join(members, ",") + `]}`)
+	h.Clock.Add(1000)
 	id = h.accept(p, export.Request{Released: true, Profile: "safe-harbor", Level: export.Group, Group: "large"})
 	h.finish()
 	if got := h.fetched(p, id); len(got["output Patient"]) != 12 || len(got) != 1 {
@@ -456,22 +456,22 @@ func TestL28_TwinsReleaseTheSame(t *testing.T) {
 	for _, h := range []*house{full, twin} {
 		h.remove("Observation/o05")
 		for i := range 11 {
-			h.load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
+			h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
 		}
-		h.load(optOut("q03"))
-		h.clock.Add(1000)
+		h.Load(optOut("q03"))
+		h.Clock.Add(1000)
 		determined(h, deident.Gender)
 	}
 	for _, rt := range fhir.ResourceTypes() {
-		g, err := twin.engine.Authorize(ctx, twin.exchange(), fhir.Read, rt)
+		g, err := twin.Engine.Authorize(ctx, twin.exchange(), fhir.Read, rt)
 		if err != nil {
 			continue
 		}
-		if sees[rt], err = twin.engine.Plan(ctx, g, fhir.Read, rt); err != nil {
+		if sees[rt], err = twin.Engine.Plan(ctx, g, fhir.Read, rt); err != nil {
 			t.Fatal(err)
 		}
 	}
-	owner, err := pgx.Connect(ctx, twin.dsn)
+	owner, err := pgx.Connect(ctx, twin.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}

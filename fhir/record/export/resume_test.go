@@ -15,125 +15,75 @@ import (
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/export"
+	"github.com/cloister-health/cloister/fhir/record/turn/turntest"
 	"github.com/cloister-health/cloister/fhir/search"
 )
-
-var errKilled = errors.New("killed")
-
-// mortal is all that a worker touches. At the call of that number the worker is killed:
-// before the call, or after it and before anybody hears of it. From then on nothing that it
-// does reaches anything, as after kill -9.
-type mortal struct {
-	at     int
-	only   string // "": calls of any name count
-	after  bool
-	sleeps func() // nil: it is killed; else it does this at that moment, and goes on
-	calls  int
-	dead   bool
-	died   string
-}
-
-func (m *mortal) end(where string) {
-	m.died = where
-	if m.sleeps == nil {
-		m.dead = true
-		return
-	}
-	m.sleeps()
-}
-
-func do[T any](m *mortal, what string, f func() (T, error)) (T, error) {
-	var zero T
-	if m.only == "" || m.only == what {
-		m.calls++
-	}
-	last := m.calls == m.at && (m.only == "" || m.only == what)
-	if last && !m.after {
-		m.end("before " + what)
-	}
-	if m.dead {
-		return zero, errKilled
-	}
-	out, err := f()
-	if last && m.after {
-		m.end("after " + what)
-	}
-	if m.dead {
-		return zero, errKilled
-	}
-	return out, err
-}
-
-func act(m *mortal, what string, f func() error) error {
-	_, err := do(m, what, func() (struct{}, error) { return struct{}{}, f() })
-	return err
-}
 
 type (
 	mortalJobs struct {
 		export.Jobs
-		*mortal
+		*turntest.Mortal
 	}
 	mortalRecords struct {
 		export.Records
-		*mortal
+		*turntest.Mortal
 	}
 	mortalGate struct {
 		export.Gate
-		*mortal
+		*turntest.Mortal
 	}
 	mortalSink struct {
 		export.Sink
-		*mortal
+		*turntest.Mortal
 	}
 	mortalObject struct {
 		io.WriteCloser
-		*mortal
+		*turntest.Mortal
 	}
 )
 
 func (x mortalJobs) Take(ctx context.Context, d time.Duration) (j export.Job, ok bool, err error) {
-	j, err = do(x.mortal, "take", func() (j export.Job, err error) { j, ok, err = x.Jobs.Take(ctx, d); return j, err })
+	j, err = turntest.Do(x.Mortal, "take", func() (j export.Job, err error) { j, ok, err = x.Jobs.Take(ctx, d); return j, err })
 	return j, ok, err
 }
 
 func (x mortalJobs) Reserve(ctx context.Context, j export.Job, name string, until time.Time) error {
-	return act(x.mortal, "reserve", func() error { return x.Jobs.Reserve(ctx, j, name, until) })
+	return turntest.Act(x.Mortal, "reserve", func() error { return x.Jobs.Reserve(ctx, j, name, until) })
 }
 
 func (x mortalJobs) Publish(ctx context.Context, j export.Job, next export.Position, parts []export.Part, explained []fhir.ID, longest int) error {
-	return act(x.mortal, "publish", func() error { return x.Jobs.Publish(ctx, j, next, parts, explained, longest) })
+	return turntest.Act(x.Mortal, "publish", func() error { return x.Jobs.Publish(ctx, j, next, parts, explained, longest) })
 }
 
 func (x mortalJobs) Finish(ctx context.Context, j export.Job, s export.State, why export.Reason, at time.Time) error {
-	return act(x.mortal, "finish", func() error { return x.Jobs.Finish(ctx, j, s, why, at) })
+	return turntest.Act(x.Mortal, "finish", func() error { return x.Jobs.Finish(ctx, j, s, why, at) })
 }
 
 func (x mortalJobs) Yield(ctx context.Context, j export.Job, at time.Time) error {
-	return act(x.mortal, "yield", func() error { return x.Jobs.Yield(ctx, j, at) })
+	return turntest.Act(x.Mortal, "yield", func() error { return x.Jobs.Yield(ctx, j, at) })
 }
 
 func (x mortalRecords) Search(ctx context.Context, r authz.Reach, q search.Query) (record.Page, error) {
-	return do(x.mortal, "search", func() (record.Page, error) { return x.Records.Search(ctx, r, q) })
+	return turntest.Do(x.Mortal, "search", func() (record.Page, error) { return x.Records.Search(ctx, r, q) })
 }
 
 func (x mortalGate) Collect(ctx context.Context, g authz.Grant, t fhir.ResourceType, in ...record.Sealed) ([]record.Released, error) {
-	return do(x.mortal, "release", func() ([]record.Released, error) { return x.Gate.Collect(ctx, g, t, in...) })
+	return turntest.Do(x.Mortal, "release", func() ([]record.Released, error) { return x.Gate.Collect(ctx, g, t, in...) })
 }
 
 func (x mortalSink) Create(ctx context.Context, name string) (io.WriteCloser, error) {
-	w, err := do(x.mortal, "create", func() (io.WriteCloser, error) { return x.Sink.Create(ctx, name) })
+	w, err := turntest.Do(x.Mortal, "create", func() (io.WriteCloser, error) { return x.Sink.Create(ctx, name) })
 	if err != nil {
 		return nil, err
 	}
-	return mortalObject{w, x.mortal}, nil
+	return mortalObject{w, x.Mortal}, nil
 }
 
 func (x mortalObject) Write(p []byte) (int, error) {
-	return do(x.mortal, "write", func() (int, error) { return x.WriteCloser.Write(p) })
+	return turntest.Do(x.Mortal, "write", func() (int, error) { return x.WriteCloser.Write(p) })
 }
 
-func (x mortalObject) Close() error { return act(x.mortal, "close", x.WriteCloser.Close) }
+func (x mortalObject) Close() error { return turntest.Act(x.Mortal, "close", x.WriteCloser.Close) }
 
 // A worker may be killed at any point, in any number of turns: another one goes on when its
 // lease ends, no line is lost, none is there twice, and nothing is left that belongs to nothing.
@@ -146,42 +96,42 @@ func TestResume(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for at := 1; ; at++ {
 			id := h.accept(p, export.Request{Types: []fhir.ResourceType{"Encounter", "Observation"}})
-			m := &mortal{at: at, after: after}
+			m := &turntest.Mortal{At: at, After: after}
 			cfg := h.cfg
 			cfg.Jobs, cfg.Records, cfg.Gate, cfg.Sink = mortalJobs{cfg.Jobs, m}, mortalRecords{cfg.Records, m}, mortalGate{cfg.Gate, m}, mortalSink{cfg.Sink, m}
 			first, err := export.New(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for busy := true; busy && !m.dead; {
+			for busy := true; busy && !m.Dead; {
 				busy, _ = first.Step(ctx)
 			}
-			if m.dead {
-				deaths[m.died]++
-				if _, err := first.Step(ctx); !errors.Is(err, errKilled) {
+			if m.Dead {
+				deaths[m.Died]++
+				if _, err := first.Step(ctx); !errors.Is(err, turntest.ErrKilled) {
 					t.Fatalf("the dead walk: %v", err)
 				}
-				h.clock.Add(61_000) // its lease ends
+				h.Clock.Add(61_000) // its lease ends
 			}
 			h.finish()
 			got := h.fetched(p, id)
 			if ids(got["output Observation"]) != want || ids(got["output Encounter"]) != "ea ec" || len(got["error OperationOutcome"]) != 1 {
-				t.Errorf("killed %s (call %d): %q %q %d", m.died, at, ids(got["output Observation"]), ids(got["output Encounter"]), len(got["error OperationOutcome"]))
+				t.Errorf("killed %s (call %d): %q %q %d", m.Died, at, ids(got["output Observation"]), ids(got["output Encounter"]), len(got["error OperationOutcome"]))
 			}
 			if s := h.status(p, id); s.Lines != 15 {
-				t.Errorf("killed %s: %d lines, want 15", m.died, s.Lines)
+				t.Errorf("killed %s: %d lines, want 15", m.Died, s.Lines)
 			}
-			if !m.dead {
+			if !m.Dead {
 				break
 			}
 		}
 	}
-	h.clock.Add(5 * 60_000)
+	h.Clock.Add(5 * 60_000)
 	if err := h.Sweep(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if parts := strings.Count(h.sql("SELECT name::text FROM export.part"), "-") / 4; h.objects() != parts || h.sql("SELECT name::text FROM export.object") != "" {
-		t.Errorf("%d objects for %d parts, and of no part: %s", h.objects(), parts, h.sql("SELECT name::text FROM export.object"))
+	if parts := strings.Count(h.SQL("SELECT name::text FROM export.part"), "-") / 4; h.objects() != parts || h.SQL("SELECT name::text FROM export.object") != "" {
+		t.Errorf("%d objects for %d parts, and of no part: %s", h.objects(), parts, h.SQL("SELECT name::text FROM export.object"))
 	}
 	var where []string
 	for d, n := range deaths {
@@ -225,7 +175,7 @@ func TestALateWorkerPublishesNothing(t *testing.T) {
 				}
 				once = true
 				var err error
-				h.clock.Add(61_000) // its lease ends
+				h.Clock.Add(61_000) // its lease ends
 				switch name {
 				case "overtaken":
 					h.finish()
@@ -233,13 +183,13 @@ func TestALateWorkerPublishesNothing(t *testing.T) {
 					_, err = h.Step(ctx)
 				case "overtaken and swept":
 					h.finish()
-					h.clock.Add(3 * 60_000)
+					h.Clock.Add(3 * 60_000)
 					err = h.Sweep(ctx)
 				case "about to be swept":
-					h.clock.Add(3 * 60_000)
+					h.Clock.Add(3 * 60_000)
 					doomed, err = h.cfg.Jobs.Orphans(ctx, 100)
 				case "cancelled":
-					err = h.Cancel(ctx, h.grant(p), id)
+					err = h.Cancel(ctx, h.Grant(p), id)
 				}
 				if err != nil {
 					t.Error(err)
@@ -266,7 +216,7 @@ func TestALateWorkerPublishesNothing(t *testing.T) {
 					t.Errorf("%v", got)
 				}
 			}
-			h.clock.Add(5 * 60_000)
+			h.Clock.Add(5 * 60_000)
 			if err := h.Sweep(ctx); err != nil {
 				t.Fatal(err)
 			}
@@ -299,7 +249,7 @@ func TestClientsTakeTurns(t *testing.T) {
 		if _, err := h.Step(ctx); err != nil {
 			t.Fatal(err)
 		}
-		of = append(of, h.sql("SELECT client FROM (SELECT encode(owner, 'hex') AS client FROM export.job ORDER BY turn DESC NULLS LAST LIMIT 1) AS x"))
+		of = append(of, h.SQL("SELECT client FROM (SELECT encode(owner, 'hex') AS client FROM export.job ORDER BY turn DESC NULLS LAST LIMIT 1) AS x"))
 	}
 	for i := 1; i < len(of); i++ {
 		if of[i] == of[i-1] {
@@ -326,7 +276,7 @@ func TestFailures(t *testing.T) {
 		if _, err := broken.Step(ctx); err == nil {
 			t.Fatal("nobody is told")
 		}
-		h.clock.Add(10_000)
+		h.Clock.Add(10_000)
 	}
 	if s := h.status(p, id); turns != 8 || s.Reason != export.Internal || s.Files != nil {
 		t.Errorf("after %d turns: %+v", turns, s)
@@ -361,10 +311,10 @@ func TestFailures(t *testing.T) {
 	if s := h.status(p, id); s.State != export.Failed || s.Reason != export.Denied {
 		t.Errorf("the app is retired: %+v", s)
 	}
-	if _, err := strict.Fetch(ctx, h.grant(p), done, "1.ndjson"); status(err) != 403 {
+	if _, err := strict.Fetch(ctx, h.Grant(p), done, "1.ndjson"); status(err) != 403 {
 		t.Errorf("what was done lets itself out: %v", err)
 	}
-	if _, err := strict.Accept(ctx, h.grant(p), export.Request{Level: export.System}); status(err) != 403 {
+	if _, err := strict.Accept(ctx, h.Grant(p), export.Request{Level: export.System}); status(err) != 403 {
 		t.Errorf("a retired app begins: %v", err)
 	}
 }
@@ -383,7 +333,7 @@ func TestPagesAreBoundedByTheirBytes(t *testing.T) {
 	if got := h.fetched(p, id); ids(got["output Observation"]) != "o00 o01 o02 o03 o04 o05 o06 o07 o08 o09 o10 o11 sa" {
 		t.Errorf("%v", ids(got["output Observation"]))
 	}
-	if n := strings.Count(h.sql("SELECT 'x' FROM export.part WHERE kind = 'output'"), "x"); n < 5 {
+	if n := strings.Count(h.SQL("SELECT 'x' FROM export.part WHERE kind = 'output'"), "x"); n < 5 {
 		t.Errorf("%d pages", n)
 	}
 	if s := h.status(p, id); len(s.Files) != 2 {
@@ -415,19 +365,19 @@ func TestTheSinkIsEncrypted(t *testing.T) {
 	p := h.exchange()
 	id := h.accept(p, export.Request{Types: []fhir.ResourceType{"Patient"}})
 	h.finish()
-	name := h.sql("SELECT name::text FROM export.part")
+	name := h.SQL("SELECT name::text FROM export.part")
 	// The part of another job does not open in the place of this one.
 	other := h.accept(p, export.Request{Types: []fhir.ResourceType{"Patient"}})
 	h.finish()
-	h.exec("UPDATE export.part SET name = '0b7f4e9c-0000-4000-8000-000000000000' WHERE name = $1", name)
-	h.exec("UPDATE export.part SET name = $1 WHERE job::text = $2", name, other)
+	h.Exec("UPDATE export.part SET name = '0b7f4e9c-0000-4000-8000-000000000000' WHERE name = $1", name)
+	h.Exec("UPDATE export.part SET name = $1 WHERE job::text = $2", name, other)
 	if got, err := h.fetch(p, other, "1.ndjson"); err == nil || got != "" || outcome.Of(err).Status() != 500 {
 		t.Errorf("it opens: %q %v", got, err)
 	}
 	if _, err := h.fetch(p, id, "1.ndjson"); err == nil {
 		t.Error("an object that is not there is nothing")
 	}
-	if strings.Contains(h.sql("SELECT encode(sealed, 'escape') FROM export.job"), "exchange") {
+	if strings.Contains(h.SQL("SELECT encode(sealed, 'escape') FROM export.job"), "exchange") {
 		t.Error("what the job is about lies open")
 	}
 }

@@ -63,10 +63,10 @@ func TestRewrappedExports(t *testing.T) {
 	}
 	old, next := envelopetest.Keys(), envelope.New("test:next", envelopetest.Primitive("another one"))
 	heard := 0
-	if n, err := postgres.RewrapKeys(ctx, h.dsn, next.With(old), func() { heard++ }); err != nil || n != heard || n < 2 {
+	if n, err := postgres.RewrapKeys(ctx, h.DSN, next.With(old), func() { heard++ }); err != nil || n != heard || n < 2 {
 		t.Fatal(n, heard, err)
 	}
-	if n, err := postgres.RewrapKeys(ctx, h.dsn, next.With(old), nil); err != nil || n != 0 {
+	if n, err := postgres.RewrapKeys(ctx, h.DSN, next.With(old), nil); err != nil || n != 0 {
 		t.Fatal(n, err)
 	}
 	with := func(keys *envelope.Keys) *export.Service {
@@ -79,7 +79,7 @@ func TestRewrappedExports(t *testing.T) {
 		return s
 	}
 	before := with(old)
-	if _, err := before.Status(ctx, h.grant(p), done, 1); status(err) != 503 || errors.Is(err, export.ErrOver) {
+	if _, err := before.Status(ctx, h.Grant(p), done, 1); status(err) != 503 || errors.Is(err, export.ErrOver) {
 		t.Errorf("the old key: %v", err)
 	}
 	h.Service = with(next)

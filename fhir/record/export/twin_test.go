@@ -36,31 +36,31 @@ func TestL28_TwinsExportTheSame(t *testing.T) {
 			}
 			sees := map[fhir.ResourceType]authz.Restriction{}
 			for _, rt := range fhir.ResourceTypes() {
-				g, err := twin.engine.Authorize(ctx, who(twin), fhir.Read, rt)
+				g, err := twin.Engine.Authorize(ctx, who(twin), fhir.Read, rt)
 				if err != nil {
 					continue
 				}
-				if sees[rt], err = twin.engine.Plan(ctx, g, fhir.Read, rt); err != nil {
+				if sees[rt], err = twin.Engine.Plan(ctx, g, fhir.Read, rt); err != nil {
 					t.Fatal(err)
 				}
 			}
-			owner, err := pgx.Connect(ctx, twin.dsn)
+			owner, err := pgx.Connect(ctx, twin.DSN)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() { _ = owner.Close(ctx) }()
-			before := full.sql("SELECT id FROM record.resource ORDER BY id")
+			before := full.SQL("SELECT id FROM record.resource ORDER BY id")
 			if err := postgres.Excise(ctx, owner, sees); err != nil {
 				t.Fatal(err)
 			}
-			if after := twin.sql("SELECT id FROM record.resource ORDER BY id"); before == after {
+			if after := twin.SQL("SELECT id FROM record.resource ORDER BY id"); before == after {
 				t.Fatal("nothing is hidden, so this test shows nothing")
 			}
 			for i, r := range requests {
 				var got [2]string
 				for n, h := range []*house{full, twin} {
 					r := r
-					id, err := h.Accept(ctx, h.grant(who(h)), r)
+					id, err := h.Accept(ctx, h.Grant(who(h)), r)
 					if err != nil {
 						got[n] = fmt.Sprint(status(err), err)
 						continue

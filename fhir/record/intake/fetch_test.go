@@ -72,13 +72,13 @@ func TestConnectionsBreak(t *testing.T) {
 			})
 			h := newHouse(t, reached)
 			p := h.exchange()
-			id, err := h.Accept(context.Background(), h.grant(p), intake.Request{Inputs: []intake.Input{{Type: "Observation", URL: url + x.path}}})
+			id, err := h.Accept(context.Background(), h.Grant(p), intake.Request{Inputs: []intake.Input{{Type: "Observation", URL: url + x.path}}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			for range 30 {
 				if busy, _ := h.Step(context.Background()); !busy {
-					h.clock.Add(6000)
+					h.Clock.Add(6000)
 				}
 			}
 			if got := h.counted(p, id); !strings.HasPrefix(got, "1200 new, 0 changed, 0 same, 0 refused") {
@@ -136,13 +136,13 @@ func TestFilesThatCannotBeFetched(t *testing.T) {
 	for _, path := range []string{"/gone", "/away", "/down", "/bad.gz", "/long", "/fine"} {
 		r.Inputs = append(r.Inputs, intake.Input{Type: "Observation", URL: url + path + "?sig=SECRETwombat"})
 	}
-	id, err := h.Accept(context.Background(), h.grant(p), r)
+	id, err := h.Accept(context.Background(), h.Grant(p), r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 60 {
 		if busy, _ := h.Step(context.Background()); !busy {
-			h.clock.Add(6000)
+			h.Clock.Add(6000)
 		}
 	}
 	if got := h.counted(p, id); !strings.HasPrefix(got, "1 new, 0 changed, 0 same, 1 refused") {
@@ -159,12 +159,12 @@ func TestFilesThatCannotBeFetched(t *testing.T) {
 	if strings.Contains(text, "SECRET") || asked != 8 {
 		t.Errorf("asked %d times: %s", asked, text)
 	}
-	if got := h.sql("SELECT body->'meta'->>'source' FROM record.resource WHERE id = 'fine'"); got != "https://elsewhere.example" {
+	if got := h.SQL("SELECT body->'meta'->>'source' FROM record.resource WHERE id = 'fine'"); got != "https://elsewhere.example" {
 		t.Errorf("meta.source is %q", got)
 	}
 	// An address that may not be reached is refused at once, and one that leads to such an address later.
 	for _, bad := range []string{"https://evil.example/x", "file:///etc/passwd", "http://169.254.169.254/latest/meta-data", strings.Replace(url, "127.0.0.1", "10.0.0.1", 1)} {
-		if _, err := h.Accept(context.Background(), h.grant(p), intake.Request{Inputs: []intake.Input{{Type: "Observation", URL: bad}}}); status(err) != 400 {
+		if _, err := h.Accept(context.Background(), h.Grant(p), intake.Request{Inputs: []intake.Input{{Type: "Observation", URL: bad}}}); status(err) != 400 {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
@@ -181,13 +181,13 @@ func TestFilesThatCannotBeFetched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err = strict.Accept(context.Background(), h.grant(p), intake.Request{Inputs: []intake.Input{{Type: "Observation", URL: private.URL}}})
+	id, err = strict.Accept(context.Background(), h.Grant(p), intake.Request{Inputs: []intake.Input{{Type: "Observation", URL: private.URL}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 30 {
 		if busy, _ := strict.Step(context.Background()); !busy {
-			h.clock.Add(6000)
+			h.Clock.Add(6000)
 		}
 	}
 	if got := h.report(p, id); !strings.Contains(got, "could not be fetched") || reachedIt {

@@ -49,7 +49,7 @@ func TestReferencesInAnyOrder(t *testing.T) {
 			}
 		}
 		want := map[bool]string{true: "0", false: "1301"}[dry]
-		if got := h.sql("SELECT count(*)::text FROM record.resource WHERE id LIKE 'n____' OR id LIKE 'by%'"); got != want {
+		if got := h.SQL("SELECT count(*)::text FROM record.resource WHERE id LIKE 'n____' OR id LIKE 'by%'"); got != want {
 			t.Errorf("dry %v: %s are stored, want %s", dry, got, want)
 		}
 	}
@@ -58,13 +58,13 @@ func TestReferencesInAnyOrder(t *testing.T) {
 	if got := h.counted(p, id); got != "0 new, 0 changed, 1301 same, 0 refused, 2 unresolved" {
 		t.Errorf("again: %s", got)
 	}
-	if got := h.sql("SELECT count(*)::text FROM record.resource WHERE version > 1"); got != "0" {
+	if got := h.SQL("SELECT count(*)::text FROM record.resource WHERE version > 1"); got != "0" {
 		t.Errorf("%s have a second version", got)
 	}
 	if s := h.status(p, id); !strings.HasPrefix(s.Progress, "1303 of 1303 lines") {
 		t.Errorf("%q", s.Progress)
 	}
-	h.clock.Add(1000)
+	h.Clock.Add(1000)
 	if err := h.Sweep(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -94,10 +94,10 @@ func TestNobodyImportsWhatSheMayNotWrite(t *testing.T) {
 	if got := h.counted(p, id); !strings.HasPrefix(got, "4 new, 0 changed, 0 same, 6 refused, 1 unresolved") || !strings.Contains(got, "42CFRPart2-RECEIVED 1, ETH 1, OPIOIDUD 1, SUD 1") {
 		t.Errorf("%s\n%s", got, h.report(p, id))
 	}
-	if got := h.sql("SELECT id FROM record.resource WHERE id = ANY ('{fine,m,c,note,own,of-a-program,f11,relabelled,bad}') UNION ALL SELECT id FROM notes.resource ORDER BY id"); got != "f11 fine relabelled" {
+	if got := h.SQL("SELECT id FROM record.resource WHERE id = ANY ('{fine,m,c,note,own,of-a-program,f11,relabelled,bad}') UNION ALL SELECT id FROM notes.resource ORDER BY id"); got != "f11 fine relabelled" {
 		t.Errorf("stored: %q", got)
 	}
-	if got := h.sql("SELECT count(*)::text FROM record.resource WHERE id = 'secret'"); got != "2" {
+	if got := h.SQL("SELECT count(*)::text FROM record.resource WHERE id = 'secret'"); got != "2" {
 		t.Errorf("%s resources have the id of the hidden one", got)
 	}
 	if r := h.report(p, id); strings.Contains(r, canary) || strings.Contains(r, "c2VjcmV0") {
@@ -116,7 +116,7 @@ func TestNobodyImportsWhatSheMayNotWrite(t *testing.T) {
 	reader := h.exchange()
 	reader.Scopes = smart.Parse("system/*.rs")
 	for name, who := range map[string]authz.Principal{"user": user, "reader": reader} {
-		if _, err := h.Upload(ctx, h.grant(who), intake.Request{}, strings.NewReader(observation("x", "")), false); status(err) != 403 {
+		if _, err := h.Upload(ctx, h.Grant(who), intake.Request{}, strings.NewReader(observation("x", "")), false); status(err) != 403 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -155,10 +155,10 @@ func TestAClientThatMayNotGoOnStops(t *testing.T) {
 	if s := h.status(p, id); s.State != intake.Failed || s.Reason != intake.Denied {
 		t.Errorf("%+v", s)
 	}
-	if got := h.sql("SELECT count(*)::text FROM record.resource WHERE id LIKE 'n___'"); got != "500" {
+	if got := h.SQL("SELECT count(*)::text FROM record.resource WHERE id LIKE 'n___'"); got != "500" {
 		t.Errorf("%s are stored", got)
 	}
-	if _, err := h.Upload(context.Background(), h.grant(p), intake.Request{}, strings.NewReader(lines[0]), false); status(err) != 403 {
+	if _, err := h.Upload(context.Background(), h.Grant(p), intake.Request{}, strings.NewReader(lines[0]), false); status(err) != 403 {
 		t.Errorf("a retired app begins: %v", err)
 	}
 }
@@ -176,7 +176,7 @@ func TestClientsTakeTurns(t *testing.T) {
 	for i := range 4 {
 		h.upload(greedy, false, observation(fmt.Sprintf("g%d", i), ""))
 	}
-	if _, err := h.Upload(ctx, h.grant(greedy), intake.Request{}, strings.NewReader(observation("x", "")), false); status(err) != 429 {
+	if _, err := h.Upload(ctx, h.Grant(greedy), intake.Request{}, strings.NewReader(observation("x", "")), false); status(err) != 429 {
 		t.Errorf("a fifth import: %v", err)
 	}
 	id := h.upload(modest, false, observation("m", ""))
@@ -191,20 +191,20 @@ func TestClientsTakeTurns(t *testing.T) {
 	h.finish()
 	// Another client's is not there.
 	for name, err := range map[string]error{
-		"status": func() error { _, err := h.Status(ctx, h.grant(greedy), id); return err }(),
-		"report": func() error { _, err := h.Report(ctx, h.grant(greedy), id, 0); return err }(),
-		"cancel": h.Cancel(ctx, h.grant(greedy), id),
+		"status": func() error { _, err := h.Status(ctx, h.Grant(greedy), id); return err }(),
+		"report": func() error { _, err := h.Report(ctx, h.Grant(greedy), id, 0); return err }(),
+		"cancel": h.Cancel(ctx, h.Grant(greedy), id),
 	} {
 		if status(err) != 404 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// It expires.
-	h.clock.Add(25 * 3600_000)
-	if _, err := h.Status(ctx, h.grant(modest), id); status(err) != 404 {
+	h.Clock.Add(25 * 3600_000)
+	if _, err := h.Status(ctx, h.Grant(modest), id); status(err) != 404 {
 		t.Errorf("%v", err)
 	}
-	if err := h.Sweep(ctx); err != nil || h.sql("SELECT count(*)::text FROM intake.job") != "0" {
+	if err := h.Sweep(ctx); err != nil || h.SQL("SELECT count(*)::text FROM intake.job") != "0" {
 		t.Errorf("%v", err)
 	}
 }
@@ -218,13 +218,13 @@ func TestInputsAreEncrypted(t *testing.T) {
 		t.Fatalf("%d objects", h.objects())
 	}
 	other := h.upload(p, false, observation("y", ""))
-	first := h.sql("SELECT name::text FROM intake.chunk WHERE job::text <> $1", other)
-	h.sql("UPDATE intake.chunk SET name = gen_random_uuid() WHERE job::text <> $1 RETURNING ''", other)
-	h.sql("UPDATE intake.chunk SET name = $1 WHERE job::text = $2 RETURNING ''", first, other)
+	first := h.SQL("SELECT name::text FROM intake.chunk WHERE job::text <> $1", other)
+	h.SQL("UPDATE intake.chunk SET name = gen_random_uuid() WHERE job::text <> $1 RETURNING ''", other)
+	h.SQL("UPDATE intake.chunk SET name = $1 WHERE job::text = $2 RETURNING ''", first, other)
 	if _, err := h.Step(context.Background()); err == nil {
 		t.Error("the input of another import opens")
 	}
-	if strings.Contains(h.sql("SELECT encode(sealed, 'escape') FROM intake.job"), "exchange") {
+	if strings.Contains(h.SQL("SELECT encode(sealed, 'escape') FROM intake.job"), "exchange") {
 		t.Error("what the job is about lies open")
 	}
 }
@@ -233,17 +233,17 @@ func TestInputsAreEncrypted(t *testing.T) {
 // finds what has it all the same.
 func TestLabelsThatAnotherProcessGaveFirst(t *testing.T) {
 	h := newHouse(t)
-	other, err := open(h.dsn)
+	other, err := open(h.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.store.Close()
-	other.moving = h.now
-	classes := h.sql("SELECT count(*)::text FROM record.label_class")
-	if err := h.write(`{"resourceType":"Observation","id":"mood","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"44261-6"}]},"subject":{"reference":"Patient/anna"}}`); err != nil {
+	defer other.Store.Close()
+	other.Moving = h.Now
+	classes := h.SQL("SELECT count(*)::text FROM record.label_class")
+	if err := h.Write(fhir.Update, `{"resourceType":"Observation","id":"mood","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"44261-6"}]},"subject":{"reference":"Patient/anna"}}`); err != nil {
 		t.Fatal(err)
 	}
-	if h.sql("SELECT count(*)::text FROM record.label_class") == classes {
+	if h.SQL("SELECT count(*)::text FROM record.label_class") == classes {
 		t.Fatal("its labels are no new ones, so this test shows nothing")
 	}
 	p := h.exchange()
@@ -283,7 +283,7 @@ func TestACircleThatIsTooLong(t *testing.T) {
 		for i := 0; i < n; i += per {
 			r.Inputs = append(r.Inputs, intake.Input{Type: "Observation", URL: fmt.Sprintf("%s/%d", url, i)})
 		}
-		id, err := h.Accept(context.Background(), h.grant(p), r)
+		id, err := h.Accept(context.Background(), h.Grant(p), r)
 		if err != nil {
 			t.Fatal(err)
 		}

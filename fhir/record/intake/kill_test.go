@@ -25,7 +25,7 @@ func TestWorkerProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.moving = turntest.Clock(at.Begin)
+	h.Moving = turntest.Clock(at.Begin)
 	sink, err := export.OpenDisk(at.Dir)
 	if err != nil {
 		t.Fatal(err)
@@ -56,9 +56,9 @@ func TestKilledProcesses(t *testing.T) {
 		serve(text, `"one"`)(w, r)
 	})
 	h := newHouse(t, reached, func(c *intake.Config) { c.Log = slog.New(slog.DiscardHandler) })
-	at := turntest.Place{Begin: time.Now(), DSN: h.dsn, Dir: h.dir}
+	at := turntest.Place{Begin: time.Now(), DSN: h.DSN, Dir: h.dir}
 	now := turntest.Clock(at.Begin)
-	h.moving = now
+	h.Moving = now
 	p := h.exchange()
 	asked := 0
 	ask := func() string {
@@ -67,7 +67,7 @@ func TestKilledProcesses(t *testing.T) {
 		for i, kind := range []string{"Observation", "Observation", "Patient"} {
 			r.Inputs = append(r.Inputs, input(kind, fmt.Sprintf("%s/%03d/%d", url, asked, i+1)))
 		}
-		id, err := h.Accept(context.Background(), h.grant(p), r)
+		id, err := h.Accept(context.Background(), h.Grant(p), r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,17 +116,17 @@ func TestKilledProcesses(t *testing.T) {
 	}
 	workers.End()
 	t.Logf("%d kills, %d imports", kills, asked)
-	if got, want := h.sql("SELECT count(*) || ' ' || max(version) FROM record.resource WHERE id ~ '^[abcn][0-9]+$'"), fmt.Sprintf("%d 1", 3*asked); got != want {
+	if got, want := h.SQL("SELECT count(*) || ' ' || max(version) FROM record.resource WHERE id ~ '^[abcn][0-9]+$'"), fmt.Sprintf("%d 1", 3*asked); got != want {
 		t.Errorf("%s resources and versions are stored, want %s", got, want)
 	}
-	if got, want := h.sql("SELECT version::text FROM record.resource WHERE id = 'anna'"), fmt.Sprint(asked+1); got != want {
+	if got, want := h.SQL("SELECT version::text FROM record.resource WHERE id = 'anna'"), fmt.Sprint(asked+1); got != want {
 		t.Errorf("version %s of what %d imports changed", got, asked)
 	}
-	h.moving = func() time.Time { return now().Add(2 * time.Hour) }
+	h.Moving = func() time.Time { return now().Add(2 * time.Hour) }
 	if err := h.Sweep(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if h.objects() != 0 || h.sql("SELECT name::text FROM intake.object") != "" {
+	if h.objects() != 0 || h.SQL("SELECT name::text FROM intake.object") != "" {
 		t.Errorf("%d objects are left", h.objects())
 	}
 }

@@ -15,127 +15,92 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/intake"
+	"github.com/cloister-health/cloister/fhir/record/turn/turntest"
 )
-
-var errKilled = errors.New("killed")
-
-// mortal is all that a worker touches. At the call of that number the worker is killed:
-// before the call, or after it and before anybody hears of it. From then on nothing that it
-// does reaches anything, as after kill -9.
-type mortal struct {
-	at    int
-	after bool
-	calls int
-	dead  bool
-	died  string
-}
-
-func do[T any](m *mortal, what string, f func() (T, error)) (T, error) {
-	var zero T
-	m.calls++
-	last := m.calls == m.at
-	if last && !m.after {
-		m.dead, m.died = true, "before "+what
-	}
-	if m.dead {
-		return zero, errKilled
-	}
-	out, err := f()
-	if last {
-		m.dead, m.died = true, "after "+what
-		return zero, errKilled
-	}
-	return out, err
-}
-
-func act(m *mortal, what string, f func() error) error {
-	_, err := do(m, what, func() (struct{}, error) { return struct{}{}, f() })
-	return err
-}
 
 type (
 	mortalJobs struct {
 		intake.Jobs
-		*mortal
+		*turntest.Mortal
 	}
 	mortalGate struct {
 		intake.Door
-		*mortal
+		*turntest.Mortal
 	}
 	mortalSink struct {
 		intake.Sink
-		*mortal
+		*turntest.Mortal
 	}
 	mortalObject struct {
 		io.WriteCloser
-		*mortal
+		*turntest.Mortal
 	}
 )
 
 func (x mortalJobs) Take(ctx context.Context, d time.Duration) (j intake.Job, ok bool, err error) {
-	j, err = do(x.mortal, "take", func() (j intake.Job, err error) { j, ok, err = x.Jobs.Take(ctx, d); return j, err })
+	j, err = turntest.Do(x.Mortal, "take", func() (j intake.Job, err error) { j, ok, err = x.Jobs.Take(ctx, d); return j, err })
 	return j, ok, err
 }
 
 func (x mortalJobs) Reserve(ctx context.Context, name string, until time.Time) error {
-	return act(x.mortal, "reserve", func() error { return x.Jobs.Reserve(ctx, name, until) })
+	return turntest.Act(x.Mortal, "reserve", func() error { return x.Jobs.Reserve(ctx, name, until) })
 }
 
 func (x mortalJobs) Append(ctx context.Context, j intake.Job, c intake.Chunk, at intake.Fetch, until time.Time) error {
-	return act(x.mortal, "append", func() error { return x.Jobs.Append(ctx, j, c, at, until) })
+	return turntest.Act(x.Mortal, "append", func() error { return x.Jobs.Append(ctx, j, c, at, until) })
 }
 
 func (x mortalJobs) Fetched(ctx context.Context, j intake.Job, at intake.Fetch, finding string) error {
-	return act(x.mortal, "fetched", func() error { return x.Jobs.Fetched(ctx, j, at, finding) })
+	return turntest.Act(x.Mortal, "fetched", func() error { return x.Jobs.Fetched(ctx, j, at, finding) })
 }
 
 func (x mortalJobs) Restart(ctx context.Context, j intake.Job) error {
-	return act(x.mortal, "restart", func() error { return x.Jobs.Restart(ctx, j) })
+	return turntest.Act(x.Mortal, "restart", func() error { return x.Jobs.Restart(ctx, j) })
 }
 
 func (x mortalJobs) Chunks(ctx context.Context, j intake.Job, after, most int) ([]intake.Chunk, error) {
-	return do(x.mortal, "chunks", func() ([]intake.Chunk, error) { return x.Jobs.Chunks(ctx, j, after, most) })
+	return turntest.Do(x.Mortal, "chunks", func() ([]intake.Chunk, error) { return x.Jobs.Chunks(ctx, j, after, most) })
 }
 
 func (x mortalJobs) Advance(ctx context.Context, j intake.Job, c []record.Cleared, dry bool, e map[fhir.Ref]bool, o intake.Outcome) ([]record.Receipt, error) {
-	return do(x.mortal, "advance", func() ([]record.Receipt, error) { return x.Jobs.Advance(ctx, j, c, dry, e, o) })
+	return turntest.Do(x.Mortal, "advance", func() ([]record.Receipt, error) { return x.Jobs.Advance(ctx, j, c, dry, e, o) })
 }
 
 func (x mortalJobs) NextRound(ctx context.Context, j intake.Job, p intake.Phase) error {
-	return act(x.mortal, "round", func() error { return x.Jobs.NextRound(ctx, j, p) })
+	return turntest.Act(x.Mortal, "round", func() error { return x.Jobs.NextRound(ctx, j, p) })
 }
 
 func (x mortalJobs) Finish(ctx context.Context, j intake.Job, s intake.State, why intake.Reason, at time.Time) error {
-	return act(x.mortal, "finish", func() error { return x.Jobs.Finish(ctx, j, s, why, at) })
+	return turntest.Act(x.Mortal, "finish", func() error { return x.Jobs.Finish(ctx, j, s, why, at) })
 }
 
 func (x mortalJobs) Yield(ctx context.Context, j intake.Job, at time.Time) error {
-	return act(x.mortal, "yield", func() error { return x.Jobs.Yield(ctx, j, at) })
+	return turntest.Act(x.Mortal, "yield", func() error { return x.Jobs.Yield(ctx, j, at) })
 }
 
 func (x mortalGate) Admit(ctx context.Context, g authz.Grant, c record.Change) (record.Cleared, error) {
 	if c.Ref.ID != "n000" && c.Ref.ID != "a" { // two of them stand for all
-		if x.dead {
-			return record.Cleared{}, errKilled
+		if x.Dead {
+			return record.Cleared{}, turntest.ErrKilled
 		}
 		return x.Door.Admit(ctx, g, c)
 	}
-	return do(x.mortal, "admit", func() (record.Cleared, error) { return x.Door.Admit(ctx, g, c) })
+	return turntest.Do(x.Mortal, "admit", func() (record.Cleared, error) { return x.Door.Admit(ctx, g, c) })
 }
 
 func (x mortalSink) Create(ctx context.Context, name string) (io.WriteCloser, error) {
-	w, err := do(x.mortal, "create", func() (io.WriteCloser, error) { return x.Sink.Create(ctx, name) })
+	w, err := turntest.Do(x.Mortal, "create", func() (io.WriteCloser, error) { return x.Sink.Create(ctx, name) })
 	if err != nil {
 		return nil, err
 	}
-	return mortalObject{w, x.mortal}, nil
+	return mortalObject{w, x.Mortal}, nil
 }
 
 func (x mortalSink) Open(ctx context.Context, name string) (io.ReadCloser, error) {
-	return do(x.mortal, "open", func() (io.ReadCloser, error) { return x.Sink.Open(ctx, name) })
+	return turntest.Do(x.Mortal, "open", func() (io.ReadCloser, error) { return x.Sink.Open(ctx, name) })
 }
 
-func (x mortalObject) Close() error { return act(x.mortal, "close", x.WriteCloser.Close) }
+func (x mortalObject) Close() error { return turntest.Act(x.Mortal, "close", x.WriteCloser.Close) }
 
 // A worker may be killed at any point: another one goes on when its lease ends. No line is lost,
 // none is taken in or counted twice, and nothing is left that belongs to nothing.
@@ -158,51 +123,51 @@ func TestResume(t *testing.T) {
 			if testing.Short() {
 				at += 2
 			}
-			id, err := h.Accept(ctx, h.grant(p), intake.Request{Inputs: []intake.Input{{Type: "Observation", URL: url + "/1"}, {Type: "Observation", URL: url + "/2"}}})
+			id, err := h.Accept(ctx, h.Grant(p), intake.Request{Inputs: []intake.Input{{Type: "Observation", URL: url + "/1"}, {Type: "Observation", URL: url + "/2"}}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := &mortal{at: at, after: after}
+			m := &turntest.Mortal{At: at, After: after}
 			cfg := h.cfg
 			cfg.Jobs, cfg.Gate, cfg.Sink = mortalJobs{cfg.Jobs, m}, mortalGate{cfg.Gate, m}, mortalSink{cfg.Sink, m}
 			first, err := intake.NewService(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for busy := true; busy && !m.dead; {
+			for busy := true; busy && !m.Dead; {
 				busy, _ = first.Step(ctx)
 			}
-			if m.dead {
-				deaths[m.died]++
-				if _, err := first.Step(ctx); !errors.Is(err, errKilled) {
+			if m.Dead {
+				deaths[m.Died]++
+				if _, err := first.Step(ctx); !errors.Is(err, turntest.ErrKilled) {
 					t.Fatalf("the dead walk: %v", err)
 				}
-				h.clock.Add(61_000) // its lease ends
+				h.Clock.Add(61_000) // its lease ends
 			}
 			h.finish()
 			if got := h.counted(p, id); !strings.HasSuffix(got, want) || !strings.HasPrefix(got, "3 new") {
-				t.Errorf("killed %s (call %d): %s", m.died, at, got)
+				t.Errorf("killed %s (call %d): %s", m.Died, at, got)
 			}
-			if got := h.sql("SELECT count(*) || ' ' || max(version) FROM record.resource WHERE id IN ('a', 'b') OR id LIKE 'n___'"); got != "3 1" {
-				t.Errorf("killed %s (call %d): %s are stored", m.died, at, got)
+			if got := h.SQL("SELECT count(*) || ' ' || max(version) FROM record.resource WHERE id IN ('a', 'b') OR id LIKE 'n___'"); got != "3 1" {
+				t.Errorf("killed %s (call %d): %s are stored", m.Died, at, got)
 			}
 			if r := h.report(p, id); strings.Count(r, "line 2\"") != 1 || strings.Count(r, "line 2: Observation/c") != 1 || strings.Count(r, "\n") != 3 {
-				t.Errorf("killed %s: %s", m.died, r)
+				t.Errorf("killed %s: %s", m.Died, r)
 			}
 			if s := h.status(p, id); !strings.HasPrefix(s.Progress, "5 of 5 lines") {
-				t.Errorf("killed %s: %s", m.died, s.Progress)
+				t.Errorf("killed %s: %s", m.Died, s.Progress)
 			}
-			h.sql("WITH a AS (DELETE FROM record.resource WHERE id IN ('a', 'b') OR id LIKE 'n___' RETURNING pk) SELECT ''") // for the next one
-			if !m.dead {
+			h.SQL("WITH a AS (DELETE FROM record.resource WHERE id IN ('a', 'b') OR id LIKE 'n___' RETURNING pk) SELECT ''") // for the next one
+			if !m.Dead {
 				break
 			}
 		}
 	}
-	h.clock.Add(2 * 3600_000)
+	h.Clock.Add(2 * 3600_000)
 	if err := h.Sweep(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if h.objects() != 0 || h.sql("SELECT name::text FROM intake.object") != "" {
+	if h.objects() != 0 || h.SQL("SELECT name::text FROM intake.object") != "" {
 		t.Errorf("%d objects are left", h.objects())
 	}
 	var where []string
@@ -247,10 +212,10 @@ func TestALateWorkerStoresNothing(t *testing.T) {
 				return
 			}
 			once = true
-			h.clock.Add(61_000) // its lease ends
+			h.Clock.Add(61_000) // its lease ends
 			if name == "overtaken" {
 				h.finish()
-			} else if err := h.Cancel(ctx, h.grant(p), id); err != nil {
+			} else if err := h.Cancel(ctx, h.Grant(p), id); err != nil {
 				t.Error(err)
 			}
 		}}
@@ -268,7 +233,7 @@ func TestALateWorkerStoresNothing(t *testing.T) {
 			if got := h.counted(p, id); got != "1 new, 0 changed, 0 same, 0 refused, 0 unresolved" {
 				t.Error(got)
 			}
-		} else if got := h.sql("SELECT id FROM record.resource WHERE id = 'x'"); got != "" {
+		} else if got := h.SQL("SELECT id FROM record.resource WHERE id = 'x'"); got != "" {
 			t.Error("what was cancelled is stored")
 		}
 	}

@@ -23,7 +23,7 @@ func TestRewrappedImports(t *testing.T) {
 	}
 	old, next := envelopetest.Keys(), envelope.New("test:next", envelopetest.Primitive("another one"))
 	for _, want := range []int{2, 0} {
-		if n, err := postgres.RewrapKeys(ctx, h.dsn, next.With(old), nil); err != nil || n != want {
+		if n, err := postgres.RewrapKeys(ctx, h.DSN, next.With(old), nil); err != nil || n != want {
 			t.Fatal(n, err)
 		}
 	}
@@ -36,7 +36,7 @@ func TestRewrappedImports(t *testing.T) {
 		}
 		return s
 	}
-	if _, err := with(old).Status(ctx, h.grant(p), done); status(err) != 503 {
+	if _, err := with(old).Status(ctx, h.Grant(p), done); status(err) != 503 {
 		t.Errorf("the old key: %v", err)
 	}
 	h.Service = with(next)

@@ -18,24 +18,24 @@ func TestL28_TwinsImportTheSame(t *testing.T) {
 	full, twin := newHouse(t), newHouse(t)
 	sees := map[fhir.ResourceType]authz.Restriction{}
 	for _, rt := range fhir.ResourceTypes() {
-		g, err := twin.engine.Authorize(ctx, twin.exchange(), fhir.Read, rt)
+		g, err := twin.Engine.Authorize(ctx, twin.exchange(), fhir.Read, rt)
 		if err != nil {
 			continue
 		}
-		if sees[rt], err = twin.engine.Plan(ctx, g, fhir.Read, rt); err != nil {
+		if sees[rt], err = twin.Engine.Plan(ctx, g, fhir.Read, rt); err != nil {
 			t.Fatal(err)
 		}
 	}
-	owner, err := pgx.Connect(ctx, twin.dsn)
+	owner, err := pgx.Connect(ctx, twin.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = owner.Close(ctx) }()
-	before := full.sql("SELECT id FROM record.resource ORDER BY id")
+	before := full.SQL("SELECT id FROM record.resource ORDER BY id")
 	if err := postgres.Excise(ctx, owner, sees); err != nil {
 		t.Fatal(err)
 	}
-	if after := twin.sql("SELECT id FROM record.resource ORDER BY id"); before == after {
+	if after := twin.SQL("SELECT id FROM record.resource ORDER BY id"); before == after {
 		t.Fatal("nothing is hidden, so this test shows nothing")
 	}
 	lines := []string{
@@ -57,7 +57,7 @@ func TestL28_TwinsImportTheSame(t *testing.T) {
 		"nothing",
 	}
 	fates := func(h *house) string {
-		return h.sql("SELECT DISTINCT r.id || ' ' || COALESCE(r.body->'encounter'->>'reference', '') FROM record.resource r WHERE r.id ~ '^(to|by)-' ORDER BY 1")
+		return h.SQL("SELECT DISTINCT r.id || ' ' || COALESCE(r.body->'encounter'->>'reference', '') FROM record.resource r WHERE r.id ~ '^(to|by)-' ORDER BY 1")
 	}
 	for round, dry := range []bool{true, false, false, true} {
 		var got [2]string

@@ -28,10 +28,10 @@ func TestBacklogLongerThanATurn(t *testing.T) {
 	ctx := context.Background()
 	id := h.active(h.exchange(), subscription("resource-change", "id-only", "", "Encounter"))
 	for range 125 {
-		h.load(encounter("eb", "bert", "sud", "planned"))
-		h.load(encounter("eb", "bert", "sud", "finished"))
+		h.Load(encounter("eb", "bert", "sud", "planned"))
+		h.Load(encounter("eb", "bert", "sud", "finished"))
 	}
-	h.load(encounter("ec", "anna", "general", "planned"))
+	h.Load(encounter("ec", "anna", "general", "planned"))
 	if err := h.Subscriptions.Sequence(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestBacklogLongerThanATurn(t *testing.T) {
 	cfg := h.cfg
 	cfg.Records = slowRecords{cfg.Records, func() {
 		reads++
-		h.clock.Add(800) // milliseconds: a page takes less than a turn, all of them take more
+		h.Clock.Add(800) // milliseconds: a page takes less than a turn, all of them take more
 		if reads%50 == 0 {
 			if busy, err := h.Step(ctx); err != nil || busy {
 				t.Errorf("another worker took the turn after %d reads: %v", reads, err)

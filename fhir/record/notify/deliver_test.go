@@ -23,16 +23,16 @@ func TestRetryErrorAndReactivation(t *testing.T) {
 	body := subscription("resource-change", "id-only", channel("max-count", "valuePositiveInt", 2), "Observation")
 	id := h.active(p, body)
 	var tries []string
-	start := h.now()
+	start := h.Now()
 	h.box.fail = errors.New("down")
-	h.box.then = func(m notify.Message) { tries = append(tries, m.ID+" "+h.now().Sub(start).String()) }
+	h.box.then = func(m notify.Message) { tries = append(tries, m.ID+" "+h.Now().Sub(start).String()) }
 	for i := range 3 {
-		h.load(observation(fmt.Sprintf("o%d", i), "anna", ""))
+		h.Load(observation(fmt.Sprintf("o%d", i), "anna", ""))
 	}
-	start = h.now()
+	start = h.Now()
 	for range 60 {
 		h.settle()
-		h.clock.Add(1000)
+		h.Clock.Add(1000)
 	}
 	// 5 s, 10 s and 20 s, of which the jitter of this test leaves three quarters.
 	if len(tries) != 4 {
@@ -46,17 +46,17 @@ func TestRetryErrorAndReactivation(t *testing.T) {
 	if st := h.state(id); st != "error not-delivered" {
 		t.Fatal(st)
 	}
-	a, err := h.Status(ctx, h.grant(p), base+"/Subscription/$status", "", nil, []string{"error"})
+	a, err := h.Status(ctx, h.Grant(p), base+"/Subscription/$status", "", nil, []string{"error"})
 	if err != nil || !strings.Contains(text(a), `"code":"not-delivered"`) {
 		t.Errorf("%v %s", err, text(a))
 	}
-	a, err = h.Events(ctx, h.grant(p), id, notify.Range{})
+	a, err = h.Events(ctx, h.Grant(p), id, notify.Range{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want(t, "undelivered", readBundle(t, []byte(text(a))).events, "1 Observation/o0", "2 Observation/o1")
-	h.load(observation("o3", "anna", ""))
-	h.clock.Add(3 * 24 * 3600_000)
+	h.Load(observation("o3", "anna", ""))
+	h.Clock.Add(3 * 24 * 3600_000)
 	if err := h.Sweep(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestRetryErrorAndReactivation(t *testing.T) {
 	if h.box.take() != nil {
 		t.Fatal("it went on by itself")
 	}
-	if _, err := h.Update(ctx, h.grant(p), id, 0, h.parse(strings.Replace(body, `"status"`, `"id":"`+string(id)+`","status"`, 1))); err != nil {
+	if _, err := h.Update(ctx, h.Grant(p), id, 0, h.parse(strings.Replace(body, `"status"`, `"id":"`+string(id)+`","status"`, 1))); err != nil {
 		t.Fatal(err)
 	}
 	h.settle()
@@ -73,20 +73,20 @@ func TestRetryErrorAndReactivation(t *testing.T) {
 
 	// In error for too long: off, and nothing is kept for it.
 	h.box.fail = notify.ErrGone
-	h.load(observation("o4", "anna", ""))
+	h.Load(observation("o4", "anna", ""))
 	h.settle()
 	if st := h.state(id); st != "error gone" {
 		t.Error(st)
 	}
-	h.clock.Add(8 * 24 * 3600_000)
+	h.Clock.Add(8 * 24 * 3600_000)
 	if err := h.Sweep(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if st := h.state(id) + h.sql("SELECT count(*)::text FROM notify.change"); st != "off stale0" {
+	if st := h.state(id) + h.SQL("SELECT count(*)::text FROM notify.change"); st != "off stale0" {
 		t.Error(st)
 	}
-	h.load(observation("o5", "anna", ""))
-	if n := h.sql("SELECT count(*)::text FROM notify.pending"); n != "0" {
+	h.Load(observation("o5", "anna", ""))
+	if n := h.SQL("SELECT count(*)::text FROM notify.pending"); n != "0" {
 		t.Errorf("%s changes are written down for nobody", n)
 	}
 }
@@ -95,21 +95,21 @@ func TestRetryErrorAndReactivation(t *testing.T) {
 func TestHeartbeats(t *testing.T) {
 	h := newHouse(t)
 	h.active(h.exchange(), subscription("resource-change", "empty", channel("heartbeat-period", "valueUnsignedInt", 60), "Observation"))
-	began := h.now()
+	began := h.Now()
 	var got []string
 	h.box.then = func(m notify.Message) {
 		b := readBundle(t, m.Body)
-		got = append(got, fmt.Sprintf("%s %s %v %s", b.kind, b.count, b.events, h.now().Sub(began).Truncate(10*time.Second)))
+		got = append(got, fmt.Sprintf("%s %s %v %s", b.kind, b.count, b.events, h.Now().Sub(began).Truncate(10*time.Second)))
 		if b.kind == "event-notification" && (strings.Contains(string(m.Body), "Observation") || strings.Contains(string(m.Body), "topic") || b.entries != nil) {
 			t.Errorf("an empty notification says %s", m.Body)
 		}
 	}
 	for i := range 20 {
-		h.clock.Add(10_000)
+		h.Clock.Add(10_000)
 		if i == 8 {
-			h.load(observation("o1", "anna", ""))
+			h.Load(observation("o1", "anna", ""))
 		}
-		h.load(note(fmt.Sprintf("n%d", i), "psychotherapy-note")) // nobody hears of it
+		h.Load(note(fmt.Sprintf("n%d", i), "psychotherapy-note")) // nobody hears of it
 		h.settle()
 	}
 	want(t, "heartbeats", got, "heartbeat 0 [] 1m0s", "event-notification 1 [1] 1m40s", "heartbeat 1 [] 2m40s")
@@ -125,7 +125,7 @@ func TestStandingIsAskedAtEachDelivery(t *testing.T) {
 	var gone error
 	h := newHouse(t, func(c *notify.Config) { c.Clients = registry(func(authz.Frozen) error { return gone }) })
 	id := h.active(h.exchange(), subscription("resource-change", "id-only", "", "Observation"))
-	h.load(observation("o1", "anna", ""))
+	h.Load(observation("o1", "anna", ""))
 	gone = outcome.New(outcome.Unavailable, "")
 	ctx := context.Background()
 	if err := h.Subscriptions.Sequence(ctx); err != nil {
@@ -135,12 +135,12 @@ func TestStandingIsAskedAtEachDelivery(t *testing.T) {
 		t.Errorf("%v %s", err, h.state(id))
 	}
 	gone = authz.ErrDenied
-	h.clock.Add(10_000)
+	h.Clock.Add(10_000)
 	h.settle()
 	if st := h.state(id); st != "error denied" || h.box.take() != nil {
 		t.Errorf("%s", st)
 	}
-	if _, err := h.Events(ctx, h.grant(h.exchange()), id, notify.Range{}); status(err) != 403 {
+	if _, err := h.Events(ctx, h.Grant(h.exchange()), id, notify.Range{}); status(err) != 403 {
 		t.Error(err)
 	}
 }
@@ -148,8 +148,8 @@ func TestStandingIsAskedAtEachDelivery(t *testing.T) {
 func TestEnd(t *testing.T) {
 	h := newHouse(t)
 	id := h.active(h.exchange(), strings.Replace(subscription("resource-change", "id-only", "", "Observation"), `"reason"`, `"end":"2026-03-02T00:00:00Z","reason"`, 1))
-	h.clock.Add(24 * 3600_000)
-	h.load(observation("o1", "anna", ""))
+	h.Clock.Add(24 * 3600_000)
+	h.Load(observation("o1", "anna", ""))
 	h.settle()
 	if st := h.state(id); st != "off ended" || h.box.take() != nil {
 		t.Error(st)
@@ -191,7 +191,7 @@ func TestRefusals(t *testing.T) {
 		if body == good && x.path != "" {
 			t.Fatalf("%q is not in it", x.from)
 		}
-		_, err := h.Create(ctx, h.grant(h.exchange()), h.parse(body))
+		_, err := h.Create(ctx, h.Grant(h.exchange()), h.parse(body))
 		if x.path == "" {
 			if err != nil {
 				t.Error(err)
@@ -214,11 +214,11 @@ func TestRefusals(t *testing.T) {
 	for name, scopes := range map[string]string{"a user": "user/*.cruds", "no scope for it": "system/*.rs", "no scope for the type": "system/Patient.rs system/Subscription.cruds"} {
 		p := h.exchange()
 		p.Scopes = parse(scopes)
-		if _, err := h.Create(ctx, h.grant(p), h.parse(good)); status(err) != 403 {
+		if _, err := h.Create(ctx, h.Grant(p), h.parse(good)); status(err) != 403 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := h.Create(ctx, h.grant(h.exchange()), h.parse(strings.Replace(good, `"Observation"`, `"AuditEvent"`, 1))); status(err) != 403 {
+	if _, err := h.Create(ctx, h.Grant(h.exchange()), h.parse(strings.Replace(good, `"Observation"`, `"AuditEvent"`, 1))); status(err) != 403 {
 		t.Errorf("a type that is not open: %v", err)
 	}
 
@@ -226,7 +226,7 @@ func TestRefusals(t *testing.T) {
 	id := h.subscribe(h.exchange(), good)
 	other := h.exchange()
 	other.Client = "other"
-	g := h.grant(other)
+	g := h.Grant(other)
 	for what, f := range map[string]func(fhir.ID) error{
 		"read":   func(id fhir.ID) error { _, err := h.Read(ctx, g, id); return err },
 		"update": func(id fhir.ID) error { _, err := h.Update(ctx, g, id, 0, h.parse(good)); return err },
@@ -249,7 +249,7 @@ func TestRefusals(t *testing.T) {
 func TestSecrets(t *testing.T) {
 	h := newHouse(t)
 	ctx := context.Background()
-	g := h.grant(h.exchange())
+	g := h.Grant(h.exchange())
 	a, err := h.Create(ctx, g, h.parse(subscription("resource-change", "id-only", channel("heartbeat-period", "valueUnsignedInt", 3600), "Observation")))
 	if err != nil || strings.Count(text(a), "whsec_") != 1 {
 		t.Fatalf("%v %s", err, text(a))
@@ -264,13 +264,13 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%v %s", err, text(a))
 		}
 	}
-	if s := h.sql("SELECT encode(sealed, 'escape') FROM notify.subscription"); strings.Contains(s, "s3cret") || strings.Contains(s, "hook.example") {
+	if s := h.SQL("SELECT encode(sealed, 'escape') FROM notify.subscription"); strings.Contains(s, "s3cret") || strings.Contains(s, "hook.example") {
 		t.Error("the endpoint or its secret lies in the clear")
 	}
 	keys := func() (n int, first string) {
 		h.box.take()
 		for range 200 {
-			h.clock.Add(3600_000)
+			h.Clock.Add(3600_000)
 			h.settle()
 			if got := h.box.take(); got != nil {
 				return len(got[0].Keys), string(got[0].Keys[0])
@@ -289,7 +289,7 @@ func TestSecrets(t *testing.T) {
 	if n, first := keys(); n != 2 || first == old {
 		t.Errorf("%d keys sign", n)
 	}
-	h.clock.Add(24 * 3600_000)
+	h.Clock.Add(24 * 3600_000)
 	if n, first := keys(); n != 1 || first == old {
 		t.Errorf("%d keys sign a day later", n)
 	}

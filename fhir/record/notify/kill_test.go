@@ -45,7 +45,7 @@ func TestWorkerProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.moving = turntest.Clock(at.Begin)
+	h.Moving = turntest.Clock(at.Begin)
 	s, err := notify.New(h.config(dawdling{outward(t)}, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
@@ -130,8 +130,8 @@ func TestKilledProcesses(t *testing.T) {
 	l := &listener{keys: map[string][]byte{}, last: map[string]string{}, events: map[string][]string{}}
 	s := httptest.NewServer(l.handler(t))
 	defer s.Close()
-	at := turntest.Place{Begin: time.Now(), DSN: h.dsn}
-	h.moving = turntest.Clock(at.Begin)
+	at := turntest.Place{Begin: time.Now(), DSN: h.DSN}
+	h.Moving = turntest.Clock(at.Begin)
 	var err error
 	if h.Service, err = notify.New(h.config(outward(t), slog.New(slog.DiscardHandler))); err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestKilledProcesses(t *testing.T) {
 		path := fmt.Sprintf("/%d", i)
 		body := subscription("resource-change", []string{"full-resource", "id-only"}[i%2], channel("max-count", "valuePositiveInt", 3), "Observation", "Encounter", "DocumentReference")
 		body = strings.Replace(strings.Replace(body, "https://hook.example/in", s.URL+path, 1), `"header":["Authorization: Bearer s3cret"],`, "", 1)
-		a, err := h.Create(context.Background(), h.grant(h.exchange()), h.parse(body))
+		a, err := h.Create(context.Background(), h.Grant(h.exchange()), h.parse(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +164,7 @@ func TestKilledProcesses(t *testing.T) {
 					t.Fatalf("%s is %s", path, st)
 				}
 				if time.Now().After(deadline) {
-					t.Fatalf("%s: %s takes too long: %q\n%s", path, what, l.got(t, path), h.sql("SELECT format(E'%s %s turn %s failures %s position %s events %s sent %s due %s lease %s, ', id, status, turn, failures, position, events, sent, due, lease) FROM notify.subscription"))
+					t.Fatalf("%s: %s takes too long: %q\n%s", path, what, l.got(t, path), h.SQL("SELECT format(E'%s %s turn %s failures %s position %s events %s sent %s due %s lease %s, ', id, status, turn, failures, position, events, sent, due, lease) FROM notify.subscription"))
 				}
 				time.Sleep(20 * time.Millisecond)
 			}
@@ -175,10 +175,10 @@ func TestKilledProcesses(t *testing.T) {
 	for n := range most {
 		for i := range 2 {
 			id := fmt.Sprintf("o%d-%d", n%7, i) // some of them again and again
-			h.load(observation(id, "anna", fmt.Sprintf(`,"valueInteger":%d`, n)))
+			h.Load(observation(id, "anna", fmt.Sprintf(`,"valueInteger":%d`, n)))
 			want = append(want, fmt.Sprintf("%d Observation/%s", len(want)+1, id))
-			h.load(note("n", "psychotherapy-note"))
-			h.load(encounter("eb", "bert", "sud", []string{"finished", "in-progress"}[(n+i)%2]))
+			h.Load(note("n", "psychotherapy-note"))
+			h.Load(encounter("eb", "bert", "sud", []string{"finished", "in-progress"}[(n+i)%2]))
 		}
 		time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
 		workers.Kill()
@@ -190,7 +190,7 @@ func TestKilledProcesses(t *testing.T) {
 			t.Errorf("%s was told of\n%q, not of\n%q", path, got, want)
 		}
 	}
-	if got := h.sql("SELECT count(*)::text FROM notify.event"); got != fmt.Sprint(len(ids)*len(want)) {
+	if got := h.SQL("SELECT count(*)::text FROM notify.event"); got != fmt.Sprint(len(ids)*len(want)) {
 		t.Errorf("%s events are numbered", got)
 	}
 	t.Logf("%d kills, %d events of %d subscriptions, %d messages came again", most, len(want), len(ids), l.repeats)

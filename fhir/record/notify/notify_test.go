@@ -26,18 +26,18 @@ func TestEventsOfWhatMayBeSeen(t *testing.T) {
 	h.box.then = func(m notify.Message) {
 		for _, e := range readBundle(t, m.Body).events {
 			_, ref, _ := strings.Cut(e, " ")
-			if n := h.sql("SELECT count(*)::text FROM audit.event, unnest(entities) AS e WHERE subject = 'iss|exchange' AND e LIKE $1", ref+"/%"); n == "0" {
+			if n := h.SQL("SELECT count(*)::text FROM audit.event, unnest(entities) AS e WHERE subject = 'iss|exchange' AND e LIKE $1", ref+"/%"); n == "0" {
 				t.Errorf("%s is sent and not recorded", ref)
 			}
 		}
 	}
-	h.load(observation("o1", "anna", ""))
-	h.load(observation("s1", "bert", `,"encounter":{"reference":"Encounter/eb"},"note":[{"text":"`+canary+`"}]`)) // part 2, without consent
-	h.load(note("psy", "psychotherapy-note"))
-	h.load(observation("o2", "bert", ""))
-	h.load(observation("o1", "anna", `,"valueInteger":1`))
-	h.load(observation("s2", "anna", `,"encounter":{"reference":"Encounter/ea"}`)) // part 2, under her consent
-	h.remove(observation("o2", "bert", ""))
+	h.Load(observation("o1", "anna", ""))
+	h.Load(observation("s1", "bert", `,"encounter":{"reference":"Encounter/eb"},"note":[{"text":"`+canary+`"}]`)) // part 2, without consent
+	h.Load(note("psy", "psychotherapy-note"))
+	h.Load(observation("o2", "bert", ""))
+	h.Load(observation("o1", "anna", `,"valueInteger":1`))
+	h.Load(observation("s2", "anna", `,"encounter":{"reference":"Encounter/ea"}`)) // part 2, under her consent
+	h.Remove(observation("o2", "bert", ""))
 	h.settle()
 	got := h.box.take()
 	var events, entries []string
@@ -59,13 +59,13 @@ func TestEventsOfWhatMayBeSeen(t *testing.T) {
 			t.Errorf("message %d: notice %v", i, got[i].Noticed)
 		}
 	}
-	if s := h.sql("SELECT events::text || ' ' || sent::text FROM notify.subscription"); s != "5 5" {
+	if s := h.SQL("SELECT events::text || ' ' || sent::text FROM notify.subscription"); s != "5 5" {
 		t.Error(s)
 	}
 
 	// The same, asked for.
 	ctx := context.Background()
-	a, err := h.Events(ctx, h.grant(h.exchange()), id, notify.Range{From: 2, To: 4, Content: notify.IDOnly})
+	a, err := h.Events(ctx, h.Grant(h.exchange()), id, notify.Range{From: 2, To: 4, Content: notify.IDOnly})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,8 +76,8 @@ func TestEventsOfWhatMayBeSeen(t *testing.T) {
 	}
 
 	// A revoked consent leaves the number, and nothing else; and a removed resource leaves the same.
-	h.load(consent("c", "part2-specific", "inactive"))
-	a, err = h.Events(ctx, h.grant(h.exchange()), id, notify.Range{From: 4, To: 4})
+	h.Load(consent("c", "part2-specific", "inactive"))
+	a, err = h.Events(ctx, h.Grant(h.exchange()), id, notify.Range{From: 4, To: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,8 +86,8 @@ func TestEventsOfWhatMayBeSeen(t *testing.T) {
 	if strings.Contains(hidden, "s2") || a.Noticed() {
 		t.Error(hidden)
 	}
-	h.exec("DELETE FROM record.resource WHERE id = 's2'")
-	if a, err = h.Events(ctx, h.grant(h.exchange()), id, notify.Range{From: 4, To: 4}); err != nil || text(a) != hidden {
+	h.Exec("DELETE FROM record.resource WHERE id = 's2'")
+	if a, err = h.Events(ctx, h.Grant(h.exchange()), id, notify.Range{From: 4, To: 4}); err != nil || text(a) != hidden {
 		t.Errorf("%v\n%s\n%s", err, text(a), hidden)
 	}
 	h.settle()
@@ -101,11 +101,11 @@ func TestRevokedBeforeItIsSentAgain(t *testing.T) {
 	h := newHouse(t)
 	h.active(h.exchange(), subscription("resource-change", "full-resource", "", "Observation"))
 	h.box.fail = errors.New("down")
-	h.load(observation("s2", "anna", `,"encounter":{"reference":"Encounter/ea"}`))
+	h.Load(observation("s2", "anna", `,"encounter":{"reference":"Encounter/ea"}`))
 	h.settle()
-	h.load(consent("c", "part2-specific", "inactive"))
+	h.Load(consent("c", "part2-specific", "inactive"))
 	h.box.fail = nil
-	h.clock.Add(10_000)
+	h.Clock.Add(10_000)
 	h.settle()
 	got := h.box.take()
 	if len(got) != 1 || strings.Contains(string(got[0].Body), "Observation/s2") {
@@ -119,9 +119,9 @@ func TestTopicsOfEncounters(t *testing.T) {
 	start := h.active(h.exchange(), subscription("encounter-start", "id-only", ""))
 	end := h.active(h.exchange(), subscription("encounter-end", "id-only", "", "Encounter?patient=Patient/cleo"))
 	for _, s := range []string{"planned", "in-progress", "onleave", "in-progress", "finished", "finished"} {
-		h.load(encounter("e1", "cleo", "general", s))
-		h.load(encounter("e2", "bert", "sud", s))
-		h.load(encounter("e3", "anna", "general", s))
+		h.Load(encounter("e1", "cleo", "general", s))
+		h.Load(encounter("e2", "bert", "sud", s))
+		h.Load(encounter("e3", "anna", "general", s))
 	}
 	h.settle()
 	got := map[string][]string{}
@@ -140,14 +140,14 @@ func TestTopicsOfEncounters(t *testing.T) {
 func TestFilters(t *testing.T) {
 	h := newHouse(t)
 	h.active(h.exchange(), subscription("resource-change", "id-only", "", "Observation?patient=Patient/anna", "Observation?status=final", "Condition"))
-	h.load(observation("o1", "anna", ""))
-	h.load(observation("o2", "bert", ""))
-	h.load(strings.Replace(observation("o3", "anna", ""), "final", "preliminary", 1))
-	h.load(`{"resourceType":"Condition","id":"k1","subject":{"reference":"Patient/bert"},"code":{"text":"headache"}}`)
+	h.Load(observation("o1", "anna", ""))
+	h.Load(observation("o2", "bert", ""))
+	h.Load(strings.Replace(observation("o3", "anna", ""), "final", "preliminary", 1))
+	h.Load(`{"resourceType":"Condition","id":"k1","subject":{"reference":"Patient/bert"},"code":{"text":"headache"}}`)
 	h.settle()
-	h.remove(observation("o1", "anna", ""))
-	h.remove(observation("o2", "bert", ""))
-	h.remove(`{"resourceType":"Condition","id":"k1","subject":{"reference":"Patient/bert"}}`)
+	h.Remove(observation("o1", "anna", ""))
+	h.Remove(observation("o2", "bert", ""))
+	h.Remove(`{"resourceType":"Condition","id":"k1","subject":{"reference":"Patient/bert"}}`)
 	h.settle()
 	want(t, "events", h.events(), "1 Observation/o1", "2 Condition/k1", "3 Observation/o1", "4 Condition/k1")
 }
@@ -158,7 +158,7 @@ func TestLateCommitsAreNotMissed(t *testing.T) {
 	h := newHouse(t)
 	ctx := context.Background()
 	lock := func(id string) func() {
-		c := h.connect()
+		c := h.Connect()
 		tx, err := c.Begin(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -169,12 +169,12 @@ func TestLateCommitsAreNotMissed(t *testing.T) {
 		return func() { _ = tx.Rollback(ctx) }
 	}
 	slow := func(id string, texts ...string) (finish func()) {
-		all, err := h.admit(fhir.Update, texts...)
+		all, err := h.Admit(fhir.Update, texts)
 		if err != nil {
 			t.Fatal(err)
 		}
 		unlock, done := lock(id), make(chan error)
-		go func() { _, err := h.store.Commit(ctx, all); done <- err }()
+		go func() { _, err := h.Store.Commit(ctx, all); done <- err }()
 		h.waiting()
 		return func() {
 			unlock()
@@ -184,11 +184,11 @@ func TestLateCommitsAreNotMissed(t *testing.T) {
 		}
 	}
 	h.active(h.exchange(), subscription("resource-change", "id-only", "", "Observation"))
-	h.load(observation("blocked", "anna", ""))
+	h.Load(observation("blocked", "anna", ""))
 	h.settle()
 	h.box.take()
 	finish := slow("blocked", observation("blocked", "anna", `,"valueInteger":2`), observation("late", "anna", ""))
-	h.load(observation("early", "anna", ""))
+	h.Load(observation("early", "anna", ""))
 	h.settle()
 	want(t, "before", h.events(), "2 Observation/early")
 	finish()
@@ -201,19 +201,19 @@ func TestLateCommitsAreNotMissed(t *testing.T) {
 
 	// A transaction has looked for subscriptions, and found none, and is not committed yet.
 	h2 := newHouse(t)
-	h2.load(observation("blocked", "anna", ""))
-	c := h2.connect()
+	h2.Load(observation("blocked", "anna", ""))
+	c := h2.Connect()
 	tx, err := c.Begin(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(ctx, "INSERT INTO record.import_item (tenant, digest) VALUES ($1, 'x')", h2.tenant); err != nil { // it has a number now
+	if _, err := tx.Exec(ctx, "INSERT INTO record.import_item (tenant, digest) VALUES ($1, 'x')", h2.Tenant); err != nil { // it has a number now
 		t.Fatal(err)
 	}
 	id := h2.subscribe(h2.exchange(), subscription("resource-change", "id-only", "", "Observation"))
 	for range 3 {
 		h2.settle()
-		h2.clock.Add(2000)
+		h2.Clock.Add(2000)
 	}
 	if st := h2.state(id); st != "requested " || h2.box.take() != nil {
 		t.Errorf("it began while a transaction was under way that ran before it: %s", st)
@@ -225,7 +225,7 @@ func TestLateCommitsAreNotMissed(t *testing.T) {
 		if h2.settle(); h2.state(id) == "active " {
 			return
 		}
-		h2.clock.Add(2000)
+		h2.Clock.Add(2000)
 	}
 	t.Error("it never began")
 }
@@ -235,20 +235,20 @@ func TestLateCommitsAreNotMissed(t *testing.T) {
 func TestLabelsThatAnotherProcessGaveFirst(t *testing.T) {
 	h := newHouse(t)
 	id := h.active(h.exchange(), subscription("resource-change", "id-only", "", "Observation"))
-	other, err := open(h.dsn)
+	other, err := open(h.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.store.Close()
-	other.moving = h.now
+	defer other.Store.Close()
+	other.Moving = h.Now
 	cfg := other.config(h.box, h.cfg.Log)
 	late, err := notify.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	classes := h.sql("SELECT count(*)::text FROM record.label_class")
-	h.load(observation("o", "anna", ""))
-	if h.sql("SELECT count(*)::text FROM record.label_class") == classes {
+	classes := h.SQL("SELECT count(*)::text FROM record.label_class")
+	h.Load(observation("o", "anna", ""))
+	if h.SQL("SELECT count(*)::text FROM record.label_class") == classes {
 		t.Fatal("its labels are no new ones, so this test shows nothing")
 	}
 	h.Service = late

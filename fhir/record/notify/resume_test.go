@@ -13,99 +13,64 @@ import (
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/notify"
+	"github.com/cloister-health/cloister/fhir/record/turn/turntest"
 )
-
-var errKilled = errors.New("killed")
-
-// mortal is all that a worker touches. At the call of that number the worker is killed:
-// before the call, or after it and before anybody hears of it. From then on nothing that it
-// does reaches anything, as after kill -9.
-type mortal struct {
-	at    int
-	after bool
-	calls int
-	dead  bool
-	died  string
-}
-
-func do[T any](m *mortal, what string, f func() (T, error)) (T, error) {
-	var zero T
-	m.calls++
-	last := m.calls == m.at
-	if last && !m.after {
-		m.dead, m.died = true, "before "+what
-	}
-	if m.dead {
-		return zero, errKilled
-	}
-	out, err := f()
-	if last {
-		m.dead, m.died = true, "after "+what
-		return zero, errKilled
-	}
-	return out, err
-}
-
-func act1(m *mortal, what string, f func() error) error {
-	_, err := do(m, what, func() (struct{}, error) { return struct{}{}, f() })
-	return err
-}
 
 type (
 	mortalSubscriptions struct {
 		notify.Subscriptions
-		*mortal
+		*turntest.Mortal
 	}
 	mortalRecords struct {
 		notify.Records
-		*mortal
+		*turntest.Mortal
 	}
 	mortalGate struct {
 		notify.Gate
-		*mortal
+		*turntest.Mortal
 	}
 	mortalHooks struct {
 		notify.Sender
-		*mortal
+		*turntest.Mortal
 	}
 )
 
 func (x mortalSubscriptions) Sequence(ctx context.Context) error {
-	return act1(x.mortal, "sequence", func() error { return x.Subscriptions.Sequence(ctx) })
+	return turntest.Act(x.Mortal, "sequence", func() error { return x.Subscriptions.Sequence(ctx) })
 }
 
 func (x mortalSubscriptions) Take(ctx context.Context, c notify.Channel, d time.Duration) (s notify.Subscription, ok bool, err error) {
-	s, err = do(x.mortal, "take", func() (s notify.Subscription, err error) { s, ok, err = x.Subscriptions.Take(ctx, c, d); return s, err })
+	s, err = turntest.Do(x.Mortal, "take", func() (s notify.Subscription, err error) { s, ok, err = x.Subscriptions.Take(ctx, c, d); return s, err })
 	return s, ok, err
 }
 
 func (x mortalSubscriptions) Begin(ctx context.Context, s notify.Subscription) (at int64, ready bool, err error) {
-	at, err = do(x.mortal, "begin", func() (at int64, err error) { at, ready, err = x.Subscriptions.Begin(ctx, s); return at, err })
+	at, err = turntest.Do(x.Mortal, "begin", func() (at int64, err error) { at, ready, err = x.Subscriptions.Begin(ctx, s); return at, err })
 	return at, ready, err
 }
 
 func (x mortalSubscriptions) Number(ctx context.Context, s notify.Subscription, at int64, events []notify.Event, d time.Duration) error {
-	return act1(x.mortal, "number", func() error { return x.Subscriptions.Number(ctx, s, at, events, d) })
+	return turntest.Act(x.Mortal, "number", func() error { return x.Subscriptions.Number(ctx, s, at, events, d) })
 }
 
 func (x mortalSubscriptions) Delivered(ctx context.Context, s notify.Subscription, n int64, st notify.Status) error {
-	return act1(x.mortal, "delivered", func() error { return x.Subscriptions.Delivered(ctx, s, n, st) })
+	return turntest.Act(x.Mortal, "delivered", func() error { return x.Subscriptions.Delivered(ctx, s, n, st) })
 }
 
 func (x mortalSubscriptions) Yield(ctx context.Context, s notify.Subscription, at time.Time) error {
-	return act1(x.mortal, "yield", func() error { return x.Subscriptions.Yield(ctx, s, at) })
+	return turntest.Act(x.Mortal, "yield", func() error { return x.Subscriptions.Yield(ctx, s, at) })
 }
 
 func (x mortalRecords) VRead(ctx context.Context, r authz.Restriction, id fhir.ID, v fhir.VersionID) (record.Sealed, error) {
-	return do(x.mortal, "read", func() (record.Sealed, error) { return x.Records.VRead(ctx, r, id, v) })
+	return turntest.Do(x.Mortal, "read", func() (record.Sealed, error) { return x.Records.VRead(ctx, r, id, v) })
 }
 
 func (x mortalGate) Release(ctx context.Context, g authz.Grant, t fhir.ResourceType, in ...record.Sealed) ([]record.Released, error) {
-	return do(x.mortal, "release", func() ([]record.Released, error) { return x.Gate.Release(ctx, g, t, in...) })
+	return turntest.Do(x.Mortal, "release", func() ([]record.Released, error) { return x.Gate.Release(ctx, g, t, in...) })
 }
 
 func (x mortalHooks) Send(ctx context.Context, m notify.Message) error {
-	return act1(x.mortal, "send", func() error { return x.Sender.Send(ctx, m) })
+	return turntest.Act(x.Mortal, "send", func() error { return x.Sender.Send(ctx, m) })
 }
 
 // A worker may be killed at any point: another one goes on when its lease ends. Every event
@@ -119,7 +84,7 @@ func TestResume(t *testing.T) {
 		for at := 1; ; at++ {
 			run++
 			id := h.subscribe(h.exchange(), subscription("resource-change", "id-only", channel("max-count", "valuePositiveInt", 2), "Observation"))
-			m := &mortal{at: at, after: after}
+			m := &turntest.Mortal{At: at, After: after}
 			cfg := h.cfg
 			cfg.Subscriptions, cfg.Records, cfg.Gate, cfg.Hooks = mortalSubscriptions{cfg.Subscriptions, m}, mortalRecords{cfg.Records, m}, mortalGate{cfg.Gate, m}, mortalHooks{cfg.Hooks, m}
 			first, err := notify.New(cfg)
@@ -127,7 +92,7 @@ func TestResume(t *testing.T) {
 				t.Fatal(err)
 			}
 			work := func() {
-				for turns := 0; !m.dead && turns < 400; turns++ {
+				for turns := 0; !m.Dead && turns < 400; turns++ {
 					if err := cfg.Subscriptions.Sequence(ctx); err != nil {
 						return
 					}
@@ -135,33 +100,33 @@ func TestResume(t *testing.T) {
 						if st := h.state(id); st == "active " {
 							return
 						}
-						h.clock.Add(1500)
+						h.Clock.Add(1500)
 						time.Sleep(5 * time.Millisecond)
 					}
 				}
 			}
 			work()
-			if m.dead {
-				h.clock.Add(181_000)
+			if m.Dead {
+				h.Clock.Add(181_000)
 			}
 			for range 400 {
 				if h.settle(); h.state(id) == "active " {
 					break
 				}
-				h.clock.Add(1500)
+				h.Clock.Add(1500)
 				time.Sleep(5 * time.Millisecond)
 			}
-			h.load(observation("a", "anna", fmt.Sprintf(`,"valueInteger":%d`, run)))
-			h.load(note("n", "psychotherapy-note"))
-			h.load(observation("b", "bert", fmt.Sprintf(`,"valueInteger":%d`, run)))
-			h.load(observation("c", "cleo", fmt.Sprintf(`,"valueInteger":%d`, run)))
+			h.Load(observation("a", "anna", fmt.Sprintf(`,"valueInteger":%d`, run)))
+			h.Load(note("n", "psychotherapy-note"))
+			h.Load(observation("b", "bert", fmt.Sprintf(`,"valueInteger":%d`, run)))
+			h.Load(observation("c", "cleo", fmt.Sprintf(`,"valueInteger":%d`, run)))
 			work()
-			if m.dead {
-				if _, err := first.Step(ctx); !errors.Is(err, errKilled) {
+			if m.Dead {
+				if _, err := first.Step(ctx); !errors.Is(err, turntest.ErrKilled) {
 					t.Fatalf("the dead walk: %v", err)
 				}
-				deaths[m.died]++
-				h.clock.Add(181_000) // its lease ends
+				deaths[m.Died]++
+				h.Clock.Add(181_000) // its lease ends
 				h.settle()
 			}
 			var got []string
@@ -174,7 +139,7 @@ func TestResume(t *testing.T) {
 				said := fmt.Sprint(b.events)
 				if before, again := seen[msg.ID]; again {
 					if before != said {
-						t.Errorf("killed %s: one message says %s and %s", m.died, before, said)
+						t.Errorf("killed %s: one message says %s and %s", m.Died, before, said)
 					}
 					continue
 				}
@@ -182,12 +147,12 @@ func TestResume(t *testing.T) {
 				got = append(got, b.events...)
 			}
 			if !slices.Equal(got, []string{"1 Observation/a", "2 Observation/b", "3 Observation/c"}) {
-				t.Errorf("killed %s (call %d): %q", m.died, at, got)
+				t.Errorf("killed %s (call %d): %q", m.Died, at, got)
 			}
-			if err := h.Delete(ctx, h.grant(h.exchange()), id); err != nil {
+			if err := h.Delete(ctx, h.Grant(h.exchange()), id); err != nil {
 				t.Fatal(err)
 			}
-			if !m.dead {
+			if !m.Dead {
 				break
 			}
 		}

@@ -19,12 +19,12 @@ func BenchmarkWrite(b *testing.B) {
 			n := 0
 			for b.Loop() {
 				n++
-				x, err := h.admit(fhir.Update, observation(fmt.Sprint("b", n%50), "anna", fmt.Sprintf(`,"valueInteger":%d`, n)))
+				x, err := h.Admit(fhir.Update, []string{observation(fmt.Sprint("b", n%50), "anna", fmt.Sprintf(`,"valueInteger":%d`, n))})
 				if err != nil {
 					b.Fatal(err)
 				}
-				h.clock.Add(1)
-				if _, err := h.store.Commit(context.Background(), x); err != nil {
+				h.Clock.Add(1)
+				if _, err := h.Store.Commit(context.Background(), x); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -72,8 +72,8 @@ func TestL29_TwinsNotifyTheSame(t *testing.T) {
 				h.active(p, subscription("encounter-start", "empty", channel("heartbeat-period", "valueUnsignedInt", 20))),
 			}
 			// How long it took to begin is not the same in both.
-			h.clock.Store(h.now().Truncate(3600_000_000_000).UnixMilli() + 3600_000)
-			h.exec("UPDATE notify.subscription SET spoke = $1, due = $1, lease = $1, since = $1", h.now())
+			h.Clock.Store(h.Now().Truncate(3600_000_000_000).UnixMilli() + 3600_000)
+			h.Exec("UPDATE notify.subscription SET spoke = $1, due = $1, lease = $1, since = $1", h.Now())
 			var sent strings.Builder
 			h.box.then = nil
 			names := map[string]string{}
@@ -91,18 +91,18 @@ func TestL29_TwinsNotifyTheSame(t *testing.T) {
 					n++
 				}
 			}
-			at := h.now()
+			at := h.Now()
 			for i, a := range list {
 				at = at.Add(3_000_000_000)
-				h.clock.Store(at.UnixMilli() - 1000)
+				h.Clock.Store(at.UnixMilli() - 1000)
 				if !twin || !a.hidden {
 					if a.deletes {
-						h.remove(a.text)
+						h.Remove(a.text)
 					} else {
-						h.load(a.text)
+						h.Load(a.text)
 					}
 				}
-				h.clock.Store(at.UnixMilli())
+				h.Clock.Store(at.UnixMilli())
 				h.box.fail = nil
 				if outages[i] {
 					h.box.fail = fmt.Errorf("down")
@@ -114,14 +114,14 @@ func TestL29_TwinsNotifyTheSame(t *testing.T) {
 			}
 			h.box.fail = nil
 			for range 10 {
-				h.clock.Add(10_000)
+				h.Clock.Add(10_000)
 				h.settle()
 				say()
 			}
 			if strings.Contains(sent.String(), canary) {
 				t.Error("the canary is out")
 			}
-			return sent.String() + h.sql("SELECT string_agg(concat_ws(' ', status, reason, events, sent, failures, spoke), ', ' ORDER BY types, beat) FROM notify.subscription"), n
+			return sent.String() + h.SQL("SELECT string_agg(concat_ws(' ', status, reason, events, sent, failures, spoke), ', ' ORDER BY types, beat) FROM notify.subscription"), n
 		}
 		full, n := run(false)
 		twin, m := run(true)
