@@ -21,18 +21,18 @@ import (
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/export"
-	"github.com/cloister-health/cloister/fhir/record/internal/practice"
+	"github.com/cloister-health/cloister/fhir/record/postgres/practicetest"
 )
 
 const base = "https://clinic.example/fhir"
 
 // canary is in everything that an exchange may not see.
-const canary = practice.Canary
+const canary = practicetest.Canary
 
-var consent, note, observation, status = practice.Consent, practice.Note, practice.Observation, practice.Status
+var consent, note, observation, status = practicetest.Consent, practicetest.Note, practicetest.Observation, practicetest.Status
 
 func encounter(id, patient, provider string) string {
-	return practice.Encounter(id, patient, provider, "finished")
+	return practicetest.Encounter(id, patient, provider, "finished")
 }
 
 // world is two patients of the practice: anna, who also is a patient of a Part 2 program and
@@ -71,11 +71,11 @@ func world() []string {
 // operations lets an exchange make releases of what is unlabelled for operations, as a practice's own policy may.
 const operations = "\np, hie, HOPERAT, read, demographics|clinical, general, -, allow, exchange-operations\n"
 
-var filled = practice.Template("export", operations, world()...)
+var filled = practicetest.Template("export", operations, world()...)
 
 // house is a practice with a server that exports.
 type house struct {
-	*practice.Practice
+	*practicetest.Practice
 	sink *export.Disk
 	dir  string // of the sink
 	cfg  export.Config
@@ -83,14 +83,14 @@ type house struct {
 }
 
 func open(dsn string) (*house, error) {
-	p, err := practice.Open(dsn, operations)
+	p, err := practicetest.Open(dsn, operations)
 	return &house{Practice: p}, err
 }
 
 // newHouse starts on a copy of the world; set changes the configuration.
 func newHouse(t *testing.T, set ...func(*export.Config)) *house {
 	t.Helper()
-	h := &house{Practice: practice.New(t, filled, operations), dir: filepath.Join(t.TempDir(), "exports")}
+	h := &house{Practice: practicetest.New(t, filled, operations), dir: filepath.Join(t.TempDir(), "exports")}
 	var err error
 	if h.sink, err = export.OpenDisk(h.dir); err != nil {
 		t.Fatal(err)

@@ -20,20 +20,20 @@ import (
 	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
 	"github.com/cloister-health/cloister/fhir/record/export"
 	"github.com/cloister-health/cloister/fhir/record/intake"
-	"github.com/cloister-health/cloister/fhir/record/internal/practice"
+	"github.com/cloister-health/cloister/fhir/record/postgres/practicetest"
 )
 
 const base = "https://clinic.example/fhir"
 
 // canary is in everything that the client may not see, and in what it sends amiss.
-const canary = practice.Canary
+const canary = practicetest.Canary
 
-var status = practice.Status
+var status = practicetest.Status
 
 // writes lets an exchange send what is general, as a practice's own policy may.
 const writes = "\np, hie, TREAT, read|create|update, Patient|Practitioner|Organization|Encounter|Observation|Condition|DocumentReference, general, -, allow, exchange-sends\n"
 
-var filled = practice.Template("intake", writes,
+var filled = practicetest.Template("intake", writes,
 	`{"resourceType":"Organization","id":"sud","name":"Program","type":[{"coding":[{"system":"`+fhir.OrganizationKind+`","code":"part2-program"}]}]}`,
 	`{"resourceType":"Organization","id":"hie","name":"Exchange"}`,
 	`{"resourceType":"Practitioner","id":"dora","identifier":[{"system":"urn:npi","value":"1"}]}`,
@@ -48,21 +48,21 @@ var filled = practice.Template("intake", writes,
 
 // house is a practice with a server that imports.
 type house struct {
-	*practice.Practice
+	*practicetest.Practice
 	dir string // of the sink
 	cfg intake.Config
 	*intake.Service
 }
 
 func open(dsn string) (*house, error) {
-	p, err := practice.Open(dsn, writes)
+	p, err := practicetest.Open(dsn, writes)
 	return &house{Practice: p}, err
 }
 
 // newHouse starts on a copy of the world; set changes the configuration.
 func newHouse(t *testing.T, set ...func(*intake.Config)) *house {
 	t.Helper()
-	h := &house{Practice: practice.New(t, filled, writes), dir: filepath.Join(t.TempDir(), "intake")}
+	h := &house{Practice: practicetest.New(t, filled, writes), dir: filepath.Join(t.TempDir(), "intake")}
 	sink, err := export.OpenDisk(h.dir)
 	if err != nil {
 		t.Fatal(err)

@@ -18,18 +18,18 @@ import (
 	"github.com/cloister-health/cloister/fhir/element"
 	"github.com/cloister-health/cloister/fhir/outcome"
 	"github.com/cloister-health/cloister/fhir/record/envelope/envelopetest"
-	"github.com/cloister-health/cloister/fhir/record/internal/practice"
 	"github.com/cloister-health/cloister/fhir/record/notify"
+	"github.com/cloister-health/cloister/fhir/record/postgres/practicetest"
 )
 
 const base = "https://clinic.example/fhir"
 
 // canary is in everything that an exchange may not see.
-const canary = practice.Canary
+const canary = practicetest.Canary
 
 const topics = "https://cloister.health/fhir/SubscriptionTopic/"
 
-var consent, note, observation, encounter, status = practice.Consent, practice.Note, practice.Observation, practice.Encounter, practice.Status
+var consent, note, observation, encounter, status = practicetest.Consent, practicetest.Note, practicetest.Observation, practicetest.Encounter, practicetest.Status
 
 // world is a practice: anna, who also is a patient of a Part 2 program and consented to its
 // exchange, bert, who is one and consented to nothing, and cleo.
@@ -47,25 +47,25 @@ func world() []string {
 	}
 }
 
-var filled = practice.Template("notify", "", world()...)
+var filled = practicetest.Template("notify", "", world()...)
 
 // house is a practice with a server that notifies.
 type house struct {
-	*practice.Practice
+	*practicetest.Practice
 	box *inbox
 	cfg notify.Config
 	*notify.Service
 }
 
 func open(dsn string) (*house, error) {
-	p, err := practice.Open(dsn, "")
+	p, err := practicetest.Open(dsn, "")
 	return &house{Practice: p}, err
 }
 
 // newHouse starts on a copy of the world; set changes the configuration.
 func newHouse(t testing.TB, set ...func(*notify.Config)) *house {
 	t.Helper()
-	h := &house{Practice: practice.New(t, filled, ""), box: &inbox{}}
+	h := &house{Practice: practicetest.New(t, filled, ""), box: &inbox{}}
 	h.cfg = h.config(h.box, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	for _, f := range set {
 		f(&h.cfg)

@@ -1,6 +1,6 @@
-// Package practice is a practice for tests of what works on records in the background: a store on a
+// Package practicetest is a practice for tests of what works on records in the background: a store on a
 // database of its own, with engine, gate and one clock.
-package practice
+package practicetest
 
 import (
 	"context"
@@ -44,13 +44,13 @@ func Open(dsn, more string) (*Practice, error) {
 	ctx := context.Background()
 	var err error
 	if p.Store, err = postgres.Open(ctx, postgres.Options{URL: dsn, Now: p.Now, Keys: envelopetest.Keys(), MaxConns: 4}); err != nil {
-		return nil, fmt.Errorf("practice: %w", err)
+		return nil, fmt.Errorf("practicetest: %w", err)
 	}
 	src := pdp.Embedded()
 	src.Policy += more
 	policy, err := pdp.New(src)
 	if err != nil {
-		return nil, fmt.Errorf("practice: %w", err)
+		return nil, fmt.Errorf("practicetest: %w", err)
 	}
 	p.Engine = authz.NewEngine(policy, p.Store, p.Now)
 	p.Gate = record.NewGate(p.Engine, p.Store, p.Now).Explaining(p.Store).Accounting(p.Store).Masking(p.Store)
@@ -62,7 +62,7 @@ func Open(dsn, more string) (*Practice, error) {
 func Template(name, more string, texts ...string) cluster.Template {
 	return cluster.Template{Name: name, Prepare: func(ctx context.Context, dsn string) error {
 		if _, err := postgres.Migrate(ctx, dsn); err != nil {
-			return fmt.Errorf("practice: %w", err)
+			return fmt.Errorf("practicetest: %w", err)
 		}
 		p, err := Open(dsn, more)
 		if err != nil {
