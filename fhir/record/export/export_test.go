@@ -182,7 +182,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("a third export at a time: %v", err)
 	}
 	h.finish()
-	if got := h.fetched(h.exchange(), id); len(got) != 1 || ids(got["output Patient"]) != "anna bert cleo" {
+	if got := h.fetched(h.exchange(), id); len(got) != 2 || ids(got["output Patient"]) != "anna bert cleo" || len(got["error OperationOutcome"]) != 1 || !strings.Contains(got["error OperationOutcome"][0], `: Consent: `) {
 		t.Errorf("leniently: %v", got)
 	}
 }
