@@ -198,19 +198,7 @@ func (b *batch) expected(ctx context.Context, l *Loader) (map[fhir.Ref]bool, err
 		return nil, nil
 	}
 	texts := map[[16]byte]string{}
-	for _, c := range b.candidates {
-		if c.Fate != Pending {
-			continue
-		}
-		c.Resource.Localise(b.s.Base)
-		for _, x := range c.Resource.References() {
-			text := sought(x.Node.Text)
-			if ref, ok := codec.LocalRef(text); ok && !conditional(text) {
-				text = ref.String()
-			}
-			texts[digest(text)] = text
-		}
-	}
+	b.references(func(_ *Candidate, _, text string) { texts[digest(text)] = text })
 	digests := make([][16]byte, 0, len(texts))
 	for d := range texts {
 		digests = append(digests, d)
@@ -231,6 +219,23 @@ func (b *batch) expected(ctx context.Context, l *Loader) (map[fhir.Ref]bool, err
 	return out, nil
 }
 
+// references calls f with each reference of the lines that are still to be stored: its path, and where it leads.
+func (b *batch) references(f func(c *Candidate, path, text string)) {
+	for _, c := range b.candidates {
+		if c.Fate != Pending {
+			continue
+		}
+		c.Resource.Localise(b.s.Base)
+		for _, x := range c.Resource.References() {
+			text := sought(x.Node.Text)
+			if ref, ok := codec.LocalRef(text); ok && !conditional(text) {
+				text = ref.String()
+			}
+			f(c, x.Path, text)
+		}
+	}
+}
+
 // waits marks what a line would bring that waits in the phase Together, beside what a dry run brings.
 func waits(text string) [16]byte { return digest("waits\n" + text) }
 
@@ -241,28 +246,13 @@ func (b *batch) waitsFor(ctx context.Context) (map[*Candidate]map[string]string,
 		return nil, nil
 	}
 	var digests [][16]byte
-	each := func(f func(c *Candidate, path, text string)) {
-		for _, c := range b.candidates {
-			if c.Fate != Pending {
-				continue
-			}
-			c.Resource.Localise(b.s.Base)
-			for _, x := range c.Resource.References() {
-				text := sought(x.Node.Text)
-				if ref, ok := codec.LocalRef(text); ok && !conditional(text) {
-					text = ref.String()
-				}
-				f(c, x.Path, text)
-			}
-		}
-	}
-	each(func(_ *Candidate, _, text string) { digests = append(digests, waits(text)) })
+	b.references(func(_ *Candidate, _, text string) { digests = append(digests, waits(text)) })
 	found, err := b.s.Jobs.Expected(ctx, *b.j, digests)
 	if err != nil {
 		return nil, err
 	}
 	out := map[*Candidate]map[string]string{}
-	each(func(c *Candidate, path, text string) {
+	b.references(func(c *Candidate, path, text string) {
 		if !found[waits(text)] {
 			return
 		}
