@@ -2,8 +2,10 @@ package export_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/fhir"
@@ -192,5 +194,28 @@ func (w *lateWorker) check(where, id string, want export.State) {
 	integrity(w.T, got)
 	if len(got["output Patient"]) != 23 || len(got["output Encounter"]) != 2 || s.Lines != 25 {
 		w.T.Errorf("%s: %d and %d lines of %d", where, len(got["output Patient"]), len(got["output Encounter"]), s.Lines)
+	}
+}
+
+// A release that was erased is not begun again by a worker that enters late.
+func TestAnErasedReleaseIsNotEntered(t *testing.T) {
+	h := newHouse(t, releasing)
+	ctx := context.Background()
+	const id = "5f0c1d6e-4f5e-4f0b-9a3c-0d6f3c0f9a11"
+	x := h.Store.Releases()
+	if err := x.Begin(ctx, id, h.Tenant, h.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Enter(ctx, export.Key{Release: id, Turn: 1}, h.Tenant, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Erase(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Enter(ctx, export.Key{Release: id, Turn: 2}, h.Tenant, 0); !errors.Is(err, export.ErrOver) {
+		t.Errorf("it is entered: %v", err)
+	}
+	if left := h.SQL("SELECT count(*)::text FROM deident.release WHERE id::text = $1", id); left != "0" {
+		t.Errorf("%s are there again", left)
 	}
 }
