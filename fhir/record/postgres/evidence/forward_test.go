@@ -53,7 +53,7 @@ func collector(t *testing.T, h *heard) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			t.Error(err)
+			return // the forwarder was killed in the middle of it: what has not come whole is not heard
 		}
 		if h.isDown() {
 			if rand.IntN(2) == 0 {
