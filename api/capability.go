@@ -100,6 +100,7 @@ func (s *server) statement(table []route) *element.Node {
 		"format", list(text("application/fhir+json"), text("json")),
 		"patchFormat", list(text("application/json-patch+json"), text("application/fhir+json")),
 		"rest", list(rest),
+		"document", list(object("mode", "consumer", "documentation", "what is posted to the base is filed: its records become resources of their patient", "profile", "http://hl7.org/fhir/StructureDefinition/Bundle")),
 	)
 }
 

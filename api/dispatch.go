@@ -262,12 +262,16 @@ func (s *server) bundle(x *transport.Exchange, rq *respond.Request, rows []route
 	if rq.Content, rq.Faults, err = codec.ParseBatch(b, codec.Limits{Bytes: int(s.MaxBody)}); err != nil {
 		return nil, err
 	}
+	kind := rq.Content.BundleType()
+	if kind == "document" {
+		kind = string(fhir.Transaction) // it is filed by one
+	}
 	for i := range rows {
-		if rq.Content.BundleType() == string(rows[i].interaction) {
+		if kind == string(rows[i].interaction) {
 			return &rows[i], nil
 		}
 	}
-	return nil, outcome.New(outcome.Invalid, "what is posted to the base is a Bundle of type batch or transaction")
+	return nil, outcome.New(outcome.Invalid, "what is posted to the base is a Bundle of type batch, transaction or document")
 }
 
 // negotiate finds the media type of the answer.

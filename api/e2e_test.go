@@ -49,6 +49,7 @@ var people = map[string][3]string{
 	"patient":         {"patient", "PATRQT", "Patient/anna"},
 	"exchange":        {"hie", "TREAT", ""},
 	"other-exchange":  {"hie", "TREAT", ""},
+	"sender":          {"hie", "TREAT", ""},
 	"registry":        {"hie", "HOPERAT", ""},
 	"analytics":       {"hie", "HOPERAT", ""}, // registered with a release profile
 }
@@ -73,6 +74,9 @@ func (c *clinic) Authenticate(_ context.Context, token string) (authz.Principal,
 	p := authz.Principal{Tenant: c.tenant, Subject: "test|" + token, Roles: []string{who[0]}, Purpose: who[1], Scopes: smart.Parse("user/*.cruds")}
 	if who[0] == "hie" { // a backend service
 		p.Client, p.Scopes = token, smart.Parse("system/*.rs system/Subscription.cud")
+	}
+	if token == "sender" {
+		p.Scopes = smart.Parse("system/*.crs")
 	}
 	if token == "analytics" {
 		p.Profile = "safe-harbor"

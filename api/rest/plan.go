@@ -36,8 +36,8 @@ func (st *step) writes() bool {
 
 var rank = map[fhir.Interaction]int{fhir.Delete: 1, fhir.Create: 2, fhir.Update: 3, fhir.Patch: 3}
 
-// newPlan checks the entries and orders them; it reports every fault at once.
-func newPlan(entries []codec.Entry, faulty map[int]*outcome.Error, base string, newID func() string) (*plan, error) {
+// newPlan checks the entries and orders them; it reports every fault at once. Entries that are left stay out of it.
+func newPlan(entries []codec.Entry, left map[int]bool, faulty map[int]*outcome.Error, base string, newID func() string) (*plan, error) {
 	p := &plan{names: map[string]fhir.Ref{}}
 	var faults []outcome.Issue
 	fail := func(c outcome.Category, path, text string) {
@@ -45,6 +45,9 @@ func newPlan(entries []codec.Entry, faulty map[int]*outcome.Error, base string, 
 	}
 	changed := map[fhir.Ref]bool{}
 	for i := range entries {
+		if left[i] {
+			continue
+		}
 		e := &entries[i]
 		path := entryPath(i)
 		if f := faulty[i]; f != nil {
@@ -164,14 +167,7 @@ func (p *plan) link(content *codec.Resource, fullURL string) []unresolved {
 // stands, a relative one against the base of the fullUrl of the entry that holds it.
 func (p *plan) resolve(literal, fullURL string) (string, bool) {
 	plain, _, versioned := strings.Cut(literal, "/_history/") // a version given elsewhere means nothing here
-	ref, ok := p.names[plain]
-	if !ok {
-		if _, relative := fhir.ParseRef(plain); relative {
-			if base, restful := baseOf(fullURL); restful {
-				ref, ok = p.names[base+"/"+plain]
-			}
-		}
-	}
+	ref, ok := named(p.names, plain, fullURL)
 	if !ok {
 		return "", false
 	}
@@ -179,6 +175,19 @@ func (p *plan) resolve(literal, fullURL string) (string, bool) {
 		return ref.String() + "/_history/" + record.NewVersion, true
 	}
 	return ref.String(), true
+}
+
+// named finds what a reference without a version names, from the entry with that fullUrl.
+func named[T any](names map[string]T, plain, fullURL string) (x T, ok bool) {
+	if x, ok = names[plain]; ok {
+		return x, true
+	}
+	if _, relative := fhir.ParseRef(plain); relative {
+		if base, restful := baseOf(fullURL); restful {
+			x, ok = names[base+"/"+plain]
+		}
+	}
+	return x, ok
 }
 
 // baseOf is the service base of a RESTful fullUrl, "http://host/fhir" of "http://host/fhir/Patient/1".

@@ -71,7 +71,7 @@ func TestTransactionOrderAndReferences(t *testing.T) {
 		post("", "Observation", obs("Patient/elsewhere")),
 	))
 	entries := r.Entries()
-	p, err := newPlan(entries, nil, base, ids())
+	p, err := newPlan(entries, nil, nil, base, ids())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestTransactionFromAnotherServer(t *testing.T) {
 		post("http://third.example/Observation/4", "Observation", obs("Patient/1")),
 		post(urnA, "Observation", obs("Patient/1")),
 	)).Entries()
-	p, err := newPlan(entries, nil, base, ids())
+	p, err := newPlan(entries, nil, nil, base, ids())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestTransactionFaults(t *testing.T) {
 			[]string{"Bundle.entry[0].resource 422", "Bundle.entry[1].request.url 404"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := newPlan(parse(t, bundleOf(c.entries...)).Entries(), nil, base, ids())
+			_, err := newPlan(parse(t, bundleOf(c.entries...)).Entries(), nil, nil, base, ids())
 			var e *outcome.Error
 			if !errors.As(err, &e) {
 				t.Fatal(err)
@@ -192,7 +192,7 @@ func TestTransactionProperties(t *testing.T) {
 			entries = append(entries, `{"fullUrl":"`+urn+`",`+res+`,`+req+`}`)
 		}
 		all := parse(t, bundleOf(entries...)).Entries()
-		p, err := newPlan(all, nil, base, ids())
+		p, err := newPlan(all, nil, nil, base, ids())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/cloister-health/cloister/api/respond"
 	"github.com/cloister-health/cloister/fhir"
@@ -14,10 +15,17 @@ import (
 
 // transaction answers POST [base] with a Bundle of type transaction: all of
 // its changes are stored, or none (http://hl7.org/fhir/R4/http.html#trules). Each entry is
-// authorized by itself; reads see what the changes have left.
+// authorized by itself; reads see what the changes have left. A document is filed as one.
 func (s *Service) transaction(ctx context.Context, rq *respond.Request) (respond.Response, error) {
 	entries := rq.Content.Entries()
-	p, err := newPlan(entries, rq.Faults, rq.Base, record.NewID)
+	var left map[int]bool
+	var err error
+	if rq.Content.BundleType() == "document" {
+		if left, err = file(rq.Content.Root, entries, rq.Faults, rq.Base); err != nil {
+			return nil, err
+		}
+	}
+	p, err := newPlan(entries, left, rq.Faults, rq.Base, record.NewID)
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +57,11 @@ func (s *Service) transaction(ctx context.Context, rq *respond.Request) (respond
 			e = s.entry(ctx, rq, &entries[st.at], st.at, nil)
 		}
 		out[st.at] = e
+	}
+	for at := range slices.Backward(out) {
+		if left[at] {
+			out = slices.Delete(out, at, at+1)
+		}
 	}
 	return respond.Bundle(fhir.Transaction, out), nil
 }

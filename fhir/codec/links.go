@@ -11,8 +11,9 @@ import (
 // Link is one string of a resource that names another one. Who rewrites a
 // reference sets Node.Text.
 type Link struct {
-	Node *element.Node
-	Path string // FHIRPath from the resource, such as "Observation.subject.reference"
+	Node  *element.Node
+	Path  string        // FHIRPath from the resource, such as "Observation.subject.reference"
+	Owner *element.Node // the Reference whose reference this is; nil for another link
 }
 
 // walker visits every element of a checked tree with its definition. What the
@@ -90,9 +91,9 @@ func (w *walker) one(d *typeDef, e *fieldDef, parent, n *element.Node, index int
 // resources and the resources of entries and parameters too.
 func (r *Resource) References() []Link {
 	var out []Link
-	r.walk(func(w *walker, d *typeDef, e *fieldDef, n, _ *element.Node) bool {
+	r.walk(func(w *walker, d *typeDef, e *fieldDef, n, owner *element.Node) bool {
 		if d.meaning == isReference && e.json == "reference" && n.Kind == element.String {
-			out = append(out, Link{n, w.trail.String()})
+			out = append(out, Link{n, w.trail.String(), owner})
 		}
 		return true
 	})
@@ -117,7 +118,7 @@ func (r *Resource) URLs() []Link {
 	r.walk(func(w *walker, d *typeDef, e *fieldDef, n, _ *element.Node) bool {
 		if linkLike(d, e) && n.Kind == element.String {
 			if _, ok := LocalRef(n.Text); ok {
-				out = append(out, Link{n, w.trail.String()})
+				out = append(out, Link{Node: n, Path: w.trail.String()})
 			}
 		}
 		return true
@@ -133,7 +134,7 @@ func (r *Resource) URNs() []Link {
 	r.walk(func(w *walker, d *typeDef, e *fieldDef, n, _ *element.Node) bool {
 		if (linkLike(d, e) || e.prim == uuid || e.prim == oid) && n.Kind == element.String &&
 			(strings.HasPrefix(n.Text, "urn:uuid:") || strings.HasPrefix(n.Text, "urn:oid:")) {
-			out = append(out, Link{n, w.trail.String()})
+			out = append(out, Link{Node: n, Path: w.trail.String()})
 		}
 		return true
 	})
@@ -275,7 +276,7 @@ func (r *Resource) Canonicals() []Link {
 	var out []Link
 	r.walk(func(w *walker, _ *typeDef, e *fieldDef, n, _ *element.Node) bool {
 		if e.prim == canonical && n.Kind == element.String {
-			out = append(out, Link{n, w.trail.String()})
+			out = append(out, Link{Node: n, Path: w.trail.String()})
 		}
 		return true
 	})
