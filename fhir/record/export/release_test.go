@@ -448,20 +448,14 @@ func TestAReleaseOfASmallGroup(t *testing.T) {
 	}
 }
 
-// A release of the full database is that of one from which everything is physically absent that its client may not see.
-func TestL28_TwinsReleaseTheSame(t *testing.T) {
+// twins are a house and one from which everything is physically absent that the exchange may not see; before does the same to both.
+func twins(t *testing.T, before func(*house)) (full, twin *house) {
+	t.Helper()
 	ctx := context.Background()
-	full, twin := newHouse(t, releasing), newHouse(t, releasing)
+	full, twin = newHouse(t, releasing), newHouse(t, releasing)
+	before(full)
+	before(twin)
 	sees := map[fhir.ResourceType]authz.Restriction{}
-	for _, h := range []*house{full, twin} {
-		h.remove("Observation/o05")
-		for i := range 11 {
-			h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
-		}
-		h.Load(optOut("q03"))
-		h.Clock.Add(1000)
-		determined(h, deident.Gender)
-	}
 	for _, rt := range fhir.ResourceTypes() {
 		g, err := twin.Engine.Authorize(ctx, twin.exchange(), fhir.Read, rt)
 		if err != nil {
@@ -479,6 +473,20 @@ func TestL28_TwinsReleaseTheSame(t *testing.T) {
 	if err := postgres.Excise(ctx, owner, sees); err != nil {
 		t.Fatal(err)
 	}
+	return full, twin
+}
+
+// A release of the full database is that of one from which everything is physically absent that its client may not see.
+func TestL28_TwinsReleaseTheSame(t *testing.T) {
+	full, twin := twins(t, func(h *house) {
+		h.remove("Observation/o05")
+		for i := range 11 {
+			h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
+		}
+		h.Load(optOut("q03"))
+		h.Clock.Add(1000)
+		determined(h, deident.Gender)
+	})
 	for _, profile := range []string{"safe-harbor", "expert-determination"} {
 		var got [2]string
 		for n, h := range []*house{full, twin} {

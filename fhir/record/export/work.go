@@ -56,7 +56,7 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 		return false, errors.Join(ctx.Err(), s.giveBack(ctx, j))
 	case turn.Denied(err):
 		return true, s.fail(ctx, j, Denied)
-	case errors.Is(err, errNotes), j.Attempts >= attempts: // also where it is over each time, because its keys are gone
+	case errors.Is(err, errNotes), errors.Is(err, errView), j.Attempts >= attempts: // also where it is over each time, because its keys are gone
 		return true, errors.Join(over(err), s.fail(ctx, j, Internal))
 	default:
 		return true, errors.Join(err, over(s.Jobs.Yield(ctx, j, s.Now().Add(patience))))
