@@ -353,15 +353,16 @@ func (s *Service) Cancel(ctx context.Context, g authz.Grant, id string) error {
 	if _, err := s.Gate.Release(ctx, g, ""); err != nil { // the record of who cancels
 		return err
 	}
-	if err := s.Jobs.Drop(ctx, c.Tenant, ownerOf(c), id); err != nil {
-		return err
-	}
-	s.held.Forget(id)
+	// The keys go first: as long as the job is there, its client can say again that it is to go.
 	if s.Releases != nil {
 		if err := s.Releases.Erase(ctx, id); err != nil {
 			return err
 		}
 	}
+	if err := s.Jobs.Drop(ctx, c.Tenant, ownerOf(c), id); err != nil {
+		return err
+	}
+	s.held.Forget(id)
 	// What is left of it is removed later, too; sooner is better.
 	if err := s.Sweep(ctx); err != nil {
 		s.Log.Warn("what an export wrote could not be removed yet", "error", err)

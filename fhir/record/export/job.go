@@ -150,6 +150,8 @@ type Jobs interface {
 	// to be removed; until Forget they are given again.
 	Orphans(ctx context.Context, most int) ([]string, error)
 	Forget(ctx context.Context, name string) error
+	// Failed gives those of these jobs that have failed.
+	Failed(ctx context.Context, ids []string) ([]string, error)
 }
 
 // Records is where resources are read, as in package rest.

@@ -73,6 +73,7 @@ func TestReleaseResumes(t *testing.T) {
 
 // resumes kills the makers of releases in that format, whose files are of two pages each, and compares what there is of each in the end.
 func resumes(t *testing.T, format string, page int, there func(h *house, id string) string, want string) {
+	t.Helper()
 	h := newHouse(t, releasing, func(c *export.Config) { c.Page, c.Pages = page, 2 })
 	for i := range 11 {
 		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))

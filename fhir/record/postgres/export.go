@@ -410,6 +410,16 @@ func (x exports) Forget(ctx context.Context, name string) error {
 	return failed(err)
 }
 
+// Failed implements [export.Jobs].
+func (x exports) Failed(ctx context.Context, ids []string) (out []string, err error) {
+	var id string
+	err = forEach(ctx, x.s.side, "SELECT id FROM export.job WHERE id = ANY ($1::text[]::uuid[]) AND state = 'failed'", []any{ids}, []any{&id}, func() error {
+		out = append(out, id)
+		return nil
+	})
+	return out, failed(err)
+}
+
 // Current gives of these resources those that are visible under r, also as deleted. It reads no content but where a scope asks for it.
 func (s *Store) Current(ctx context.Context, r authz.Restriction, ids []fhir.ID) (map[fhir.ID][]record.Sealed, error) {
 	out := map[fhir.ID][]record.Sealed{}
