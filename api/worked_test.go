@@ -30,7 +30,7 @@ func workedExample(t *testing.T, page, word string, n int) ([]worked, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block := regexp.MustCompile("(?s)```http " + word + "\n(.*?)```\n(?:\n```(?:json|ndjson)\n(.*?)```)?")
+	block := regexp.MustCompile("(?s)```http " + word + "\n(.*?)```\n(?:\n```(?:json|ndjson|csv)\n(.*?)```)?")
 	var out []worked
 	for _, b := range block.FindAllStringSubmatch(string(text), -1) {
 		head, body, _ := strings.Cut(strings.TrimSpace(b[1]), "\n\n")

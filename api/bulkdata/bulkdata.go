@@ -104,10 +104,12 @@ func request(rq *respond.Request) (export.Request, error) {
 	}
 	switch strings.ReplaceAll(values.Get("_outputFormat"), " ", "+") { // a plus sign that was not escaped
 	case "", "application/fhir+ndjson", "application/ndjson", "ndjson":
-	case "text/csv", "application/vnd.apache.parquet":
-		return r, outcome.New(outcome.Invalid, "an export is NDJSON: ask the practice for tables of a de-identified release, which cloister deidentify --format writes")
-	default:
-		return r, outcome.New(outcome.Invalid, "_outputFormat is application/fhir+ndjson")
+	case "text/csv", "csv":
+		r.Format = "csv"
+	case "application/vnd.apache.parquet", "parquet":
+		r.Format = "parquet"
+	default: // also for who is lenient: she would get what she cannot read
+		return r, outcome.New(outcome.Invalid, "_outputFormat is application/fhir+ndjson, or for tables of a de-identified release text/csv or application/vnd.apache.parquet")
 	}
 	// And in the zone of an instant.
 	r.Since, r.Until = strings.ReplaceAll(values.Get("_since"), " ", "+"), strings.ReplaceAll(values.Get("_until"), " ", "+")
@@ -244,11 +246,11 @@ func (s *Service) Cancel(ctx context.Context, rq *respond.Request) (respond.Resp
 	return respond.Accepted(""), nil
 }
 
-// File answers GET [base]/_export/[id]/[n].ndjson with what the client may see of it now.
+// File answers GET [base]/_export/[id]/[n].ndjson with what the client may see of it now, and [n].csv and [n].parquet with tables.
 func (s *Service) File(ctx context.Context, rq *respond.Request) (respond.Response, error) {
-	lines, err := s.exports.Fetch(ctx, rq.Grant, string(rq.ID), rq.File)
+	file, err := s.exports.Fetch(ctx, rq.Grant, string(rq.ID), rq.File)
 	if err != nil {
 		return nil, err
 	}
-	return respond.NDJSON(lines), nil
+	return respond.File(file, export.MediaType(rq.File)), nil
 }

@@ -53,6 +53,7 @@ func (x manifest) build(m *message, _ *Request) error {
 			m.body = element.AppendQuoted(m.body, x.place+"/"+f.Name)
 			m.str(`,"count":`)
 			m.body = strconv.AppendInt(m.body, int64(f.Lines), 10)
+			m.table(f.Table)
 			m.str(`}`)
 		}
 		m.str(`]`)
@@ -78,6 +79,20 @@ func (x manifest) build(m *message, _ *Request) error {
 	}
 	m.str(`}`)
 	return nil
+}
+
+// table says what a file of rows is: the type of its entry is that of the resources of the view, and its count is of rows.
+func (m *message) table(t *export.Table) {
+	if t == nil {
+		return
+	}
+	m.str(`,"extension":{"table":{"view":`)
+	m.body = element.AppendQuoted(m.body, t.View)
+	m.str(`,"canonical":`)
+	m.body = element.AppendQuoted(m.body, t.Canonical)
+	m.str(`,"format":`)
+	m.body = element.AppendQuoted(m.body, t.Format)
+	m.str(`}}`)
 }
 
 // held says what a determination held back.

@@ -16,7 +16,10 @@ import (
 
 // NDJSON answers with released resources, one on each line (Bulk Data Access, "Bulk Data
 // Output File Request"), or with the range of their bytes that is asked for.
-func NDJSON(s record.Stream) Response { return lines{s} }
+func NDJSON(s record.Stream) Response { return File(s, "application/fhir+ndjson") }
+
+// File answers like [NDJSON] with a file of another media type.
+func File(s record.Stream, mediaType string) Response { return lines{s, mediaType} }
 
 // Collection answers with a Bundle of what is de-identified.
 func Collection(s record.Stream) Response { return collection{s} }
@@ -32,13 +35,16 @@ func (x collection) build(m *message, rq *Request) error {
 	return nil
 }
 
-type lines struct{ s record.Stream }
+type lines struct {
+	s         record.Stream
+	mediaType string
+}
 
 func (x lines) build(m *message, rq *Request) error {
 	if !x.s.HeldBy(rq.Grant) {
 		return errHeld
 	}
-	m.status, m.contentType, m.stream, m.size = http.StatusOK, "application/fhir+ndjson", x.s.Copy, x.s.Size()
+	m.status, m.contentType, m.stream, m.size = http.StatusOK, x.mediaType, x.s.Copy, x.s.Size()
 	m.noticed, m.explained = x.s.Noticed(), true // by a file of its own
 	if m.size < 0 {
 		return nil

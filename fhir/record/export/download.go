@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cloister-health/cloister/fhir/record"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
@@ -66,6 +67,12 @@ func (d *download) of(ctx context.Context, i int) (left, []outgoing, error) {
 	keep, resources, err := d.keep(ctx, &p)
 	if err != nil {
 		return left{}, nil, err
+	}
+	if p.View != "" {
+		if slices.Contains(keep, false) { // rows of several resources stand together
+			return left{}, nil, errGone
+		}
+		return left{bytes: p.Bytes}, nil, nil
 	}
 	var lines []outgoing
 	l := left{lines: make([]byte, (len(keep)+7)/8)}
@@ -172,6 +179,14 @@ func (d *download) part(ctx context.Context, w *cut, i int) error {
 	zip, err := gzip.NewReader(plain)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
+	}
+	if p.View != "" {
+		if _, err := io.CopyN(w, zip, w.skip+w.left); errors.Is(err, io.EOF) {
+			return errPart
+		} else if err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+		return nil
 	}
 	in := bufio.NewReaderSize(zip, 64<<10)
 	for n := 0; w.left > 0; {

@@ -96,6 +96,7 @@ type Config struct {
 	Page    int           // resources of a page; 0 is 500
 	Bytes   int           // of a page, unless one resource alone is longer; 0 is 8 MiB
 	Longest int           // lines of a file; 0 is 100,000
+	Pages   int           // whose rows are in one file of a table, at most; 0 is 20
 	Haste   int           // how often a client may ask too early how far an export is; 0 is 8
 }
 
@@ -140,6 +141,7 @@ func (c *Config) sized() {
 	defaults(&c.Page, 500)
 	defaults(&c.Bytes, 8<<20)
 	defaults(&c.Longest, 100_000)
+	defaults(&c.Pages, 20)
 	defaults(&c.Haste, 8)
 	c.Settle = max(c.Settle, 0)
 	c.Page = min(c.Page, search.MaxCount)
@@ -351,15 +353,16 @@ func (s *Service) Cancel(ctx context.Context, g authz.Grant, id string) error {
 	if _, err := s.Gate.Release(ctx, g, ""); err != nil { // the record of who cancels
 		return err
 	}
-	if err := s.Jobs.Drop(ctx, c.Tenant, ownerOf(c), id); err != nil {
-		return err
-	}
-	s.held.Forget(id)
+	// The keys go first: as long as the job is there, its client can say again that it is to go.
 	if s.Releases != nil {
 		if err := s.Releases.Erase(ctx, id); err != nil {
 			return err
 		}
 	}
+	if err := s.Jobs.Drop(ctx, c.Tenant, ownerOf(c), id); err != nil {
+		return err
+	}
+	s.held.Forget(id)
 	// What is left of it is removed later, too; sooner is better.
 	if err := s.Sweep(ctx); err != nil {
 		s.Log.Warn("what an export wrote could not be removed yet", "error", err)

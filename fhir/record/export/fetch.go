@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/cloister-health/cloister/authz"
@@ -38,7 +37,7 @@ func (s *Service) Fetch(ctx context.Context, g authz.Grant, id, name string) (re
 	var file []Part
 	noticed := false
 	for _, p := range parts {
-		if strconv.Itoa(p.File)+extension == name {
+		if p.fileName() == name {
 			file, noticed = append(file, p), noticed || p.Noticed
 		}
 	}

@@ -100,6 +100,10 @@ type Part struct {
 	// And in an export that is organized by patient: of which type it is, and of whose block.
 	Types  []fhir.ResourceType
 	Blocks []fhir.ID
+	// View is that whose rows are in it, "" where it is lines of resources. Then it is in a file of its own, in a format; Lines counts
+	// rows, and IDs are the resources that these are of.
+	View   string
+	Format string
 }
 
 // Joins reports a part that goes on with a block, in the same file.
@@ -146,6 +150,8 @@ type Jobs interface {
 	// to be removed; until Forget they are given again.
 	Orphans(ctx context.Context, most int) ([]string, error)
 	Forget(ctx context.Context, name string) error
+	// Failed gives those of these jobs that have failed.
+	Failed(ctx context.Context, ids []string) ([]string, error)
 }
 
 // Records is where resources are read, as in package rest.

@@ -102,6 +102,24 @@ func TestKilledReleases(t *testing.T) {
 	})
 }
 
+// And workers that make tables of one: each row is there once.
+func TestKilledTables(t *testing.T) {
+	h := newHouse(t)
+	clinicOf(h)
+	r := tabled("parquet", "Condition", "Encounter", "Observation", "Patient")
+	killed(t, h, r, func(id string) {
+		t.Helper()
+		got := h.tables(id, "parquet")
+		keyed(t, got)
+		if all := fmt.Sprint(len(got["diagnosis"].rows), len(got["encounter"].rows), len(got["level_of_care"].rows), len(got["phq9_score"].rows), len(got["patient"].rows), len(got)); all != "28 2 2 27 17 5" {
+			t.Errorf("%s", all)
+		}
+		if err := h.Cancel(context.Background(), h.Grant(h.exchange()), id); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // killed asks for exports, two at a time, while the workers that make them are killed, and checks what comes of each.
 func killed(t *testing.T, h *house, r export.Request, check func(id string)) {
 	t.Helper()

@@ -22,6 +22,12 @@ func report(n, size int) string {
 		n, []string{"anna", "cleo"}[n%2], base64.StdEncoding.EncodeToString(data))
 }
 
+// diagnosis is a Condition with a note of that many bytes.
+func diagnosis(n, size int) string {
+	return fmt.Sprintf(`{"resourceType":"Condition","id":"d%03d","subject":{"reference":"Patient/%s"},"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"F32.9"}]},"note":[{"text":%q}]}`,
+		n, []string{"anna", "cleo"}[n%2], strings.Repeat("Anna ", size/5))
+}
+
 // watched is the opt-outs, which a release asks for while it has a page in hand.
 type watched struct {
 	export.OptOuts
@@ -42,7 +48,7 @@ func TestMemoryIsThatOfAPage(t *testing.T) {
 		resource int
 		bytes    int // of each attachment
 	}{{"few and short", 8, 20_000}, {"many", 240, 30_000}, {"long", 20, 400_000}} {
-		for name, r := range map[string]export.Request{"export": {Types: []fhir.ResourceType{"DiagnosticReport"}}, "release": released("DiagnosticReport")} {
+		for name, r := range map[string]export.Request{"export": {Types: []fhir.ResourceType{"DiagnosticReport"}}, "release": released("DiagnosticReport"), "tables": tabled("parquet", "Condition")} {
 			t.Run(name+", "+c.name, func(t *testing.T) {
 				var most, before int64
 				living := func() int64 {
@@ -60,14 +66,20 @@ func TestMemoryIsThatOfAPage(t *testing.T) {
 					cfg.OptOuts = watched{cfg.OptOuts, func() { most = max(most, living()) }}
 				})
 				for n := range c.resource {
-					h.Load(report(n, c.bytes))
+					if h.Load(report(n, c.bytes)); name == "tables" {
+						h.Load(diagnosis(n, c.bytes))
+					}
 				}
 				h.Clock.Add(1000)
 				p := h.exchange()
 				id := h.accept(p, r)
 				before = living()
 				h.finish()
-				if got := h.fetched(p, id)["output DiagnosticReport"]; len(got) != c.resource || strings.Contains(got[0], "data") == (name == "release") {
+				if name == "tables" {
+					if got := h.tables(id, "parquet")["diagnosis"]; len(got.rows) != c.resource {
+						t.Fatalf("%d of %d are written", len(got.rows), c.resource)
+					}
+				} else if got := h.fetched(p, id)["output DiagnosticReport"]; len(got) != c.resource || strings.Contains(got[0], "data") == (name == "release") {
 					t.Fatalf("%d of %d are written: %.200s", len(got), c.resource, got)
 				}
 				if took := most - before; took > 3*page {

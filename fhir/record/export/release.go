@@ -53,6 +53,9 @@ var (
 // releasing settles what of r is about a release, and gives the grant under which it is made; for any other export that is g.
 func (s *Service) releasing(g authz.Grant, r *Request) (authz.Grant, error) {
 	if !r.Released {
+		if g.Profile() == "" && r.Format != "" {
+			return g, errTables
+		}
 		if g.Profile() == "" {
 			return g, nil
 		}
@@ -90,6 +93,9 @@ func (s *Service) releasing(g authz.Grant, r *Request) (authz.Grant, error) {
 		if !slices.Contains(released, t) {
 			return g, outcome.New(outcome.Invalid, "_type names a type of which nothing is released under this profile; it may name "+join(released))
 		}
+	}
+	if err := r.tabled(); err != nil {
+		return g, err
 	}
 	r.Partial = false // it is made over should it change on the way
 	r.Lenient = false // what a release cannot honour is not ignored
@@ -140,16 +146,11 @@ func (s *Service) maker(who authz.Grant, k Key, r *Request) (*maker, error) {
 // releaseTurn does the next piece of a release.
 func (s *Service) releaseTurn(ctx context.Context, w *work) error {
 	j := w.j
-	who, err := s.Engine.Authorize(ctx, w.c.Principal.Principal(scopes), fhir.Operation, "")
-	if err != nil {
-		return err
-	}
 	k := Key{j.ID, j.Turn}
-	m, err := s.maker(who, k, &w.c.Request)
+	m, err := w.maker(ctx, k)
 	if err != nil {
 		return err
 	}
-	m.at = j.Transaction
 	steps := w.c.Request.steps()
 	end := len(steps) // of a round; the place behind it is that of a round that is done
 	round := j.Step / (end + 1)
@@ -184,6 +185,19 @@ func (s *Service) releaseTurn(ctx context.Context, w *work) error {
 	return s.Jobs.Finish(ctx, *j, Done, "", until)
 }
 
+// maker lets the client of a release go on with it, as of now.
+func (w *work) maker(ctx context.Context, k Key) (*maker, error) {
+	who, err := w.s.Engine.Authorize(ctx, w.c.Principal.Principal(scopes), fhir.Operation, "")
+	if err != nil {
+		return nil, err
+	}
+	m, err := w.s.maker(who, k, &w.c.Request)
+	if err == nil {
+		m.at = w.j.Transaction
+	}
+	return m, err
+}
+
 // piece does one piece, and gives the place behind it.
 func (w *work) piece(ctx context.Context, m *maker, at Position, st step) (next Position, worked bool, err error) {
 	next = Position{Step: at.Step + 1}
@@ -197,6 +211,9 @@ func (w *work) piece(ctx context.Context, m *maker, at Position, st step) (next 
 	case settle:
 		_, err := m.settle(ctx)
 		return next, true, err
+	}
+	if w.c.Request.Format != "" {
+		return w.tables(ctx, m, at, st.t)
 	}
 	var after fhir.ID
 	if at.After != nil {

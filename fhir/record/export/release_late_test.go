@@ -94,8 +94,9 @@ func TestALateWorkerChangesNoRelease(t *testing.T) {
 					if n++; turntest.Faults(t) < 50 && (i != n/len(meanwhile)%len(meanwhile) || at == 2 && n%4 > 0) { // quick: one of them at each point
 						continue
 					}
+					r.Format = []string{"", "parquet"}[n/2%2]
 					id = h.accept(p, r)
-					late := &lateWorker{house: h, point: point, denied: n%2 == 0, open: m.open, Mortal: turntest.Mortal{At: at, Only: point, After: after}}
+					late := &lateWorker{house: h, point: point, format: r.Format, denied: n%2 == 0, open: m.open, Mortal: turntest.Mortal{At: at, Only: point, After: after}}
 					late.Sleeps = func() {
 						h.Clock.Add(61_000) // its lease ends
 						m.do()
@@ -137,6 +138,7 @@ type lateWorker struct {
 	*house
 	turntest.Mortal
 	point  string
+	format string
 	denied bool
 	open   bool
 	before string // what was kept when it woke
@@ -187,6 +189,14 @@ func (w *lateWorker) check(where, id string, want export.State) {
 	if s.State == export.Failed {
 		if n := w.SQL("SELECT count(*)::text FROM deident.release"); n != "0" {
 			w.T.Errorf("%s: the keys of %s releases are left", where, n)
+		}
+		return
+	}
+	if w.format != "" {
+		got := w.tables(id, w.format)
+		keyed(w.T, got)
+		if x := fmt.Sprint(len(got["patient"].rows), len(got["encounter"].rows), len(got["level_of_care"].rows), len(s.Files)); x != "23 2 2 3" {
+			w.T.Errorf("%s: rows and files are %s", where, x)
 		}
 		return
 	}

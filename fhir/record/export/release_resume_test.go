@@ -55,7 +55,26 @@ func (x mortalJobs) Restart(ctx context.Context, j export.Job, next export.Posit
 
 // A worker may be killed at any point of either pass: no line is lost or there twice, no id changes, and no key is left.
 func TestReleaseResumes(t *testing.T) {
-	h := newHouse(t, releasing, func(c *export.Config) { c.Page = 12 })
+	t.Run("lines", func(t *testing.T) {
+		resumes(t, "", 12, func(h *house, id string) string {
+			got := h.fetched(h.exchange(), id)
+			integrity(h.T, got)
+			return fmt.Sprint(len(got["output Patient"]), len(got["output Encounter"]), len(got), h.status(h.exchange(), id).Lines)
+		}, "23 2 2 25")
+	})
+	t.Run("tables", func(t *testing.T) {
+		resumes(t, "parquet", 8, func(h *house, id string) string {
+			got := h.tables(id, "parquet")
+			keyed(h.T, got)
+			return fmt.Sprint(len(got["patient"].rows), len(got["encounter"].rows), len(got["level_of_care"].rows), len(got), len(got["patient"].files))
+		}, "23 2 2 3 2")
+	})
+}
+
+// resumes kills the makers of releases in that format, whose files are of two pages each, and compares what there is of each in the end.
+func resumes(t *testing.T, format string, page int, there func(h *house, id string) string, want string) {
+	t.Helper()
+	h := newHouse(t, releasing, func(c *export.Config) { c.Page, c.Pages = page, 2 })
 	for i := range 11 {
 		h.Load(fmt.Sprintf(`{"resourceType":"Patient","id":"q%02d","gender":"male"}`, i))
 	}
@@ -66,7 +85,7 @@ func TestReleaseResumes(t *testing.T) {
 	determined(h, deident.Gender)
 	ctx := context.Background()
 	p := h.exchange()
-	r := export.Request{Released: true, Profile: "expert-determination", Types: []fhir.ResourceType{"Encounter", "Patient"}}
+	r := export.Request{Released: true, Profile: "expert-determination", Format: format, Types: []fhir.ResourceType{"Encounter", "Patient"}}
 	deaths := map[string]int{}
 	for _, round := range []struct {
 		after bool
@@ -103,10 +122,7 @@ func TestReleaseResumes(t *testing.T) {
 			if s := h.status(p, id); s.State != export.Done {
 				t.Fatalf("killed %s (call %d): %s %s", m.Died, at, s.State, s.Reason)
 			}
-			got := h.fetched(p, id)
-			integrity(t, got)
-			x := fmt.Sprint(len(got["output Patient"]), len(got["output Encounter"]), len(got), h.status(p, id).Lines)
-			if x != "23 2 2 25" {
+			if x := there(h, id); x != want {
 				t.Errorf("killed %s (call %d): %s", m.Died, at, x)
 			}
 			if err := h.Cancel(ctx, h.Grant(p), id); err != nil {

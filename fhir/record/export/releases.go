@@ -41,6 +41,8 @@ type Releases interface {
 	Keep(ctx context.Context, k Key, expires time.Time) error
 	Erase(ctx context.Context, release string) error
 	EraseExpired(ctx context.Context) error
+	// Kept gives all releases that have keys.
+	Kept(ctx context.Context) ([]string, error)
 }
 
 // Key is a release under one turn.

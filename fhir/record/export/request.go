@@ -51,6 +51,7 @@ type Request struct {
 	Lenient  bool                 `json:"lenient,omitempty"`
 	Labels   obligation.Labelling `json:"labels,omitempty"`
 	Released bool                 `json:"released,omitempty"` // it is to be de-identified
+	Format   string               `json:"format,omitempty"`   // of tables, csv or parquet; "" for lines of resources
 	Profile  string               `json:"profile,omitempty"`  // under this profile, as the client wrote it
 	Purpose  string               `json:"purpose,omitempty"`  // of the recipient, where the operator asks
 	Release  *Release             `json:"release,omitempty"`  // what that comes to

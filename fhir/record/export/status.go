@@ -3,7 +3,6 @@ package export
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +26,7 @@ type Status struct {
 	Next        int           // the manifest after it, or 0
 	Organized   bool          // by patient: a file is of no one type
 	Release     *Told         // nil: it is not de-identified
+	Tables      bool          // Lines are rows
 }
 
 // File is one file of an export.
@@ -35,6 +35,7 @@ type File struct {
 	Kind   Kind
 	Type   fhir.ResourceType // of its lines
 	Lines  int
+	Table  *Table // nil: it is of resources
 	number int
 	of     fhir.ResourceType // of what was deleted
 }
@@ -82,7 +83,7 @@ func (s *Service) Status(ctx context.Context, g authz.Grant, id string, page int
 	steps := c.Request.steps()
 	out := Status{
 		State: j.State, Reason: j.Reason, Lines: j.Lines,
-		Transaction: j.Transaction, URL: c.Request.URL, Expires: j.Expires, Wait: wait, Partial: c.Request.Partial, Organized: c.Request.Organized,
+		Transaction: j.Transaction, URL: c.Request.URL, Expires: j.Expires, Wait: wait, Partial: c.Request.Partial, Organized: c.Request.Organized, Tables: c.Request.Format != "",
 	}
 	out.Step, out.Steps = c.Request.progress(&j)
 	if out.Release = c.Request.told(); j.State == Done {
@@ -160,8 +161,6 @@ func (j *Job) lastShown() int {
 // shown reports whether a file is, or was, in a manifest.
 func (j *Job) shown(file int) bool { return j.State == Done || file <= j.lastShown() }
 
-const extension = ".ndjson"
-
 // files joins parts into files, in the order of their numbers.
 func files(parts []Part) []File {
 	var out []File
@@ -175,7 +174,7 @@ func files(parts []Part) []File {
 			if p.Kind == Deleted {
 				t = "Bundle"
 			}
-			out = append(out, File{Name: strconv.Itoa(p.File) + extension, Kind: p.Kind, Type: t, number: p.File, of: p.Type})
+			out = append(out, File{Name: p.fileName(), Kind: p.Kind, Type: t, Table: p.table(), number: p.File, of: p.Type})
 		}
 		out[i].Lines += p.Lines
 	}
@@ -190,7 +189,10 @@ func (s Status) Progress() string {
 	} else {
 		fmt.Fprintf(&b, "%d of %d resource types", s.Step, s.Steps)
 	}
-	if s.Lines > 0 {
+	switch {
+	case s.Lines > 0 && s.Tables:
+		fmt.Fprintf(&b, ", %d rows", s.Lines)
+	case s.Lines > 0:
 		fmt.Fprintf(&b, ", %d resources", s.Lines)
 	}
 	return b.String()

@@ -56,7 +56,7 @@ func (s *Service) Step(ctx context.Context) (busy bool, err error) {
 		return false, errors.Join(ctx.Err(), s.giveBack(ctx, j))
 	case turn.Denied(err):
 		return true, s.fail(ctx, j, Denied)
-	case errors.Is(err, errNotes), j.Attempts >= attempts: // also where it is over each time, because its keys are gone
+	case errors.Is(err, errNotes), errors.Is(err, errView), j.Attempts >= attempts: // also where it is over each time, because its keys are gone
 		return true, errors.Join(over(err), s.fail(ctx, j, Internal))
 	default:
 		return true, errors.Join(err, over(s.Jobs.Yield(ctx, j, s.Now().Add(patience))))
@@ -70,7 +70,8 @@ func (s *Service) giveBack(ctx context.Context, j Job) error {
 	return over(s.Jobs.Wait(ctx, j, s.Now()))
 }
 
-// fail ends a job, and then erases the keys of its release: whoever is late ends nothing, and erases none.
+// fail ends a job, and then erases the keys of its release: whoever is late ends nothing, and erases none. Where it is
+// killed in between, [Service.Sweep] erases them.
 func (s *Service) fail(ctx context.Context, j Job, why Reason) error {
 	if err := s.Jobs.Finish(ctx, j, Failed, why, s.Now().Add(s.Keep)); err != nil || s.Releases == nil {
 		return over(err)
@@ -398,12 +399,31 @@ func (w *work) done(o *object) error {
 	return nil
 }
 
-// Sweep erases the keys of releases that have expired, and removes what no job refers to: what a worker left behind, and what belonged to
-// jobs that were cancelled or have expired.
+// eraseFailed erases the keys of releases that have failed. Who ended one may have been killed before it did so itself: jobs and keys
+// are kept by two roles, neither of which reaches what the other keeps, and so in two transactions.
+func (s *Service) eraseFailed(ctx context.Context) error {
+	kept, err := s.Releases.Kept(ctx)
+	if err != nil || len(kept) == 0 {
+		return err
+	}
+	failed, err := s.Jobs.Failed(ctx, kept)
+	if err != nil {
+		return err
+	}
+	for _, id := range failed {
+		if err := s.Releases.Erase(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sweep erases the keys of releases that have expired or failed, and removes what no job refers to: what a worker left behind, and what
+// belonged to jobs that were cancelled or have expired.
 func (s *Service) Sweep(ctx context.Context) error {
 	const batch = 100
 	if s.Releases != nil {
-		if err := s.Releases.EraseExpired(ctx); err != nil {
+		if err := errors.Join(s.Releases.EraseExpired(ctx), s.eraseFailed(ctx)); err != nil {
 			return err
 		}
 	}

@@ -337,6 +337,16 @@ func (x releases) EraseExpired(ctx context.Context) error {
 	return failed(err)
 }
 
+// Kept implements [export.Releases].
+func (x releases) Kept(ctx context.Context) (out []string, err error) {
+	var id string
+	err = forEach(ctx, x.s.keys, "SELECT id FROM deident.release ORDER BY id", nil, []any{&id}, func() error {
+		out = append(out, id)
+		return nil
+	})
+	return out, failed(err)
+}
+
 // OptedOut says which of these patients want no use of their records, not even of de-identified ones: a Consent of that
 // kind in force denies something, whatever it is.
 func (s *Store) OptedOut(ctx context.Context, g authz.Grant, patients []fhir.ID) (map[fhir.ID]bool, error) {

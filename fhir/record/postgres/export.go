@@ -133,8 +133,8 @@ func (x exports) Find(ctx context.Context, tenant int32, owner [32]byte, id stri
 		}
 		var p export.Part
 		var sum []byte
-		return forEach(ctx, tx, "SELECT number, file, kind, type, name, lines, bytes, sha256, noticed FROM export.part WHERE job = $1 ORDER BY number", []any{j.ID},
-			[]any{&p.Number, &p.File, &p.Kind, &p.Type, &p.Name, &p.Lines, &p.Bytes, &sum, &p.Noticed}, func() error {
+		return forEach(ctx, tx, "SELECT number, file, kind, type, name, lines, bytes, sha256, noticed, COALESCE(view, ''), COALESCE(format, '') FROM export.part WHERE job = $1 ORDER BY number", []any{j.ID},
+			[]any{&p.Number, &p.File, &p.Kind, &p.Type, &p.Name, &p.Lines, &p.Bytes, &sum, &p.Noticed, &p.View, &p.Format}, func() error {
 				part := p
 				copy(part.SHA256[:], sum)
 				parts = append(parts, part)
@@ -154,7 +154,11 @@ func (x exports) Lines(ctx context.Context, job string, p *export.Part) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errNotFound
 	}
-	if n := p.Lines; err == nil && (len(types) > 0 && len(types) != n || len(blocks) != len(types) || len(ids) != n || len(versions) != n || len(p.Rows) != n || len(p.Lengths) != n) {
+	n, lengths := p.Lines, p.Lines
+	if p.View != "" { // rows are not told apart
+		n, lengths = len(ids), 0
+	}
+	if err == nil && (len(types) > 0 && len(types) != n || len(blocks) != len(types) || len(ids) != n || len(versions) != n || len(p.Rows) != n || len(p.Lengths) != lengths) {
 		err = errors.New("postgres: a part of an export does not say what is in each line")
 	}
 	if err != nil {
@@ -253,6 +257,9 @@ func publish(ctx context.Context, tx pgx.Tx, job string, p export.Part, longest 
 	if p.Joins() { // it goes on with what is at the end of the last file
 		longest = math.MaxInt32
 	}
+	if p.View != "" { // it is a file of its own
+		longest = -1
+	}
 	var types, blocks []string
 	if len(p.Types) > 0 {
 		blocks = texts(p.Blocks)
@@ -260,11 +267,19 @@ func publish(ctx context.Context, tx pgx.Tx, job string, p export.Part, longest 
 			types = append(types, string(t))
 		}
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO export.part (job, number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows, lengths, types, blocks)
+	_, err = tx.Exec(ctx, `INSERT INTO export.part (job, number, file, kind, type, name, lines, bytes, sha256, noticed, ids, versions, rows, lengths, types, blocks, view, format)
 SELECT $1::uuid, l.number + 1, COALESCE((SELECT f.file FROM (SELECT p.file, sum(p.lines) AS lines FROM export.part p WHERE p.job = $1 AND p.kind = $2 AND p.type = $3 AND p.file > COALESCE((SELECT j.pages[cardinality(j.pages)] FROM export.job j WHERE j.id = $1), 0) GROUP BY p.file ORDER BY p.file DESC LIMIT 1) AS f WHERE f.lines + $5 <= $12::bigint), l.file + 1),
- $2::text, $3::text, $4::uuid, $5::integer, $6::bigint, $7::bytea, $8::boolean, $9::text[], $10::integer[], $11::bigint[], $13::integer[], $14::text[], $15::text[] FROM (SELECT COALESCE(max(number), 0) AS number, COALESCE(max(file), 0) AS file FROM export.part WHERE job = $1) AS l`,
-		job, string(p.Kind), string(p.Type), p.Name, p.Lines, p.Bytes, p.SHA256[:], p.Noticed, texts(p.IDs), versions, p.Rows, longest, p.Lengths, types, blocks)
+ $2::text, $3::text, $4::uuid, $5::integer, $6::bigint, $7::bytea, $8::boolean, $9::text[], $10::integer[], $11::bigint[], $13::integer[], $14::text[], $15::text[], NULLIF($16::text, ''), NULLIF($17::text, '') FROM (SELECT COALESCE(max(number), 0) AS number, COALESCE(max(file), 0) AS file FROM export.part WHERE job = $1) AS l`,
+		job, string(p.Kind), string(p.Type), p.Name, p.Lines, p.Bytes, p.SHA256[:], p.Noticed, texts(p.IDs), versions, notNull(p.Rows), longest, notNull(p.Lengths), types, blocks, p.View, p.Format)
 	return err
+}
+
+// notNull is an array also where there is nothing in it.
+func notNull[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 func texts(ids []fhir.ID) []string {
@@ -393,6 +408,16 @@ func (x exports) Orphans(ctx context.Context, most int) ([]string, error) {
 func (x exports) Forget(ctx context.Context, name string) error {
 	_, err := x.s.side.Exec(ctx, "DELETE FROM export.object WHERE name = $1 AND doomed", name)
 	return failed(err)
+}
+
+// Failed implements [export.Jobs].
+func (x exports) Failed(ctx context.Context, ids []string) (out []string, err error) {
+	var id string
+	err = forEach(ctx, x.s.side, "SELECT id FROM export.job WHERE id = ANY ($1::text[]::uuid[]) AND state = 'failed'", []any{ids}, []any{&id}, func() error {
+		out = append(out, id)
+		return nil
+	})
+	return out, failed(err)
 }
 
 // Current gives of these resources those that are visible under r, also as deleted. It reads no content but where a scope asks for it.
