@@ -15,7 +15,7 @@ from pycanon import anonymity
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-BINARY, DATABASE, WORK = (os.environ["CLOISTER_" + x] for x in ("BINARY", "DATABASE_URL", "ANALYTICS_DATA"))
+BINARY, DATABASE, WORK = (os.environ["CLOISTER_" + x] for x in ("BINARY", "DATABASE_URL", "SUITE_DATA"))
 LEAST = 11
 LOINC, ICD = "http://loinc.org", "http://hl7.org/fhir/sid/icd-10-cm"
 RACE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race"
