@@ -11,7 +11,7 @@ import (
 // fetch polls until the result is there.
 func (c *clinic) fetch(t *testing.T, token, path string) *codec.Resource {
 	t.Helper()
-	for range 200 {
+	for range 3000 { // a minute
 		w := c.do(t, call{method: "GET", path: path, token: token})
 		switch w.Code {
 		case 202:

@@ -37,7 +37,7 @@ func (w *world) together(n int, send func() answer) []answer {
 	}
 	watcher := connect()
 	for waiting, tries := 0, 0; waiting < n; tries++ {
-		if err := watcher.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&waiting); err != nil || tries > 2000 {
+		if err := watcher.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&waiting); err != nil || tries > 12_000 {
 			w.t.Fatalf("%d requests wait for the grant: %v", waiting, err)
 		}
 		time.Sleep(5 * time.Millisecond)

@@ -44,8 +44,24 @@ const (
 	fhirAt = base + "/fhir"
 )
 
+// opened is when worlds begin.
+var opened = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// migrated has the keys of the first start: to make them takes longer than most of the tests.
 var migrated = cluster.Template{Name: "smart", Prepare: func(ctx context.Context, dsn string) error {
-	_, err := records.Migrate(ctx, dsn)
+	if _, err := records.Migrate(ctx, dsn); err != nil {
+		return err
+	}
+	store, err := postgres.Open(ctx, postgres.Options{URL: dsn, MaxConns: 2})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	box, err := identity.NewBox(make([]byte, identity.KeySize))
+	if err != nil {
+		return err
+	}
+	_, err = smart.NewRing(ctx, store, box, func() time.Time { return opened })
 	return err
 }}
 
@@ -136,7 +152,7 @@ func newWorld(t *testing.T, change ...func(*smart.Config)) *world {
 	t.Helper()
 	ctx := t.Context()
 	w := &world{t: t, dsn: cluster.NewDatabase(t, migrated), slugs: slugs{}}
-	w.clock.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli())
+	w.clock.Store(opened.UnixMilli())
 	c, err := pgx.Connect(ctx, w.dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +165,7 @@ func newWorld(t *testing.T, change ...func(*smart.Config)) *world {
 		w.slugs[slug] = id
 	}
 	_ = c.Close(ctx)
-	if w.box, err = identity.NewBox(make([]byte, 32)); err != nil {
+	if w.box, err = identity.NewBox(make([]byte, identity.KeySize)); err != nil {
 		t.Fatal(err)
 	}
 	w.process = w.open(change...)

@@ -179,7 +179,7 @@ func TestDocsShowTheAuditTrail(t *testing.T) {
 	}
 	defer s.Close()
 	for i, who := range []string{"anna", "nosy", "dora", "emil"} {
-		e := audit.Event{ID: record.NewID(), At: time.Now(), Interaction: fhir.Read, Type: "Observation", Outcome: audit.Success, Caller: authz.Caller{Tenant: 1, Subject: "https://id.example.org|" + who, Purpose: "TREAT"}}
+		e := audit.Event{ID: record.NewID(), At: time.Date(2026, 11, 2, 9, i, 0, 0, time.UTC), Interaction: fhir.Read, Type: "Observation", Outcome: audit.Success, Caller: authz.Caller{Tenant: 1, Subject: "https://id.example.org|" + who, Purpose: "TREAT"}}
 		if err := store.Record(ctx, e); err != nil {
 			t.Fatal(err)
 		}

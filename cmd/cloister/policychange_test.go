@@ -143,7 +143,7 @@ func TestPoliciesAreReadAgainOnHangup(t *testing.T) {
 	put(t, filepath.Join(dir, "harbor", "policy.csv"), "drop, treatment-consent\ndrop, payment-consent\n")
 	hangup()
 	changed := func() bool {
-		for range 200 {
+		for range 3000 { // a minute
 			if p.Of(7).Policy.Version() != first {
 				return true
 			}

@@ -38,7 +38,7 @@ func TestShutdownGivesTheTurnBack(t *testing.T) {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it does not end")
 	}
 	if !begun || h.status(p, id).Lines != 0 {

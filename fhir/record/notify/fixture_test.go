@@ -277,7 +277,7 @@ func (h *house) events() (out []string) {
 // waiting returns when some transaction waits for a lock.
 func (h *house) waiting() {
 	h.T.Helper()
-	for range 1000 {
+	for range 12_000 { // a minute
 		if h.SQL("SELECT count(*)::text FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND a.datname = current_database()") != "0" {
 			return
 		}

@@ -193,6 +193,23 @@ func TestReadsShareStatements(t *testing.T) {
 	h.eventually("the queue is gone", func() bool { queued, statements := h.store.Waiting(); return queued+statements == 0 })
 }
 
+// timed is a context whose time is over when the test says so.
+type timed struct {
+	context.Context
+	over chan struct{}
+}
+
+func (c timed) Done() <-chan struct{} { return c.over }
+
+func (c timed) Err() error {
+	select {
+	case <-c.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 // A request that goes away takes nothing from those who share its statement.
 func TestOneWaiterLeaves(t *testing.T) {
 	h := clinic(t)
@@ -201,14 +218,14 @@ func TestOneWaiterLeaves(t *testing.T) {
 	first := h.start(context.Background(), desk, ref) // its statement is under way when the others queue
 	h.eventually("the first read runs", func() bool { queued, statements := h.store.Waiting(); return queued == 0 && statements == 1 })
 	leaving, leave := context.WithCancel(context.Background())
-	soon, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
+	soon := timed{context.Background(), make(chan struct{})}
 	gone, late, stays := h.start(leaving, desk, ref), h.start(soon, desk, ref), h.start(context.Background(), desk, ref)
 	h.eventually("they wait together", func() bool { queued, _ := h.store.Waiting(); return queued == 3 })
 	leave()
 	if a := <-gone; !errors.Is(a.err, context.Canceled) {
 		t.Fatalf("who leaves gets %v", a.err)
 	}
+	close(soon.over)
 	if a := <-late; status(a.err) != 504 {
 		t.Fatalf("who has no time left gets %v", a.err)
 	}

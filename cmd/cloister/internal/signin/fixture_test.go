@@ -25,6 +25,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloister-health/cloister/api/smart"
+	identities "github.com/cloister-health/cloister/api/smart/postgres"
 	"github.com/cloister-health/cloister/authz/app"
 	"github.com/cloister-health/cloister/authz/identity"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/clinic"
@@ -65,7 +67,21 @@ var seeded = cluster.Template{Name: "signin", Prepare: func(ctx context.Context,
 	if err != nil {
 		return err
 	}
-	return seed.Run(ctx, core, sample, nil)
+	if err := seed.Run(ctx, core, sample, nil); err != nil {
+		return err
+	}
+	// The keys of the first start: to make them takes longer than most of the tests.
+	apps, err := identities.Open(ctx, identities.Options{URL: dsn, MaxConns: 2})
+	if err != nil {
+		return err
+	}
+	defer apps.Close()
+	box, err := identity.NewBox(make([]byte, identity.KeySize))
+	if err != nil {
+		return err
+	}
+	_, err = smart.NewRing(ctx, apps, box, clock)
+	return err
 }}
 
 const (

@@ -553,7 +553,7 @@ var address = regexp.MustCompile(`http://\S+`)
 // letter waits for the next letter and gives the link in it.
 func (h *house) letter(t *testing.T) string {
 	t.Helper()
-	for range 200 {
+	for range 3000 { // a minute
 		h.mu.Lock()
 		for i, text := range h.letters {
 			if link := address.FindString(text); link != "" {

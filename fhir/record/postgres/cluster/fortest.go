@@ -19,7 +19,7 @@ type TB interface {
 }
 
 var shared = sync.OnceValues(func() (*Cluster, error) {
-	dir, err := os.MkdirTemp("", "cloister-test-")
+	dir, err := os.MkdirTemp(shortLived(), "cloister-test-")
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}

@@ -153,3 +153,10 @@ func TestDataOfAnotherMajorVersionIsNotTouched(t *testing.T) {
 		t.Errorf("want an error that names the version, got %v", err)
 	}
 }
+
+func TestWhoeverSetsTheTemporaryDirectoryHasChosen(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	if got := shortLived(); got != "" {
+		t.Errorf("the data of tests lies in %s", got)
+	}
+}

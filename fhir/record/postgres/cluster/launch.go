@@ -129,7 +129,8 @@ func settings(memory uint64, unsynced bool) []setting {
 	}
 	if unsynced {
 		return append(s, setting{"fsync", "off"}, setting{"full_page_writes", "off"}, setting{"synchronous_commit", "off"},
-			setting{"autovacuum", "off"}, // tests analyze where a plan matters, so that plans do not depend on time
+			setting{"max_wal_size", "256MB"}, // it may lie in memory
+			setting{"autovacuum", "off"},     // tests analyze where a plan matters, so that plans do not depend on time
 			setting{"max_connections", "200"}, setting{"shared_buffers", megabytes(memory/16, 32, 128)})
 	}
 	return append(s, setting{"max_connections", "100"}, setting{"shared_buffers", megabytes(memory/4, 64, 4096)},

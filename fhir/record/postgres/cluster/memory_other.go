@@ -19,3 +19,6 @@ func machineMemory() uint64 {
 	}
 	return 1 << 30 // a guess that hurts nowhere
 }
+
+// shortLived is where the data of tests is kept: "" stands for the temporary directory.
+func shortLived() string { return "" }

@@ -123,8 +123,13 @@ func TestHonestHistoriesVerify(t *testing.T) {
 	}
 	cancel()
 	sealing.Wait()
-	seal(t, h.sealer())
+	last := h.sealer()
+	seal(t, last)
 	report := h.sound(h.outsideToo)
+	// PostgreSQL may not have noticed yet that the sealer which was killed last is gone: it is its turn still.
+	for until := time.Now().Add(time.Minute); report.Unsealed+report.Unsigned > 0 && time.Now().Before(until); report = h.sound(h.outsideToo) {
+		seal(t, last)
+	}
 	if report.Rows != int64(recorded) || report.Unsealed != 0 || report.Unsigned != 0 || recorded < 360 || killed < 5 {
 		t.Errorf("%d were recorded, %d sealers killed: %+v", recorded, killed, report)
 	}
