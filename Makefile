@@ -8,6 +8,7 @@ test: ## all tests
 	go test ./...
 
 lint: ## what the compiler does not check
+	go vet ./...
 	golangci-lint run
 
 bench: ## measure against the raw ceiling of this machine
