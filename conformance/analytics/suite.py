@@ -9,6 +9,8 @@ import os
 import random
 import subprocess
 import sys
+import time
+import urllib.request
 
 import duckdb
 from pycanon import anonymity
@@ -16,6 +18,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 BINARY, DATABASE, WORK = (os.environ["CLOISTER_" + x] for x in ("BINARY", "DATABASE_URL", "SUITE_DATA"))
+BASE = os.environ["CLOISTER_BASE"]
+with open(os.environ["CLOISTER_PERSONAS"]) as f:
+    TOKEN = json.load(f)["hie"]
 LEAST = 11
 LOINC, ICD = "http://loinc.org", "http://hl7.org/fhir/sid/icd-10-cm"
 RACE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race"
@@ -159,7 +164,39 @@ def same(spark):
         check(f"{view}: rows are in the order of their keys", keys == sorted(keys))
 
 
+def ask(path, **headers):
+    """A request of the exchange; status, headers and bytes."""
+    url = path if path.startswith("http") else f"{BASE}/{path}"
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}", **headers}), timeout=60) as r:
+        return r.status, r.headers, r.read()
+
+
+def exported():
+    """The tables of a release that the server makes for the exchange, read by DuckDB from the files as they are fetched."""
+    found = {}
+    for kind in ("parquet", "csv"):
+        _, headers, _ = ask(f"$export?_profile=safe-harbor&_outputFormat={kind}", Prefer="respond-async")
+        for _ in range(120):
+            status, _, body = ask(headers["Content-Location"])
+            if status == 200:
+                break
+            time.sleep(1)
+        for n, entry in enumerate(json.loads(body)["output"]):
+            view, path = entry["extension"]["table"]["view"], os.path.join(WORK, f"exported-{n}.{kind}")
+            with open(path, "wb") as f:
+                f.write(ask(entry["url"])[2])
+            read = f"read_csv('{path}', all_varchar = true)" if kind == "csv" else f"'{path}'"
+            check(f"{view}, exported as {kind}: as many rows as the manifest says", one(f"SELECT count(*) FROM {read}"), entry["count"])
+            found.setdefault(view, {}).setdefault(kind, [0, []])
+            found[view][kind][0] += entry["count"]
+            found[view][kind][1] = [c[0] for c in rows(f"DESCRIBE SELECT * FROM {read}")]
+    check("all views are exported but that of appointments, which are not for exchanges", sorted(found), ["diagnosis", "encounter", "level_of_care", "patient", "phq9_response", "phq9_score"])
+    check("as CSV and as Parquet they have the same rows and columns", [v for v, x in found.items() if x.get("csv") != x.get("parquet")], [])
+    check("there are patients in them", found.get("patient", {}).get("csv", [0])[0], lambda n: n > 0)
+
+
 risk()
+exported()
 session = (SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false").config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
            .config("spark.sql.shuffle.partitions", "1").config("spark.sql.warehouse.dir", os.path.join(WORK, "warehouse")).config("spark.log.level", "ERROR").getOrCreate())
 try:
