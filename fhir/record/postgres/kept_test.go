@@ -83,7 +83,7 @@ func TestWritesKeepTheirPlans(t *testing.T) {
 	var text string
 	var generic, custom int
 	if err := h.store.OnApp(ctx, func(c *pgx.Conn) error {
-		rows, err := c.Query(ctx, "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements WHERE generic_plans + custom_plans > 0 AND statement LIKE '%$1%' AND statement NOT LIKE '%advisory%'")
+		rows, err := c.Query(ctx, "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements WHERE generic_plans + custom_plans > 0 AND statement LIKE '%$1%' AND statement NOT LIKE '%advisory%'") //nolint:rowserrcheck // ForEachRow returns it
 		if err != nil {
 			return err
 		}
