@@ -77,7 +77,7 @@ func TestServeNotifies(t *testing.T) {
 	var at []string
 	for _, h := range []http.Handler{allowed, inside, unknown} {
 		s := httptest.NewTLSServer(h)
-		defer s.Close()
+		t.Cleanup(s.Close)
 		at = append(at, strings.TrimPrefix(s.URL, "https://"))
 	}
 	trusted := filepath.Join(dir, "ca.pem")
