@@ -33,6 +33,7 @@ import (
 	"github.com/cloister-health/cloister/cmd/cloister/internal/server"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/signin"
 	"github.com/cloister-health/cloister/cmd/cloister/internal/vocabulary"
+	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record/envelope"
 	"github.com/cloister-health/cloister/fhir/record/postgres"
 )
@@ -273,11 +274,11 @@ func (c *devCmd) serve(ctx context.Context, out io.Writer, log *slog.Logger, dir
 		imports: cfg.ImportDir,
 	}
 	defer files.end()
-	fhir, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, files, log)
+	api, err := handler(ctx, store, policies, cfg, labels, at.base, sign.Authenticator, authorizationFace{sign.SMART(), sign.Server.AllowsOrigin}, files, log)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	h, err := sign.Handler(fhir)
+	h, err := sign.Handler(api)
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
@@ -334,6 +335,7 @@ func offered(people []clinic.Persona, base string) []issuer.Persona {
 		for _, rq := range p.Requests {
 			x.Try = append(x.Try, issuer.Request{Command: pasted(base, rq), Expect: rq.Expect})
 		}
+		x.Try = append(x.Try, exporting(base, p.Exports)...)
 		out = append(out, x)
 	}
 	return out
@@ -370,6 +372,18 @@ var subscribing = clinic.Request{
 	Expect: "signed notifications of observations to whatever listens at the endpoint on this machine: a handshake, then what changes",
 }
 
+// exporting begins an export of a Group, and asks for it by the address that the shell keeps in JOB.
+func exporting(base string, group fhir.Ref) []issuer.Request {
+	if group == (fhir.Ref{}) {
+		return nil
+	}
+	c := `curl -sS -H "Authorization: Bearer $TOKEN" `
+	return []issuer.Request{
+		{Command: "JOB=$(" + c + "-H 'Prefer: respond-async' '" + base + "/" + group.String() + `/$export' -D - -o /dev/null | tr -d '\r' | sed -n 's|^Content-Location: ||p')`, Expect: "an export of all that the exchange may see of the patients of its panel"},
+		{Command: c + `"$JOB"`, Expect: "after some seconds its manifest: a file for each type, to be fetched with the same token; nothing while it is under way"},
+	}
+}
+
 // welcome prints the address, and for each persona a token and requests to paste.
 func welcome(out io.Writer, iss *issuer.Issuer, at doors, dsn, notes string, people []clinic.Persona) error {
 	base := at.base
@@ -383,6 +397,9 @@ func welcome(out io.Writer, iss *issuer.Issuer, at doors, dsn, notes string, peo
 		w.printf("# %s: %s (%s)\nTOKEN=%s\n", p.Name, p.Description, p.Practice, token)
 		for _, rq := range p.Requests {
 			w.printf("%s   # %s\n", pasted(base, rq), rq.Expect)
+		}
+		for _, x := range exporting(base, p.Exports) {
+			w.printf("%s   # %s\n", x.Command, x.Expect)
 		}
 		if strings.Contains(p.Claims.Scope, "system/Subscription.") {
 			w.printf("%s   # %s\n", pasted(base, subscribing), subscribing.Expect)

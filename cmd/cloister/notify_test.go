@@ -47,6 +47,42 @@ func (x *hooked) with(text string) (string, http.Header) {
 	return "", nil
 }
 
+// signed waits for a message that holds a text, and checks that the key has signed it.
+func (x *hooked) signed(t *testing.T, key []byte, what, text string) string {
+	t.Helper()
+	eventually(t, what, func() bool { s, _ := x.with(text); return s != "" })
+	s, head := x.with(text)
+	if want := notify.Signature(head.Get("Webhook-Id"), head.Get("Webhook-Timestamp"), []byte(s), [][]byte{key}); head.Get("Webhook-Signature") != want || head.Get("Webhook-Id") == "" {
+		t.Errorf("%s is signed with %q, not with %q", what, head.Get("Webhook-Signature"), want)
+	}
+	return s
+}
+
+func post(t *testing.T, url, token, body string) (int, string) {
+	t.Helper()
+	rq, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rq.Header.Set("Authorization", "Bearer "+token)
+	rq.Header.Set("Content-Type", "application/fhir+json")
+	res, err := http.DefaultClient.Do(rq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(text)
+}
+
+// weighed is an Observation of a patient.
+func weighed(patient string) string {
+	return `{"resourceType":"Observation","status":"final","code":{"text":"weight"},"subject":{"reference":"Patient/` + patient + `"},"valueString":"just-now"}`
+}
+
 // The request that dev prints makes a subscription: its endpoint gets a handshake, and a signed
 // notification of what is written afterwards.
 func TestDevNotifies(t *testing.T) {
@@ -79,41 +115,20 @@ func TestDevNotifies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed := func(what, text string) string {
-		t.Helper()
-		eventually(t, what, func() bool { s, _ := got.with(text); return s != "" })
-		s, head := got.with(text)
-		if want := notify.Signature(head.Get("Webhook-Id"), head.Get("Webhook-Timestamp"), []byte(s), [][]byte{key}); head.Get("Webhook-Signature") != want || head.Get("Webhook-Id") == "" {
-			t.Errorf("%s is signed with %q, not with %q", what, head.Get("Webhook-Signature"), want)
-		}
-		return s
-	}
-	signed("the handshake", `"handshake"`)
+	got.signed(t, key, "the handshake", `"handshake"`)
 
 	// Whatever the exchange sees last of a patient is what the general program shares.
 	shown := printedPatient.FindAllStringSubmatch(blocks["hie"], -1)
 	patient := shown[len(shown)-1][1]
-	rq, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/Observation", strings.NewReader(`{"resourceType":"Observation","status":"final","code":{"text":"weight"},"subject":{"reference":"Patient/`+patient+`"},"valueString":"just-now"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rq.Header.Set("Authorization", "Bearer "+tokenLine.FindStringSubmatch(blocks["therapist"])[2])
-	rq.Header.Set("Content-Type", "application/fhir+json")
-	res, err := http.DefaultClient.Do(rq)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, _ := io.ReadAll(res.Body)
-	_ = res.Body.Close()
-	if res.StatusCode != http.StatusCreated {
-		t.Fatalf("%d %s", res.StatusCode, body)
+	if status, body := post(t, base+"/Observation", tokenLine.FindStringSubmatch(blocks["therapist"])[2], weighed(patient)); status != http.StatusCreated {
+		t.Fatalf("%d %s", status, body)
 	}
 	var bundle struct {
 		Entry []struct {
 			Resource struct{ ResourceType, ValueString string }
 		}
 	}
-	if err := json.Unmarshal([]byte(signed("the event", "just-now")), &bundle); err != nil {
+	if err := json.Unmarshal([]byte(got.signed(t, key, "the event", "just-now")), &bundle); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(bundle.Entry); n != 2 || bundle.Entry[1].Resource.ResourceType != "Observation" || bundle.Entry[1].Resource.ValueString != "just-now" {

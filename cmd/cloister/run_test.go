@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -143,6 +145,7 @@ func TestDevPrintsWhatWorks(t *testing.T) {
 		}
 		if round == 2 { // after all that is counted
 			ceremonies(t, blocks[1:])
+			groupExport(t, blocks[1:])
 		}
 		if err := stop(); err != nil {
 			t.Fatal(err)
@@ -167,6 +170,50 @@ func TestDevPrintsWhatWorks(t *testing.T) {
 	}
 	if counts[0] != counts[1] || counts[0] < 500 {
 		t.Errorf("the first start left %d versions, the second %d", counts[0], counts[1])
+	}
+}
+
+// groupExport pastes the export of the Group that dev prints: it brings the records of the panel's patients, and of nobody else.
+func groupExport(t *testing.T, blocks []string) {
+	t.Helper()
+	i := slices.IndexFunc(blocks, func(b string) bool { return strings.Contains(b, "/$export'") })
+	if i < 0 {
+		t.Fatal("dev prints no export")
+	}
+	token := tokenLine.FindStringSubmatch("# " + blocks[i])
+	begin, poll := "", ""
+	for _, l := range strings.Split(blocks[i], "\n") {
+		switch {
+		case strings.HasPrefix(l, "JOB="):
+			begin = l
+		case strings.Contains(l, `"$JOB"`):
+			poll, _, _ = strings.Cut(l, "   #")
+		}
+	}
+	script := "TOKEN=" + token[2] + "\n" + begin + "\nfor i in $(seq 60); do sleep 1; M=$(" + poll + `); case "$M" in *transactionTime*) echo "$M"; break;; esac; done`
+	out, err := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput()
+	var manifest struct {
+		Output []struct {
+			Type, URL string
+			Count     int
+		}
+	}
+	if err != nil || json.Unmarshal(out, &manifest) != nil {
+		t.Fatalf("the export: %v\n%s", err, out)
+	}
+	types := map[string]bool{}
+	for _, f := range manifest.Output {
+		types[f.Type] = true
+		status, text := ask(t, f.URL, token[2])
+		if status != http.StatusOK || strings.Count(text, "\n") != f.Count {
+			t.Errorf("%s: %d, %d lines of %d", f.Type, status, strings.Count(text, "\n"), f.Count)
+		}
+		if f.Type == "Patient" && (f.Count != 2 || !strings.Contains(text, "Bergstrom") || !strings.Contains(text, "Lund")) {
+			t.Errorf("the patients of the panel are\n%s", text)
+		}
+	}
+	if !types["Patient"] || !types["Condition"] || !types["Encounter"] {
+		t.Errorf("the export has %v: %s", types, out)
 	}
 }
 

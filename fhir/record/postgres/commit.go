@@ -192,12 +192,29 @@ func (w *write) run(ctx context.Context) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: begins(w.s.now())}, func(tx pgx.Tx) error {
 		w.tx = tx
 		if err := w.rehearsed(ctx, func() error {
-			return w.each(ctx, w.parameters, w.meet, w.load, w.same, w.kinfolk, w.unmask, w.flow, w.views, w.render, w.encrypt, w.store, w.stated, w.referred, w.check, w.derive, w.define, w.relabel, w.announce)
+			return w.each(ctx, w.parameters, w.searching(w.meet), w.load, w.same, w.kinfolk, w.unmask, w.flow, w.views, w.render, w.encrypt, w.store, w.stated, w.referred, w.check, w.derive, w.define, w.relabel, w.announce)
 		}); err != nil {
 			return err
 		}
-		return w.each(ctx, w.settle, w.declare, w.record, w.remember, w.counted)
+		return w.each(ctx, w.settle, w.searching(w.declare), w.record, w.remember, w.counted)
 	})
+}
+
+// searching is a step that looks for what criteria mean, in a transaction that has any.
+func (w *write) searching(step func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if w.emergency == nil && !slices.ContainsFunc(w.rows, func(r *row) bool { return r.c.Condition != nil || len(r.c.Conditional) > 0 }) {
+			return step(ctx)
+		}
+		if _, err := w.tx.Exec(ctx, byValues); err != nil {
+			return err
+		}
+		if err := step(ctx); err != nil {
+			return err
+		}
+		_, err := w.tx.Exec(ctx, byKeys)
+		return err
+	}
 }
 
 func (w *write) tenant() int32 { return w.practice }
@@ -226,7 +243,7 @@ func (w *write) load(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := w.stillMet(ctx); err != nil {
+	if err := w.searching(w.stillMet)(ctx); err != nil {
 		return err
 	}
 	now := w.s.now().UTC().Truncate(time.Millisecond)

@@ -351,7 +351,7 @@ func beganSecond(at time.Time) int64 { return at.Unix() - beganZero.Unix() }
 // begins is the beginning of a transaction that writes resources. What it stores changes
 // at this moment or later.
 func begins(now time.Time) string {
-	return "BEGIN; SELECT pg_advisory_xact_lock_shared(" + strconv.Itoa(beganLock) + ", " + strconv.FormatInt(beganSecond(now), 10) + ")"
+	return "BEGIN; " + byKeys + "; SELECT pg_advisory_xact_lock_shared(" + strconv.Itoa(beganLock) + ", " + strconv.FormatInt(beganSecond(now), 10) + ")"
 }
 
 // Settled implements [export.Jobs].

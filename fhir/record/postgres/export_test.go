@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/cloister-health/cloister/authz"
 	"github.com/cloister-health/cloister/authz/label"
 	"github.com/cloister-health/cloister/fhir"
@@ -182,4 +185,9 @@ func KeyTables() (out []string) {
 		out = append(out, k.table)
 	}
 	return out
+}
+
+// OnApp does something on a connection of those that write.
+func (s *Store) OnApp(ctx context.Context, do func(*pgx.Conn) error) error {
+	return s.app.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return do(c.Conn()) })
 }

@@ -333,7 +333,7 @@ func (x *restriction) related(alias string, kind int) string {
 	co := alias + ".co_patients"
 	if x.each() {
 		mine := "SELECT rel.patient " + x.relations(kind)
-		return "(" + alias + ".patient IS NOT NULL AND EXISTS (" + mine + " AND rel.patient = " + alias + ".patient) AND (" + co + " IS NULL OR " + co + " <@ ARRAY(" + mine + ")))"
+		return "(" + alias + ".patient IS NOT NULL AND EXISTS (" + mine + " AND rel.patient = " + alias + ".patient OFFSET 0) AND (" + co + " IS NULL OR " + co + " <@ ARRAY(" + mine + ")))"
 	}
 	mine := x.mine(kind)
 	if x.patient != "" {

@@ -64,7 +64,7 @@ type Batch struct {
 const directoryChunk = 50
 
 // Generate yields the clinic: for each practice first its directory, then its
-// patients. It holds one batch at a time, whatever the size.
+// patients, and last the panel. It holds one batch at a time, whatever the size.
 func Generate(c Config) iter.Seq[Batch] {
 	c = c.normal()
 	return func(yield func(Batch) bool) {
@@ -83,13 +83,15 @@ func Generate(c Config) iter.Seq[Batch] {
 				}
 			}
 		}
+		// At the end: the number of a batch tells that an earlier start has stored it.
+		yield(newSite(c, Practices()[0]).panels())
 	}
 }
 
 // Total is the number of batches that [Generate] yields for c.
 func Total(c Config) int {
 	c = c.normal()
-	n := 0
+	n := 1 // the panel
 	for _, p := range Practices() {
 		s := newSite(c, p)
 		n += (len(s.roster())+directoryChunk-1)/directoryChunk + s.patients

@@ -19,8 +19,9 @@ func ExampleGenerate() {
 	}
 	fmt.Println(done == total)
 	// Output:
-	// 1/14 directory of Harbor Behavioral Health: begins with Organization
-	// 11/14 directory of Lakeside Counseling: begins with Organization
+	// 1/15 directory of Harbor Behavioral Health: begins with Organization
+	// 11/15 directory of Lakeside Counseling: begins with Organization
+	// 15/15 panel of Harbor Behavioral Health: begins with Group
 	// true
 }
 

@@ -15,6 +15,7 @@ type Persona struct {
 	Practice    string // slug
 	Claims      Claims
 	Requests    []Request
+	Exports     fhir.Ref // a Group whose members' records they may take in bulk, if there is one
 }
 
 // Claims are the claims of a persona's access token beside iss, aud and exp.
@@ -192,7 +193,9 @@ func (s *site) others() []Persona {
 		s.ask(featuredExpired, "Condition", "an empty Bundle: the consent has expired", http.StatusOK),
 		s.ask(featuredSilent, "Condition", "an empty Bundle: there never was a consent", http.StatusOK),
 		s.ask(featuredNotes, "Condition", "what the general program shares for treatment", http.StatusOK),
+		read(s.panel(), "the panel that the practice keeps for the exchange", http.StatusOK),
 	})
+	hie.Exports = s.panel()
 	hie.Claims.Client = "tri-county-exchange"
 	hie.Claims.Organizations = []string{string(s.hie.ID)}
 	return []Persona{

@@ -90,6 +90,15 @@ func (h *house) hiddenFrom(t *testing.T, who string, rt fhir.ResourceType) (out 
 	return out
 }
 
+// refers is a create of what refers to a record: it is refused where there is none that the caller may see.
+func refers(element, to string) call {
+	reference := `{"reference":"` + to + `"}`
+	if element == "derivedFrom" {
+		reference = "[" + reference + "]"
+	}
+	return call{method: "POST", path: "/fhir/Observation", body: `{"resourceType":"Observation","status":"final","code":{"text":"weight"},"` + element + `":` + reference + `}`}
+}
+
 // most is the advantage that the test lets pass: eight of fifteen guesses right
 // where chance gives seven and a half.
 const most = 0.05
@@ -119,6 +128,8 @@ func TestTiming(t *testing.T) {
 		{"compartment", "therapist", "Patient", func(id string) call { return get("/Patient/" + id + "/*") }},
 		{"everything", "therapist", "Patient", func(id string) call { return get("/Patient/" + id + "/$everything") }},
 		{"delete", "therapist", "Observation", func(id string) call { return call{method: "DELETE", path: "/fhir/Observation/" + id} }},
+		{"reference to a patient", "therapist", "Patient", func(id string) call { return refers("subject", "Patient/"+id) }},
+		{"reference by facts", "therapist", "Observation", func(id string) call { return refers("derivedFrom", "Observation/"+id) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ids := h.hiddenFrom(t, c.who, c.rt)
