@@ -36,13 +36,15 @@ func (s *Store) Disclosures(ctx context.Context, reach authz.Reach, q record.Acc
 		since = q.ConsentedSince
 	}
 	special := x.arg(int32(authz.Emergency | authz.Agreement))
-	x.WriteString("SELECT e.at, e.id::text, e.interaction, e.type, e.subject, e.client, e.fhir_user, e.roles, e.purpose, e.organizations, k.n, k.entities, k.labels, k.facts, k.sessions, k.holds, k.consents, k.patients FROM audit.event e")
-	j.accounted(patient, special)
+	x.WriteString("SELECT e.at, e.id::text, e.interaction, e.type, e.subject, e.client, e.fhir_user, e.roles, e.purpose, e.organizations, k.n, k.entities, k.labels, k.facts, k.sessions, k.holds, k.consents, k.patients FROM (SELECT e.* FROM audit.event e")
 	outside := "(NOT e.roles <@ " + x.arg(authz.WithinRoles()) + "::text[] OR cardinality(e.roles) <> 1"
 	x.WriteString(" WHERE e.tenant = " + j.x.tenant + " AND e.patients @> ARRAY[" + patient + "::text] AND e.outcome = '0' AND e.interaction = ANY (" + x.arg(disclosing) + "::text[])" +
 		" AND e.at >= " + x.arg(since) + " AND e.at < " + x.arg(q.Until) +
-		" AND " + outside + " OR EXISTS (SELECT FROM unnest(e.consents) AS c(c) WHERE c.c <> '') OR EXISTS (SELECT FROM unnest(e.facts) AS f(f) WHERE f.f & " + special + " <> 0))" +
-		" AND k.n IS NOT NULL AND " + outside + " OR k.special)")
+		" AND " + outside + " OR EXISTS (SELECT FROM unnest(e.consents) AS c(c) WHERE c.c <> '') OR EXISTS (SELECT FROM unnest(e.facts) AS f(f) WHERE f.f & " + special + " <> 0))")
+	ordered(&x, false)
+	x.WriteString(" OFFSET 0) AS e")
+	j.accounted(patient, special)
+	x.WriteString(" WHERE k.n IS NOT NULL AND " + outside + " OR k.special)")
 	if q.After != nil && len(q.After.Keys) == 1 {
 		x.WriteString(" AND (e.at, e.id) < (" + x.arg(q.After.Keys[0].Text) + "::text::timestamptz, " + x.arg(string(q.After.ID)) + "::text::uuid)")
 	}

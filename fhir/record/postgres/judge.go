@@ -43,7 +43,7 @@ var typeCodes = func() string {
 	return string(b)
 }()
 
-// entities is a table of the entities of row e which are asked for, with type and id of the record of each.
+// entitiesOf is a table of the entities of row e.
 const entitiesOf = "unnest(e.entities, e.labels, e.patients, e.facts, e.consents, e.sessions) WITH ORDINALITY AS u(entity, label, patient, fact, consent, session, n)"
 
 // kept are the columns that [trailed] reads of the entities x that are kept of a row.
@@ -79,7 +79,7 @@ func (j *judge) accounted(patient, facts string) {
 func (j *judge) holds() string {
 	var rs []authz.Restriction
 	for _, t := range fhir.ResourceTypes() {
-		if r := j.reach.Of(t); !r.Empty() && (j.as != 0 || t != "Consent") {
+		if r := j.reach.Of(t); !r.Empty() && (j.as != 0 || t == "Organization" || !sameRows(r, j.reach.Of("Consent"))) {
 			rs = append(rs, r)
 		}
 	}
@@ -100,6 +100,12 @@ func (j *judge) holds() string {
 		" AND (u.patient = '' OR r.patient = u.patient OR u.patient = ANY (r.co_patients)) AND (" + strings.Join(terms, " OR ") + "))"
 }
 
+// sameRows reports whether two Restrictions are for the same rows, but for the type.
+func sameRows(a, b authz.Restriction) bool {
+	same := func(a, b authz.Arm) bool { return a.Needs == b.Needs && slices.Equal(a.Classes, b.Classes) }
+	return narrowing(a) == narrowing(b) && slices.EqualFunc(a.Arms(), b.Arms(), same)
+}
+
 // consents is the text of the consents of entity x, without those that may not be known.
 func (j *judge) consents(x string) string {
 	r := j.reach.Of("Consent")
@@ -109,12 +115,12 @@ func (j *judge) consents(x string) string {
 
 // of is FROM and WHERE of those records y that have a type and an id and may be known by one of rs.
 func (j *judge) of(typ, id string, rs ...authz.Restriction) string {
-	return " FROM record.resource y WHERE y.tenant = " + j.x.tenant + " AND y.type = " + typ + " AND y.id = " + id + " AND " + j.x.visible("y", rs)
+	return " FROM record.resource y WHERE y.tenant = " + j.x.tenant + " AND y.type = " + typ + " AND y.id = " + id + " AND " + j.x.visible("y", rs) + " OFFSET 0"
 }
 
 // code is the code of the type of a reference.
 func (j *judge) code(ref string) string {
-	return "(" + j.q.named("type codes", func() any { return typeCodes }) + "::text::jsonb->>split_part(" + ref + ", '/', 1))::smallint"
+	return "((SELECT " + j.q.named("type codes", func() any { return typeCodes }) + "::text::jsonb)->>split_part(" + ref + ", '/', 1))::smallint"
 }
 
 // actors are the types of who can act with the role of a patient or of somebody who stands for one.

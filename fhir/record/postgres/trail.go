@@ -72,11 +72,11 @@ func traced(x *statement, q record.Traces) {
 	}
 }
 
-// placed writes where a page begins, the order and the length.
+// placed writes where a page begins, its order and its length.
 func placed(x *statement, q record.Traces) {
-	order, than := " DESC", "<"
+	than := "<"
 	if q.Oldest {
-		order, than = "", ">"
+		than = ">"
 	}
 	if q.After != nil && len(q.After.Keys) == 1 {
 		if q.Again {
@@ -84,7 +84,16 @@ func placed(x *statement, q record.Traces) {
 		}
 		x.WriteString(" AND (e.at, e.id) " + than + " (" + x.arg(q.After.Keys[0].Text) + "::text::timestamptz, " + x.arg(string(q.After.ID)) + "::text::uuid)")
 	}
-	x.WriteString(" ORDER BY e.at" + order + ", e.id" + order + " LIMIT " + x.arg(q.Count))
+	ordered(x, q.Oldest)
+	x.WriteString(" LIMIT " + x.arg(q.Count))
+}
+
+func ordered(x *statement, oldest bool) {
+	order := " DESC"
+	if oldest {
+		order = ""
+	}
+	x.WriteString(" ORDER BY e.at" + order + ", e.id" + order)
 }
 
 func (s *Store) tracedEvents(ctx context.Context, reach authz.Reach, q record.Traces, sought sought) (out []record.Trace, err error) {
@@ -92,7 +101,7 @@ func (s *Store) tracedEvents(ctx context.Context, reach authz.Reach, q record.Tr
 	j := s.judge(&x, reach, q.As)
 	tenant := reach.Grant().Caller().Tenant
 	x.WriteString("SELECT e.at, e.id::text, e.outcome, e.interaction, e.type, e.subject, e.client, e.fhir_user, e.roles, e.purpose, e.policy, e.request, e.organizations," +
-		" cardinality(e.entities) = 0, CASE WHEN cardinality(e.entities) = 0 THEN e.sessions ELSE k.sessions END, k.n, k.entities, k.labels, k.facts, k.consents, k.patients, k.holds FROM audit.event e")
+		" cardinality(e.entities) = 0, CASE WHEN cardinality(e.entities) = 0 THEN e.sessions ELSE k.sessions END, k.n, k.entities, k.labels, k.facts, k.consents, k.patients, k.holds FROM ")
 	asked := ""
 	switch {
 	case q.Patients != nil:
@@ -100,22 +109,32 @@ func (s *Store) tracedEvents(ctx context.Context, reach authz.Reach, q record.Tr
 	case q.Entities != nil: // there is an index of patients alone
 		asked = x.arg(sought.owners)
 	}
-	j.told(asked)
-	x.WriteString(" WHERE e.tenant = " + j.x.tenant)
-	traced(&x, q)
-	if asked != "" {
-		x.WriteString(" AND e.patients && " + asked + "::text[] AND k.sought")
-	} else {
+	rows := func() {
+		x.WriteString(" WHERE e.tenant = " + j.x.tenant)
+		traced(&x, q)
+		if q.Users != nil {
+			x.WriteString(" AND e.fhir_user = ANY (" + x.arg(sought.users) + "::text[])")
+		}
+		if q.Interactions != nil {
+			x.WriteString(" AND e.interaction = ANY (" + x.arg(q.Interactions) + "::text[])")
+		}
+	}
+	if asked == "" {
+		x.WriteString("audit.event e")
+		j.told("")
+		rows()
 		x.WriteString(" AND (cardinality(e.entities) = 0 OR k.entities IS NOT NULL)")
+	} else { // rows are found by their patients and put in order, and then judged until the page is full
+		x.WriteString("(SELECT e.* FROM audit.event e")
+		rows()
+		x.WriteString(" AND e.patients && " + asked + "::text[]")
+		ordered(&x, q.Oldest)
+		x.WriteString(" OFFSET 0) AS e")
+		j.told(asked)
+		x.WriteString(" WHERE k.sought")
 	}
 	if q.Patients != nil && q.Entities != nil {
 		x.WriteString(" AND k.patients && " + x.arg(sought.owners) + "::text[]")
-	}
-	if q.Users != nil {
-		x.WriteString(" AND e.fhir_user = ANY (" + x.arg(sought.users) + "::text[])")
-	}
-	if q.Interactions != nil {
-		x.WriteString(" AND e.interaction = ANY (" + x.arg(q.Interactions) + "::text[])")
 	}
 	x.WriteString(" AND " + j.agent(record.PersonalRoles()))
 	placed(&x, q)
@@ -124,7 +143,7 @@ func (s *Store) tracedEvents(ctx context.Context, reach authz.Reach, q record.Tr
 	var of trailed
 	var bare bool
 	var roles, organizations []string
-	err = forEach(ctx, s.app, x.String(), x.args, []any{&at, &id, &result, &interaction, &typ, &subject, &client, &user, &roles, &purpose, &policy, &request, &organizations,
+	err = forEach(ctx, s.side, x.String(), x.args, []any{&at, &id, &result, &interaction, &typ, &subject, &client, &user, &roles, &purpose, &policy, &request, &organizations,
 		&bare, &of.sessions, &of.n, &of.entities, &of.labels, &of.facts, &of.consents, &of.patients, &of.holds}, func() error {
 		ev := audit.Event{
 			ID: id, At: at.UTC(), Interaction: fhir.Interaction(interaction), Type: fhir.ResourceType(typ), Outcome: audit.Outcome(result),
@@ -186,7 +205,7 @@ func (s *Store) tracedSecurity(ctx context.Context, reach authz.Reach, q record.
 	placed(&x, q)
 	var e audit.Security
 	var user, from string
-	err = forEach(ctx, s.app, x.String(), x.args, []any{&e.At, &e.ID, &e.Kind, &e.Outcome, &e.Reason, &e.Account, &user, &e.By, &e.Client, &e.Session, &e.Methods, &from}, func() error {
+	err = forEach(ctx, s.side, x.String(), x.args, []any{&e.At, &e.ID, &e.Kind, &e.Outcome, &e.Reason, &e.Account, &user, &e.By, &e.Client, &e.Session, &e.Methods, &from}, func() error {
 		one := e
 		one.Tenant, one.At, one.Methods = tenant, e.At.UTC(), slices.Clone(e.Methods)
 		one.User, _ = fhir.ParseRef(user)
