@@ -148,6 +148,8 @@ func TestL39_L43_TheTrailWorksAlikeWithAndWithoutWhatIsHidden(t *testing.T) {
 		{"Practitioner/dora", "{therapist}", "{Observation/o2/_history/1}", "{0}", "{anna}", "{}", "TREAT"},
 		{"", "{registry}", "{Observation/o2/_history/1}", "{0}", "{anna}", "{}", "PUBHLTH"},
 		{"", "{registry}", "{DocumentReference/n/_history/1}", "{2}", "{anna}", "{}", "PUBHLTH"},
+		// It was not protected yet.
+		{"Practitioner/dora", "{therapist}", "{Observation/o1/_history/1}", "{0}", "{anna}", "{}", "TREAT"},
 	} {
 		n := 40
 		if strings.Contains(c.user, "Patient/") || !strings.Contains(c.entities, "o2") {
@@ -155,8 +157,8 @@ func TestL39_L43_TheTrailWorksAlikeWithAndWithoutWhatIsHidden(t *testing.T) {
 		}
 		part2, note := fmt.Sprint(int32(label.Part2)), fmt.Sprint(int32(label.PsychNote))
 		s.h.behind("INSERT INTO audit.event (tenant, at, id, outcome, interaction, type, subject, client, fhir_user, roles, purpose, policy, request, entities, labels, patients, consents) "+
-			"SELECT $1, $2::timestamptz + i * interval '1 millisecond', gen_random_uuid(), '0', 'search-type', 'Observation', 's', 'app', $3, $4::text::text[], $5, 'p', 'r', $6::text::text[], $7::text::integer[], $8::text::text[], $9::text::text[] FROM generate_series($10::integer, $11::integer, 9) AS i",
-			s.h.tenant, first, c.user, c.roles, c.purpose, c.entities, strings.NewReplacer("1", part2, "2", note).Replace(c.labels), c.patients, strings.ReplaceAll(c.consents, "'", `"`), i, 9*n)
+			"SELECT $1, $2::timestamptz + i * interval '1 millisecond', gen_random_uuid(), '0', 'search-type', 'Observation', 's', 'app', $3, $4::text::text[], $5, 'p', 'r', $6::text::text[], $7::text::integer[], $8::text::text[], $9::text::text[] FROM generate_series($10::integer, $11::integer, 11) AS i",
+			s.h.tenant, first, c.user, c.roles, c.purpose, c.entities, strings.NewReplacer("1", part2, "2", note).Replace(c.labels), c.patients, strings.ReplaceAll(c.consents, "'", `"`), i, 11*n)
 	}
 	s.h.behind("INSERT INTO audit.security (tenant, at, id, kind, outcome, reason, account, fhir_user, actor, client, session, methods, address) "+
 		"SELECT $1, $2::timestamptz + i * interval '1 millisecond', gen_random_uuid(), 'sign-in', '0', '', '', CASE WHEN i % 2 = 0 THEN 'Patient/cleo' ELSE 'Patient/anna' END, '', '', '', '{}', '' FROM generate_series(1, 300) AS i", s.h.tenant, first)
