@@ -91,6 +91,9 @@ type trailQ struct {
 }
 
 func (q *trailQ) search() record.TrailSearch {
+	if q.tests == nil {
+		return record.TrailSearch{Traces: q.Traces}
+	}
 	return record.TrailSearch{Traces: q.Traces, Matches: func(n *element.Node) bool {
 		for _, test := range q.tests {
 			if !test(n) {

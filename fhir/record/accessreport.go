@@ -34,11 +34,7 @@ func (g *Gate) AccessReport(ctx context.Context, gr authz.Grant, patient Sealed,
 	if err := g.record(ctx, ev); err != nil {
 		return TrailPage{}, err
 	}
-	types := trailTypes
-	if as != 0 {
-		types = fhir.ResourceTypes()
-	}
-	reach, err := g.reach(ctx, read, fhir.Read, types)
+	reach, err := g.reach(ctx, read, fhir.Read, fhir.ResourceTypes())
 	if err != nil {
 		return TrailPage{}, err
 	}

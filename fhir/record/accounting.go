@@ -22,8 +22,8 @@ import (
 // Ledger is where the gate reads what it has recorded.
 type Ledger interface {
 	// Disclosures gives, newest first, at most Count events in which records of the
-	// patient alone were read and which may be disclosures, from the place After
-	// on. Names and Consents are those that the holder of the Reach may see.
+	// patient were read of which the holder of the Reach may know, and which may be disclosures, from
+	// the place After on. Names and Consents are those that she may see.
 	Disclosures(context.Context, authz.Reach, Accounting) ([]Access, error)
 	// Trail gives at most Count rows of the trail, in the order of time, from a place on.
 	// What the holder of the Reach may not know is left out of each.
@@ -50,6 +50,8 @@ type Accounting struct {
 	Consented                    bool // only the latter
 	Count                        int  // entries on a page
 	After                        *search.Cursor
+	// As is by which fact the caller may read records of the patient; 0 for the privacy officer.
+	As authz.Fact
 }
 
 // NewAccounting is the accounting that the law asks for at a moment: of six
@@ -128,13 +130,14 @@ func (g *Gate) Account(ctx context.Context, gr authz.Grant, patient Sealed, q Ac
 	if err := g.record(ctx, ev); err != nil {
 		return Accounted{}, err
 	}
-	reach, err := g.reach(ctx, read, fhir.Read, []fhir.ResourceType{"Consent", "Organization", "Practitioner"})
+	reach, err := g.reach(ctx, read, fhir.Read, fhir.ResourceTypes())
 	if err != nil {
 		return Accounted{}, err
 	}
 	k := knowing{g: g, gr: read, as: as, known: map[cell]bool{}}
 	out := Accounted{holder: gr}
 	batch := q
+	batch.As = as
 	for batch.Count = max(q.Count, ledgerBatch); ; {
 		found, err := g.ledger.Disclosures(ctx, reach, batch)
 		if err != nil {

@@ -49,7 +49,7 @@ func (g *Gate) Anomalies(ctx context.Context, gr authz.Grant, q Anomalous) (Anom
 	if err != nil {
 		return Anomalies{}, err
 	}
-	reach, err := g.reach(ctx, read, fhir.Read, trailTypes)
+	reach, err := g.reach(ctx, read, fhir.Read, fhir.ResourceTypes())
 	if err != nil {
 		return Anomalies{}, err
 	}

@@ -38,11 +38,11 @@ type Traces struct {
 	As authz.Fact
 }
 
-// Trace is one row of the trail, without the entities that the reader may not know to exist.
+// Trace is one row of the trail of which the reader may know, without the entities that she may not know to exist.
 type Trace struct {
 	Event    audit.Event
 	Security *audit.Security // in place of Event
-	Had      int             // how many entities the row has in all
+	Bare     bool            // the row names no records
 	Holds    []authz.Fact    // for each entity, what holds between its record and the reader now
 	// Parties are those of the users, organizations, patients and consents that may be known.
 	Parties map[fhir.Ref]audit.Party
@@ -166,10 +166,6 @@ func Names(n *element.Node, list string, refs []fhir.Ref) bool {
 	})
 }
 
-// trailTypes are the types of whom an AuditEvent names, and Consent, by which it is
-// decided what of records may be known.
-var trailTypes = []fhir.ResourceType{"Communication", "Consent", "Device", "Organization", "Patient", "Person", "Practitioner", "PractitionerRole", "RelatedPerson", "Task"}
-
 // Search releases a page of the audit trail to who oversees access. An AuditEvent
 // names records: none that the reader may not know to exist is in one, nor counts for any
 // parameter, and an access to nothing but such records is not there (P21, L43).
@@ -185,7 +181,7 @@ func (g *Gate) Search(ctx context.Context, gr authz.Grant, q TrailSearch) (Trail
 	if err != nil {
 		return TrailPage{}, err
 	}
-	reach, err := g.reach(ctx, read, fhir.Read, trailTypes)
+	reach, err := g.reach(ctx, read, fhir.Read, fhir.ResourceTypes())
 	if err != nil {
 		return TrailPage{}, err
 	}
@@ -224,7 +220,11 @@ func (g *Gate) traced(ctx context.Context, reach authz.Reach, gr authz.Grant, q 
 		from = q.After.ID
 		q.After, q.Again = &search.Cursor{Keys: []search.Key{{Text: at.Format(time.RFC3339Nano)}}, Type: trail, ID: fhir.ID(row)}, true
 	}
-	for q.Traces.Count = max(count, ledgerBatch); ; {
+	q.Traces.Count = max(count, ledgerBatch)
+	if q.Matches == nil && q.Entities == nil { // each row has an AuditEvent on the page, but the one within which it begins
+		q.Traces.Count = count + 2
+	}
+	for {
 		rows, err := g.ledger.Trail(ctx, reach, q.Traces)
 		if err != nil {
 			return out, err
@@ -258,6 +258,10 @@ func (g *Gate) traced(ctx context.Context, reach authz.Reach, gr authz.Grant, q 
 	}
 }
 
+// PersonalRoles are those of patients and of who stands for them: that somebody acts in
+// one of them is part of what may be known of a patient. The caller owns the slice.
+func PersonalRoles() []string { return []string{rolePatient, roleRepresentative} }
+
 // teller makes of rows what one reader may know of them.
 type teller struct {
 	gate  *Gate
@@ -284,7 +288,7 @@ func (t *teller) tell(ctx context.Context, row Trace) (out []Trailed, err error)
 	}
 	whole := t.whole(row, withheld)
 	entities, err := t.entities(ctx, row)
-	if err != nil || row.Had > 0 && len(entities) == 0 {
+	if err != nil || !row.Bare && len(entities) == 0 {
 		return nil, err
 	}
 	var patients []fhir.ID
@@ -354,7 +358,7 @@ func (t *teller) agent(row Trace) (withheld, hidden bool) {
 	_, seen := row.Parties[u]
 	seen = seen || u == t.gr.Caller().User
 	roles := row.Event.Caller.Roles
-	personal := u.Type == "Patient" || u.Type == "RelatedPerson" || slices.Contains(roles, rolePatient) || slices.Contains(roles, roleRepresentative)
+	personal := u.Type == "Patient" || u.Type == "RelatedPerson" || slices.ContainsFunc(PersonalRoles(), func(r string) bool { return slices.Contains(roles, r) })
 	switch {
 	case personal:
 		return !seen, !seen

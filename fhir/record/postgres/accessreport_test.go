@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func TestH1_P21_AccessReport(t *testing.T) {
 	self := h.as("patient", "PATRQT", "Patient/anna")
 	got, err := h.report(self, "anna", 200)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v: %v", err, errors.Unwrap(err))
 	}
 	all := strings.Join(got, "\n")
 	for _, want := range []string{

@@ -20,7 +20,7 @@ var disclosing = []string{
 	string(fhir.Read), string(fhir.VRead), string(fhir.HistoryInstance), string(fhir.HistoryType), string(fhir.HistorySystem), string(fhir.SearchType), string(fhir.SearchSystem),
 }
 
-// Disclosures reads the ledger by patient: what the practice's own workforce, the
+// Disclosures reads the ledger by patient, as far as the holder of the reach may know of it: what the practice's own workforce, the
 // patient and her representatives read without a consent, an emergency or an agreement is left
 // out, because it is no disclosure.
 func (s *Store) Disclosures(ctx context.Context, reach authz.Reach, q record.Accounting) ([]record.Access, error) {
@@ -29,16 +29,22 @@ func (s *Store) Disclosures(ctx context.Context, reach authz.Reach, q record.Acc
 		return nil, authz.ErrDenied
 	}
 	var x statement
+	j := s.judge(&x, reach, q.As)
 	patient := x.arg(string(q.Patient))
 	since := q.Since
 	if q.ConsentedSince.Before(since) || q.Consented {
 		since = q.ConsentedSince
 	}
-	x.WriteString("SELECT e.at, e.id::text, e.interaction, e.type, e.subject, e.client, e.fhir_user, e.roles, e.purpose, e.organizations, e.entities, e.labels, e.facts, e.consents, e.patients" +
-		" FROM audit.event e WHERE e.tenant = " + x.arg(g.Caller().Tenant) + " AND e.patients @> ARRAY[" + patient + "::text] AND e.outcome = '0' AND e.interaction = ANY (" + x.arg(disclosing) + "::text[])" +
+	special := x.arg(int32(authz.Emergency | authz.Agreement))
+	x.WriteString("SELECT e.at, e.id::text, e.interaction, e.type, e.subject, e.client, e.fhir_user, e.roles, e.purpose, e.organizations, k.n, k.entities, k.labels, k.facts, k.sessions, k.holds, k.consents, k.patients FROM (SELECT e.* FROM audit.event e")
+	outside := "(NOT e.roles <@ " + x.arg(authz.WithinRoles()) + "::text[] OR cardinality(e.roles) <> 1"
+	x.WriteString(" WHERE e.tenant = " + j.x.tenant + " AND e.patients @> ARRAY[" + patient + "::text] AND e.outcome = '0' AND e.interaction = ANY (" + x.arg(disclosing) + "::text[])" +
 		" AND e.at >= " + x.arg(since) + " AND e.at < " + x.arg(q.Until) +
-		" AND (NOT e.roles <@ " + x.arg(authz.WithinRoles()) + "::text[] OR cardinality(e.roles) <> 1 OR EXISTS (SELECT FROM unnest(e.consents) AS c(c) WHERE c.c <> '')" +
-		" OR EXISTS (SELECT FROM unnest(e.facts) AS f(f) WHERE f.f & " + x.arg(int32(authz.Emergency|authz.Agreement)) + " <> 0))")
+		" AND " + outside + " OR EXISTS (SELECT FROM unnest(e.consents) AS c(c) WHERE c.c <> '') OR EXISTS (SELECT FROM unnest(e.facts) AS f(f) WHERE f.f & " + special + " <> 0))")
+	ordered(&x, false)
+	x.WriteString(" OFFSET 0) AS e")
+	j.accounted(patient, special)
+	x.WriteString(" WHERE k.n IS NOT NULL AND " + outside + " OR k.special)")
 	if q.After != nil && len(q.After.Keys) == 1 {
 		x.WriteString(" AND (e.at, e.id) < (" + x.arg(q.After.Keys[0].Text) + "::text::timestamptz, " + x.arg(string(q.After.ID)) + "::text::uuid)")
 	}
@@ -47,32 +53,16 @@ func (s *Store) Disclosures(ctx context.Context, reach authz.Reach, q record.Acc
 	var out []record.Access
 	var at time.Time
 	var id, interaction, typ, subject, client, user, purpose string
-	var roles, organizations, entities, consents, patients []string
-	var labels, facts []int32
-	err := forEach(ctx, s.app, x.String(), x.args, []any{&at, &id, &interaction, &typ, &subject, &client, &user, &roles, &purpose, &organizations, &entities, &labels, &facts, &consents, &patients}, func() error {
+	var roles, organizations []string
+	var of trailed
+	err := forEach(ctx, s.app, x.String(), x.args, []any{&at, &id, &interaction, &typ, &subject, &client, &user, &roles, &purpose, &organizations,
+		&of.n, &of.entities, &of.labels, &of.facts, &of.sessions, &of.holds, &of.consents, &of.patients}, func() error {
 		ev := audit.Event{
 			ID: id, At: at.UTC(), Interaction: fhir.Interaction(interaction), Type: fhir.ResourceType(typ), Outcome: audit.Success,
 			Caller: authz.Caller{Tenant: g.Caller().Tenant, Subject: subject, Client: client, Roles: slices.Clone(roles), Purpose: purpose, Organizations: slices.Clone(organizations)},
 		}
 		ev.Caller.User, _ = fhir.ParseRef(user) // "" for a caller who is no user
-		for i := range entities {
-			if i >= len(patients) || patients[i] != string(q.Patient) || i >= len(labels) {
-				continue
-			}
-			ref, _, _ := strings.Cut(entities[i], "/_history/")
-			e := audit.Entity{Labels: label.Set(labels[i]), Patient: q.Patient}
-			var ok bool
-			if e.Ref, ok = fhir.ParseRef(ref); !ok {
-				continue
-			}
-			if i < len(facts) {
-				e.Facts = authz.Fact(facts[i])
-			}
-			if i < len(consents) {
-				e.Consents = consentIDs(consents[i])
-			}
-			ev.Entities = append(ev.Entities, e)
-		}
+		ev.Entities, _ = of.read(q.As)
 		out = append(out, record.Access{Event: ev})
 		return nil
 	})
@@ -169,8 +159,8 @@ type seenParty struct {
 // seenParties gives those that the holder of the reach may see.
 func (s *Store) seenParties(ctx context.Context, reach authz.Reach, asked parties) (map[fhir.Ref]seenParty, error) {
 	seen := map[fhir.Ref]seenParty{}
-	for t, ids := range asked {
-		r := reach.Of(t)
+	for _, t := range slices.Sorted(maps.Keys(asked)) {
+		ids, r := asked[t], reach.Of(t)
 		if len(ids) == 0 || r.Empty() {
 			continue
 		}

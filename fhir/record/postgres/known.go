@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/cloister-health/cloister/authz"
-	"github.com/cloister-health/cloister/authz/audit"
 	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/record"
 )
@@ -59,101 +58,52 @@ func (s *Store) seek(ctx context.Context, reach authz.Reach, q record.Traces) (o
 	return out, nil
 }
 
-// ownersOf are the patients with whom accesses to those of some records that may be known are in the trail.
+// ownersOf are the patients with whom accesses to those of some records that may be known are in the trail: what the
+// reader may read and, as who oversees access, whatever she might read a Consent of, with the same
+// labels and from the same programs.
 func (s *Store) ownersOf(ctx context.Context, reach authz.Reach, as authz.Fact, refs []fhir.Ref) ([]string, error) {
 	asked := parties{}
 	for _, r := range refs {
 		asked.add(r.Type, string(r.ID))
 	}
-	known, err := s.knownRecords(ctx, reach, as, asked, everOwners)
-	if err != nil {
-		return nil, err
-	}
 	of := map[string]bool{}
-	for _, rows := range known {
-		for _, r := range rows {
-			for _, p := range r.patients {
-				of[p] = true
-			}
-			if r.unowned {
-				of[""] = true
+	for _, t := range slices.Sorted(maps.Keys(asked)) {
+		if t.Code() == 0 {
+			continue
+		}
+		list := slices.Sorted(maps.Keys(asked[t]))
+		if err := s.ownersUnder(ctx, of, reach.Of(t), t, list); err != nil {
+			return nil, err
+		}
+		if as == 0 && t != "Consent" {
+			if err := s.ownersUnder(ctx, of, reach.Of("Consent"), t, list); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return slices.Sorted(maps.Keys(of)), nil
 }
 
-// known are the rows that a reader may know to exist.
-type known map[fhir.Ref][]knownRow
-
-type knownRow struct {
-	patients []string
-	unowned  bool // in some version it is no patient's
-	facts    authz.Fact
-}
-
-// Expressions of the patients whose a row is, and of those with NULL where a version was nobody's.
-const (
-	owners     = "array_append(r.co_patients, r.patient)"
-	everOwners = owners + " || ARRAY(SELECT v.patient FROM record.resource_history v WHERE v.tenant = r.tenant AND v.pk = r.pk AND v.patient IS NULL LIMIT 1)"
-)
-
-// of is what holds between the reader and the record of an entity, if she may know of
-// it. A record of the same id that is somebody else's is another one.
-func (k known) of(x audit.Entity) (authz.Fact, bool) {
-	for _, r := range k[x.Ref] {
-		if x.Patient == "" || slices.Contains(r.patients, string(x.Patient)) {
-			return r.facts, true
-		}
-	}
-	return 0, false
-}
-
-// knownRecords finds, of some records, those that the holder of the reach may know to exist:
-// what she may read and, as who oversees access, whatever she might read a Consent of, with the
-// same labels and from the same programs.
-func (s *Store) knownRecords(ctx context.Context, reach authz.Reach, as authz.Fact, records parties, patients string) (known, error) {
-	out := known{}
-	for t, ids := range records {
-		if t.Code() == 0 {
-			continue
-		}
-		list := slices.Sorted(maps.Keys(ids))
-		if err := s.knownOf(ctx, out, reach.Of(t), t, as, list, patients); err != nil {
-			return nil, err
-		}
-		if as == 0 && t != "Consent" {
-			if err := s.knownOf(ctx, out, reach.Of("Consent"), t, as, list, patients); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return out, nil
-}
-
-// knownOf finds the rows of a type that r covers, whatever type r is for.
-func (s *Store) knownOf(ctx context.Context, out known, r authz.Restriction, t fhir.ResourceType, as authz.Fact, ids []string, patients string) error {
+// ownersUnder adds the patients whose records of a type are, of those that r covers, whatever type r is for,
+// and "" where a version was nobody's.
+func (s *Store) ownersUnder(ctx context.Context, of map[string]bool, r authz.Restriction, t fhir.ResourceType, ids []string) error {
 	if r.Empty() {
 		return nil
 	}
 	var q statement
 	x := restrict(&q, r)
 	x.keyed, x.typed = true, x.code(t)
-	q.WriteString("SELECT r.id, " + patients + ", " + x.facts("r", authz.Program) + " FROM record.resource r WHERE r.id = ANY (" + q.arg(ids) + "::text[]) AND " + x.where("r"))
-	var id string
-	var of []*string
-	var facts int32
-	return failed(forEach(ctx, s.app, q.String(), q.args, []any{&id, &of, &facts}, func() error {
-		row := knownRow{facts: authz.Fact(facts) | authz.Unrestricted | as}
-		for _, p := range of {
+	q.WriteString("SELECT array_append(r.co_patients, r.patient) || ARRAY(SELECT v.patient FROM record.resource_history v WHERE v.tenant = r.tenant AND v.pk = r.pk AND v.patient IS NULL LIMIT 1)" +
+		" FROM record.resource r WHERE r.id = ANY (" + q.arg(ids) + "::text[]) AND " + x.where("r"))
+	var patients []*string
+	return failed(forEach(ctx, s.app, q.String(), q.args, []any{&patients}, func() error {
+		for _, p := range patients {
 			if p == nil {
-				row.unowned = true
+				of[""] = true
 				continue
 			}
-			row.patients = append(row.patients, *p)
+			of[*p] = true
 		}
-		ref := fhir.Ref{Type: t, ID: fhir.ID(id)}
-		out[ref] = append(out[ref], row)
 		return nil
 	}))
 }

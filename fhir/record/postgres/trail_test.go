@@ -135,6 +135,22 @@ func (s *saga) play() {
 	h.tick()
 }
 
+// forget makes the twin: what may not be known is physically absent, in the records and in the trail.
+func (s *saga) forget() {
+	h := s.h
+	for _, r := range s.hidden {
+		ref, _ := fhir.ParseRef(r)
+		h.behind("DELETE FROM record.resource WHERE tenant = $1 AND type = $2 AND id = $3", h.tenant, ref.Type.Code(), string(ref.ID))
+		for _, each := range []string{"labels", "patients", "facts", "consents", "sessions", "entities"} {
+			h.behind("UPDATE audit.event SET "+each+" = (SELECT COALESCE(array_agg(x ORDER BY n), '{}') FROM unnest("+each+") WITH ORDINALITY AS u(x, n) WHERE n > cardinality(entities) OR split_part(entities[n], '/_history/', 1) <> $1) WHERE cardinality(entities) > 1", r)
+		}
+		h.behind("DELETE FROM audit.event WHERE cardinality(entities) = 1 AND split_part(entities[1], '/_history/', 1) = $1", r)
+	}
+	h.behind("UPDATE audit.event SET consents = '{}'")
+	h.behind("DELETE FROM audit.event WHERE fhir_user = 'Patient/cleo'")
+	h.behind("DELETE FROM audit.security WHERE fhir_user = 'Patient/cleo'")
+}
+
 func TestP21_L43_TheTrailTellsOfNothingHidden(t *testing.T) {
 	s := newSaga(t)
 	h := s.h
@@ -190,19 +206,8 @@ func TestP21_L43_TheTrailTellsOfNothingHidden(t *testing.T) {
 	}
 	want := answers()
 
-	// The twin: what may not be known is physically absent, in the records and in the trail.
 	h.behind("DELETE FROM audit.event WHERE type = 'AuditEvent'")
-	for _, r := range s.hidden {
-		ref, _ := fhir.ParseRef(r)
-		h.behind("DELETE FROM record.resource WHERE tenant = $1 AND type = $2 AND id = $3", h.tenant, ref.Type.Code(), string(ref.ID))
-		for _, each := range []string{"labels", "patients", "facts", "consents", "sessions", "entities"} {
-			h.behind("UPDATE audit.event SET "+each+" = (SELECT COALESCE(array_agg(x ORDER BY n), '{}') FROM unnest("+each+") WITH ORDINALITY AS u(x, n) WHERE n > cardinality(entities) OR split_part(entities[n], '/_history/', 1) <> $1) WHERE cardinality(entities) > 1", r)
-		}
-		h.behind("DELETE FROM audit.event WHERE cardinality(entities) = 1 AND split_part(entities[1], '/_history/', 1) = $1", r)
-	}
-	h.behind("UPDATE audit.event SET consents = '{}'")
-	h.behind("DELETE FROM audit.event WHERE fhir_user = 'Patient/cleo'")
-	h.behind("DELETE FROM audit.security WHERE fhir_user = 'Patient/cleo'")
+	s.forget()
 	if n := h.count("SELECT count(*) FROM audit.event"); n >= count {
 		t.Fatalf("the twin has %d rows of %d", n, count)
 	}
