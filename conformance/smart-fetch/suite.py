@@ -86,8 +86,9 @@ def service(name, *more):
     cloister("app", "approve", name, "--practice", claims["practice"])
 
 
-def command(how, out, *args, name="fetch", signs="fetch"):
-    return [CLIENT, how, "--fhir-url", BASE, "--smart-client-id", name, "--smart-key", os.path.join(WORK, f"{signs}.private.jwks"), *args, os.path.join(WORK, out)]
+def command(how, out, *args, name="fetch", signs="fetch", token=None):
+    proof = ["--bearer-token", token] if token else ["--smart-client-id", name, "--smart-key", os.path.join(WORK, f"{signs}.private.jwks")]
+    return [CLIENT, how, "--fhir-url", BASE, *proof, *args, os.path.join(WORK, out)]
 
 
 def fetch(how, out, *args, **who):
@@ -170,6 +171,22 @@ def narrowed():
     same("its matches are what the search finds", got("phq9")[0].get("Observation", []), found("hie", f"Observation?code={code}"))
 
 
+def panel():
+    """The Group that the practice keeps for the exchange."""
+    group = found("hie", "Group").pop()
+    members = [m["entity"]["reference"].split("/")[1] for m in api("hie", "GET", f"Group/{group}").json()["member"]]
+    status, told = fetch("bulk", "panel-refused", "--group", group)
+    check("a token without a scope for Groups exports none", (status != 0, "[403]" in told), (True, True))
+    token = os.path.join(WORK, "token")
+    with open(token, "w") as f:
+        f.write(TOKENS["hie"])
+    well("an export of a Group", "bulk", "panel", "--group", group, "--no-default-filters", token=token)
+    ids, _ = got("panel")
+    same("its patients are the members", ids.get("Patient", []), members)
+    for kind in ("Condition", "Observation", "Encounter"):
+        same(f"{kind}: what the exchange finds of the members", ids.get(kind, []), found("hie", f"{kind}?patient={','.join(members)}"))
+
+
 def changed():
     """An export since the last one holds what was written in between, and nothing else."""
     began = next(e for e in events("all") if e["eventId"] == "status_complete")["eventDetail"]["transactionTime"]
@@ -233,7 +250,7 @@ def released():
     check("and a search is not for it", fetch("crawl", "release-crawl", "--type", "Condition", name="registry", signs="registry")[0] != 0 or got("release-crawl")[0], lambda x: x is True or x == {})
 
 
-for part in (everything, narrowed, changed, interrupted, taken_back, crawled, managed, refused, released):
+for part in (everything, narrowed, panel, changed, interrupted, taken_back, crawled, managed, refused, released):
     try:
         part()
     except Exception as e:  # the others are still asked

@@ -200,6 +200,13 @@ func TestIgnoredIsTold(t *testing.T) {
 	if len(lines) != 4 || ids(got["output Patient"]) != "anna bert cleo" {
 		t.Errorf("%v", got)
 	}
+	// A type of which nothing is in a compartment is told also where nobody is lenient: clients ask for the same types at every level.
+	for _, lenient := range []bool{false, true} {
+		got := h.export(p, export.Request{Level: export.Patient, Types: []fhir.ResourceType{"Patient", "Organization"}, Lenient: lenient})
+		if lines := got["error OperationOutcome"]; len(lines) != 1 || !strings.Contains(lines[0], "Organization: nothing of this type") || got["output Organization"] != nil || ids(got["output Patient"]) != "anna bert cleo" {
+			t.Errorf("%v", got)
+		}
+	}
 	if got := h.export(p, export.Request{Types: []fhir.ResourceType{"Patient"}, Lenient: true}); got["error OperationOutcome"] != nil {
 		t.Errorf("%v", got)
 	}

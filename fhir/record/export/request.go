@@ -44,7 +44,7 @@ type Request struct {
 	// Organized writes blocks of one patient each (organizeOutputBy=Patient).
 	Organized bool `json:"organized,omitempty"`
 	block     fhir.ID
-	// Ignored is what was left out of the request because its client is lenient, in words for it.
+	// Ignored is what was left out of the request, because its client is lenient or because it makes no difference, in words for it.
 	Ignored []string `json:"ignored,omitempty"`
 	// Partial shows files in manifests of their own before all are there (allowPartialManifests).
 	Partial  bool                 `json:"partial,omitempty"`
@@ -99,6 +99,8 @@ func (r *Request) steps() []step {
 	return out
 }
 
+var errElsewhere = outcome.New(outcome.Invalid, "_type names nothing but types of which nothing is in the compartment of a patient")
+
 // settle checks r for a caller, and fills in the types.
 func (r *Request) settle(engine Engine, g authz.Grant) error {
 	open := func(t fhir.ResourceType) bool {
@@ -137,12 +139,16 @@ func (r *Request) settle(engine Engine, g authz.Grant) error {
 		return nil
 	}
 	var kept []fhir.ResourceType
+	elsewhere := false
 	for _, t := range r.Types {
 		switch {
 		case !t.Valid() && !r.Lenient:
 			return outcome.New(outcome.Invalid, "_type names something that is no R4 resource type")
-		case t.Valid() && !belongs(t) && !r.Lenient:
-			return outcome.New(outcome.Invalid, "_type names a type of which nothing is in the compartment of a patient")
+		case t.Valid() && !belongs(t) && r.Release != nil:
+			return errElsewhere
+		case t.Valid() && !belongs(t): // clients ask at every level for the same types
+			elsewhere = true
+			r.Ignore(string(t), "nothing of this type is in the compartment of a patient")
 		case t.Valid() && belongs(t) && open(t):
 			kept = append(kept, t)
 		case t.Valid() && !r.Lenient:
@@ -150,6 +156,9 @@ func (r *Request) settle(engine Engine, g authz.Grant) error {
 		default:
 			r.Ignore(string(t), "_type names a type of which there is nothing in this export")
 		}
+	}
+	if len(kept) == 0 && elsewhere && !r.Lenient {
+		return errElsewhere
 	}
 	if len(kept) == 0 {
 		return authz.ErrDenied

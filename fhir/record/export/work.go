@@ -271,7 +271,7 @@ func (w *work) explain(ctx context.Context, out []record.Released) error {
 	return w.done(o)
 }
 
-// ignored writes, once, what was left out of the request because its client is lenient.
+// ignored writes, once, what was left out of the request.
 func (w *work) ignored(ctx context.Context) error {
 	if len(w.c.Request.Ignored) == 0 {
 		return nil
@@ -283,7 +283,7 @@ func (w *work) ignored(ctx context.Context) error {
 	defer o.abandon()
 	for _, what := range w.c.Request.Ignored {
 		line := []byte(`{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"not-supported","diagnostics":`)
-		if err := o.line(append(element.AppendQuoted(line, "ignored, as handling=lenient asks for: "+what), `}]}`...), vault.Header{}); err != nil {
+		if err := o.line(append(element.AppendQuoted(line, "ignored: "+what), `}]}`...), vault.Header{}); err != nil {
 			return err
 		}
 	}
