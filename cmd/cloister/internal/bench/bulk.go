@@ -23,7 +23,7 @@ import (
 type Bulk struct {
 	Name      string        `json:"name"`
 	Side      string        `json:"side"`
-	Resources int64         `json:"resources"` // lines that were written
+	Resources int64         `json:"resources"` // lines or rows that were written
 	Bytes     int64         `json:"bytes"`     // of them, before compression
 	Took      time.Duration `json:"took_ns"`
 	Own       time.Duration `json:"own_cpu_ns"`      // processor time of this process
@@ -69,13 +69,14 @@ const (
 	exportName = "export"
 	safeName   = "release, safe harbor"
 	expertName = "release, expert determination"
+	tablesName = "release as Parquet, safe harbor"
 )
 
 // bulkWorkers is how many workers there are, as in a server. One job has one page under way at a time.
 const bulkWorkers = 2
 
-// jobs are the bulk jobs by their names, with the profile of each: "" for one that is not de-identified.
-var jobs = []struct{ name, profile string }{{exportName, ""}, {safeName, "safe-harbor"}, {expertName, "expert-determination"}}
+// jobs are the bulk jobs by their names, with the profile of each, "" for one that is not de-identified, and the format of tables.
+var jobs = []struct{ name, profile, format string }{{exportName, "", ""}, {safeName, "safe-harbor", ""}, {expertName, "expert-determination", ""}, {tablesName, "safe-harbor", "parquet"}}
 
 // bulk measures bulk jobs: what an exchange may see of the whole practice, by the workers of a server into a sink on disk.
 // The raw side reads all rows of the practice with one cursor and writes their bodies as compressed lines.
@@ -84,7 +85,7 @@ func (st *stage) bulk(ctx context.Context, r *Report) error {
 	x := &desk{stage: st}
 	for _, j := range jobs {
 		if st.wanted(j.name) {
-			wanted = append(wanted, func(ctx context.Context) (Bulk, error) { return x.job(ctx, j.name, j.profile) })
+			wanted = append(wanted, func(ctx context.Context) (Bulk, error) { return x.job(ctx, j.name, j.profile, j.format) })
 		}
 	}
 	if wanted == nil {
@@ -228,13 +229,13 @@ func (x *desk) clear(ctx context.Context) error {
 }
 
 // job makes one job and works on it to its end.
-func (x *desk) job(ctx context.Context, name, profile string) (Bulk, error) {
+func (x *desk) job(ctx context.Context, name, profile, format string) (Bulk, error) {
 	b := Bulk{Name: name, Side: sideCloister}
 	g, err := x.core.Engine.Authorize(ctx, x.who, fhir.Operation, "")
 	if err != nil {
 		return b, err
 	}
-	id, err := x.service.Accept(ctx, g, export.Request{URL: "http://" + x.house.address + "/fhir/$export", Level: export.System, Released: profile != "", Profile: profile})
+	id, err := x.service.Accept(ctx, g, export.Request{URL: "http://" + x.house.address + "/fhir/$export", Level: export.System, Released: profile != "", Profile: profile, Format: format})
 	if err != nil {
 		return b, err
 	}
