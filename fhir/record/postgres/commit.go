@@ -200,23 +200,6 @@ func (w *write) run(ctx context.Context) error {
 	})
 }
 
-// searching is a step that looks for what criteria mean, in a transaction that has any.
-func (w *write) searching(step func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		if w.emergency == nil && !slices.ContainsFunc(w.rows, func(r *row) bool { return r.c.Condition != nil || len(r.c.Conditional) > 0 }) {
-			return step(ctx)
-		}
-		if _, err := w.tx.Exec(ctx, byValues); err != nil {
-			return err
-		}
-		if err := step(ctx); err != nil {
-			return err
-		}
-		_, err := w.tx.Exec(ctx, byKeys)
-		return err
-	}
-}
-
 func (w *write) tenant() int32 { return w.practice }
 
 func (w *write) fail(r *row, err error) error { return &record.ChangeError{Index: r.at, Err: err} }

@@ -157,14 +157,6 @@ const (
 	keptPlans   = "force_generic_plan"
 )
 
-// What a transaction that writes resources sets for itself. Nearly all of its statements lead from keys
-// to rows, and planning them took twenty times as long as running them. A kept plan may be older than
-// what fills its tables: it never reads one from end to end. Only what searches is planned with its values.
-const (
-	byKeys   = "SET LOCAL plan_cache_mode = " + keptPlans + "; SET LOCAL enable_seqscan = off"
-	byValues = "SET LOCAL plan_cache_mode = " + customPlans + "; SET LOCAL enable_seqscan = on"
-)
-
 func pool(ctx context.Context, o Options, role string, conns int, plans string) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
