@@ -1,10 +1,12 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/cloister-health/cloister/fhir"
 	"github.com/cloister-health/cloister/fhir/codec"
 )
 
@@ -210,5 +212,43 @@ func TestDocumentsThatAreRefused(t *testing.T) {
 	c.want(t, 403, call{method: "POST", path: "/fhir", token: "exchange", body: good})
 	if got := c.total(t, "operator", "Condition?code:missing=false"); got != "0" {
 		t.Errorf("%s conditions are left behind", got)
+	}
+}
+
+// A document is filed as on a database from which everything is physically absent that its sender may not see, such as a
+// patient who has the same identifier.
+func TestL28_DocumentTwins(t *testing.T) {
+	var answers [2]string
+	for n := range answers {
+		c := newClinic(t)
+		c.change(t, fhir.Update, `{"resourceType":"Patient","id":"zoe","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]},"name":[{"family":"Zoe"}],"identifier":[{"system":"urn:mrn","value":"A1"},{"system":"urn:mrn","value":"Z1"}]}`)
+		c.want(t, 200, call{path: "/fhir/Patient/zoe", token: "operator"})
+		if n == 1 {
+			c.excise(t)
+		}
+		c.tick.Store(1000) // it was asked for the time more often
+		var b strings.Builder
+		for _, x := range []call{
+			{method: "POST", path: "/fhir", token: "sender", body: incoming("A1", "")},
+			{method: "POST", path: "/fhir", token: "sender", body: incoming("Z1", "")},
+			{method: "POST", path: "/fhir", token: "sender", body: incoming("none", "")},
+			{method: "POST", path: "/fhir", token: "sender", body: strings.ReplaceAll(incoming("Z1", ""), sender+"/Patient/anna-there", "https://clinic.example/fhir/Patient/zoe")},
+			{path: "/fhir/Condition?_sort=-_id&code=F32.9", token: "exchange"},
+			{path: "/fhir/Composition", token: "exchange"},
+		} {
+			if x.body != "" {
+				x.header = http.Header{"Content-Type": {"application/fhir+json"}}
+			}
+			w := c.do(t, x)
+			w.Header().Del("X-Request-Id")
+			fmt.Fprintf(&b, "%s %s %d %v %s\n", x.method, x.path, w.Code, w.Header(), w.Body)
+		}
+		answers[n] = moments.ReplaceAllString(anyTag.ReplaceAllString(anyUUID.ReplaceAllString(b.String(), "<id>"), "<tag>"), "<then>")
+		if got := strings.Count(answers[n], "/fhir 412 "); n == 0 && (got < 2 || !strings.Contains(answers[n], "/fhir 200 ") || !strings.Contains(answers[n], "Patient/anna")) {
+			t.Fatalf("this shows nothing: %s", answers[n])
+		}
+	}
+	if answers[0] != answers[1] {
+		t.Errorf("with what is hidden:\n%s\nwithout:\n%s", answers[0], answers[1])
 	}
 }
